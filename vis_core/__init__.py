@@ -1,0 +1,43 @@
+"""Video instance segmentation systems behind one streaming interface.
+
+    import vis_core
+
+    segmenter = vis_core.load("visolo", "visolo.safetensors")
+    for frame in vis_core.open_video("street.mp4"):
+        for instances in segmenter.step(frame):
+            print(instances.track_ids, instances.boxes)
+
+The names below are loaded on first use, so that parts that need no network (``vis_core.evaluation``, ``vis_core.masks``)
+are importable without torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vis_core.catalog import load as load
+    from vis_core.streaming import Segmenter as Segmenter
+    from vis_core.structures import Frame as Frame
+    from vis_core.structures import Instances as Instances
+    from vis_core.structures import TrackState as TrackState
+    from vis_core.video import open_video as open_video
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "load": "vis_core.catalog",
+    "Segmenter": "vis_core.streaming",
+    "Frame": "vis_core.structures",
+    "Instances": "vis_core.structures",
+    "TrackState": "vis_core.structures",
+    "open_video": "vis_core.video",
+}
+__all__ = ["Frame", "Instances", "Segmenter", "TrackState", "__version__", "load", "open_video"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vis_core' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,23 @@
+"""The errors that vis_core raises: each names the file or option at fault, the entry in it and the value found."""
+
+from __future__ import annotations
+
+
+class VisError(Exception):
+    """Base of all errors of this package; its text says what was wrong and what to do."""
+
+
+class InputError(VisError):
+    """A file or a stream from outside is not what it should be (an image, a video, a JSON, a bag, a message)."""
+
+
+class CheckpointError(VisError):
+    """A weight file cannot be used: unreadable, unsafe, of another system, or with wrong keys or shapes."""
+
+
+class OptionError(VisError):
+    """An option, a parameter or a name that does not exist, or a value out of its range."""
+
+
+class MissingDependencyError(VisError):
+    """An optional package is needed for what was asked; the text names how to install it."""
