@@ -8,7 +8,7 @@ COCO's run lengths cover the whole image, column by column.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -34,7 +34,7 @@ class RunLengths:
 
     size: tuple[int, int]
     box: tuple[int, int, int, int] = (0, 0, 0, 0)
-    runs: npt.NDArray[np.uint32] = _NO_RUNS
+    runs: npt.NDArray[np.uint32] = field(default_factory=lambda: _NO_RUNS)
 
     @property
     def area(self) -> int:
