@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from vis_core.errors import OptionError
 from vis_core.structures import Frame, Instances
 
 
@@ -40,3 +44,100 @@ class Segmenter(ABC):
     @abstractmethod
     def state_bytes(self) -> int:
         """Size of what lives from frame to frame, bytes."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a system: its default, meaning and range.
+
+    Attributes:
+        default: its type is the option's; of a tuple, the length and the type of the entries too.
+        description: one sentence for users, with the unit.
+        minimum: least value, of each entry if a tuple.
+        maximum: greatest value.
+        multiple_of: what each value must be a multiple of.
+        choices: the texts that are allowed; empty: any.
+        optional: None is allowed, and means without a bound.
+    """
+
+    default: Any
+    description: str
+    minimum: float | None = None
+    maximum: float | None = None
+    multiple_of: int | None = None
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+    def check(self, name: str, value: Any) -> Any:
+        """The value in the option's type.
+
+        Raises:
+            OptionError: wrong type, out of range or not among the choices.
+        """
+        if value is None and self.optional:
+            return None
+        kind = type(self.default)
+        if kind is tuple:
+            if not isinstance(value, (tuple, list)) or len(value) != len(self.default):
+                raise OptionError(f"option {name}: expected {len(self.default)} values, got {value!r}")
+            return tuple(
+                self._check_one(f"{name}[{i}]", v, type(d)) for i, (v, d) in enumerate(zip(value, self.default))
+            )
+        return self._check_one(name, value, kind)
+
+    def _check_one(self, name: str, value: Any, kind: type) -> Any:
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise OptionError(f"option {name}: expected {kind.__name__}, got {value!r}")
+        if self.choices and value not in self.choices:
+            raise OptionError(f"option {name}: {value!r} is none of {', '.join(self.choices)}")
+        if kind in (int, float):
+            low = -float("inf") if self.minimum is None else self.minimum
+            high = float("inf") if self.maximum is None else self.maximum
+            if not low <= value <= high:
+                raise OptionError(f"option {name}: {value} is not in [{low:g}, {high:g}]")
+            if self.multiple_of and value % self.multiple_of:
+                raise OptionError(f"option {name}: {value} is not a multiple of {self.multiple_of}")
+        return value
+
+
+@dataclass(frozen=True)
+class PublishedFormat:
+    """How the published checkpoints of a system are recognised and converted.
+
+    Attributes:
+        recognise: from the keys of a file, whether it is one.
+        convert: published tensors to ours; raises `CheckpointError` where parts contradict each other.
+    """
+
+    recognise: Callable[[Collection[str]], bool]
+    convert: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class System:
+    """The catalogue's entry of a system.
+
+    Attributes:
+        name: as in ``vis_core.load(name)``.
+        title: the name that its paper uses.
+        paper: where it was published.
+        build: ``build(tensors, metadata, device, precision, **options)`` makes the segmenter; ``tensors`` in our names,
+            or None for random weights; ``metadata`` of the weight file; every option present and checked.
+        options: what ``build`` takes, by name.
+        published: the published checkpoints.
+        checkpoints_licence: licence of the published checkpoints, shown when one is loaded.
+        checkpoints_source: where they are to be had.
+        figures: published figures, name to value with its unit or data set.
+    """
+
+    name: str
+    title: str
+    paper: str
+    build: Callable[..., Segmenter]
+    options: Mapping[str, Option]
+    published: PublishedFormat
+    checkpoints_licence: str
+    checkpoints_source: str
+    figures: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,136 @@
+"""The systems by name, and how one is made from a weight file."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vis_core import checkpoints
+from vis_core.errors import CheckpointError, OptionError
+from vis_core.models import visolo
+from vis_core.streaming import Segmenter, System
+
+SYSTEMS: Mapping[str, System] = {system.name: system for system in (visolo.SYSTEM,)}
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_FORMAT = "vis_core 1"
+
+_log = logging.getLogger(__name__)
+
+
+def load(
+    name: str,
+    weights: str | Path | None = None,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    **options: Any,
+) -> Segmenter:
+    """A system, ready to run on a stream.
+
+    Args:
+        name: a name of `SYSTEMS`.
+        weights: our ``.safetensors``, or a published checkpoint (``.pth``, ``.pkl``), which is converted on the fly;
+            None: random weights, with a warning.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``...
+        precision: ``auto`` (bfloat16 where the device is fast at it, else float32), ``fp32``, ``bf16``, ``fp16``.
+        options: those of the system (``SYSTEMS[name].options``).
+
+    Raises:
+        OptionError: an unknown name or option, or a value out of range.
+        CheckpointError: the weights do not fit, or are unsafe to load.
+    """
+    system = find(name)
+    if precision not in PRECISIONS:
+        raise OptionError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
+    checked = _check_options(system, options)
+    tensors, metadata = (None, {}) if weights is None else _read(system, Path(weights))
+    if tensors is None:
+        warnings.warn(f"{name}: no weights given, so they are random and the masks mean nothing", stacklevel=2)
+    return system.build(tensors, metadata, _device(device), precision, **checked)
+
+
+def find(name: str) -> System:
+    """The catalogue's entry of that name.
+
+    Raises:
+        OptionError: there is none; the text names the nearest one.
+    """
+    if name not in SYSTEMS:
+        raise OptionError(f"system {name!r} is unknown{_nearest(name, list(SYSTEMS))}")
+    return SYSTEMS[name]
+
+
+def convert(name: str, source: str | Path, target: str | Path) -> int:
+    """Write a published checkpoint as our ``.safetensors``; returns the number of tensors.
+
+    The network is built with the weights once, so that a file that was written is known to load.
+
+    Raises:
+        CheckpointError: the source does not fit the system, or the target cannot be written.
+    """
+    system = find(name)
+    if Path(target).suffix != ".safetensors":
+        raise CheckpointError(f"{target}: weights are written as .safetensors")
+    tensors, metadata = _read(system, Path(source))
+    defaults = {key: option.default for key, option in system.options.items()}
+    system.build(tensors, metadata, torch.device("cpu"), "fp32", **defaults)
+    metadata = {"licence": system.checkpoints_licence, **metadata, "format": _FORMAT, "system": system.name}
+    checkpoints.write_tensors(target, tensors, metadata)
+    return len(tensors)
+
+
+def _read(system: System, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors, metadata = checkpoints.read_tensors(path)
+    if "format" in metadata:
+        if metadata["format"] != _FORMAT:
+            raise CheckpointError(f"{path}: format {metadata['format']!r} is not {_FORMAT!r}, which this version reads")
+        if metadata.get("system") != system.name:
+            raise CheckpointError(f"{path}: holds weights of {metadata.get('system')!r}, not of {system.name!r}")
+        return tensors, metadata
+    if system.published.recognise(tensors.keys()):
+        _log.warning("%s: published %s checkpoint; licence: %s", path, system.title, system.checkpoints_licence)
+        try:
+            return system.published.convert(tensors), metadata
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+    for other in SYSTEMS.values():
+        if other.published.recognise(tensors.keys()):
+            raise CheckpointError(f"{path}: is a published {other.title} checkpoint, load it as {other.name!r}")
+    first = ", ".join(list(tensors)[:5])
+    raise CheckpointError(
+        f"{path}: not a checkpoint of {system.title}: its {len(tensors)} keys (first: {first}) are neither the "
+        f"published ones nor ours; published checkpoints: {system.checkpoints_source}"
+    )
+
+
+def _check_options(system: System, given: Mapping[str, Any]) -> dict[str, Any]:
+    for name in given:
+        if name not in system.options:
+            raise OptionError(f"{system.name} has no option {name!r}{_nearest(name, list(system.options))}")
+    return {
+        name: option.check(name, given[name]) if name in given else option.default
+        for name, option in system.options.items()
+    }
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise OptionError(f"device {device!r} is unknown: {str(error).splitlines()[0]}") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise OptionError(f"device {str(device)!r}: torch {torch.__version__} finds no GPU; use 'cpu' or 'auto'")
+    return chosen
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"
