@@ -6,7 +6,7 @@ import os
 import pickle
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,8 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written: {error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

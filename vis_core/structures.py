@@ -110,7 +110,10 @@ class Instances:
 
     def __getitem__(self, rows: npt.ArrayLike | slice) -> Instances:
         """The rows chosen by a boolean array, an index array or a slice."""
-        chosen = np.atleast_1d(np.arange(len(self))[rows if isinstance(rows, slice) else np.asarray(rows, dtype=None)])
+        if not isinstance(rows, slice):
+            rows = np.asarray(rows)
+            rows = rows if rows.size else np.zeros(0, np.int64)
+        chosen = np.atleast_1d(np.arange(len(self))[rows])
         arrays: dict[str, Any] = {name: getattr(self, name)[chosen] for name in _ROW_ARRAYS}
         return Instances(self.stamp, self.index, self.size, masks=tuple(self.masks[i] for i in chosen), **arrays)
 
