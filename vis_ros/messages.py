@@ -1,0 +1,195 @@
+"""ROS messages to and from `Frame` and `Instances`: the only file that knows the fields of the messages.
+
+Messages that are read may come from ``rclpy`` or from ``rosbags``; those that are made are of the generated classes,
+which are imported when the first is made, so that reading needs no ROS installation.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vis_core import masks as run_lengths
+from vis_core.errors import MissingDependencyError
+from vis_core.structures import Frame, Instances
+from vis_ros import encodings
+
+_SECOND = 1_000_000_000
+
+
+def to_nanoseconds(stamp: Any) -> int:
+    """A ``builtin_interfaces/Time`` as nanoseconds."""
+    return int(stamp.sec) * _SECOND + int(stamp.nanosec)
+
+
+def to_stamp(nanoseconds: int) -> Any:
+    """Nanoseconds as a ``builtin_interfaces/Time``."""
+    seconds, rest = divmod(int(nanoseconds), _SECOND)
+    return _message_types().Time(sec=seconds, nanosec=rest)
+
+
+def stamp_of(message: Any) -> int:
+    """The stamp of a message with a header, nanoseconds."""
+    return to_nanoseconds(message.header.stamp)
+
+
+def to_frame(message: Any, index: int) -> Frame:
+    """The frame in a ``sensor_msgs/Image``; pixels of ``rgb8`` without padding are shared with the message.
+
+    Args:
+        message: the image.
+        index: position in the stream.
+
+    Raises:
+        BadImageError: the message is broken, or its encoding unknown.
+    """
+    pixels = encodings.to_rgb(message.data, message.height, message.width, message.step, message.encoding)
+    return Frame(pixels, stamp_of(message), index)
+
+
+def compressed_to_frame(message: Any, index: int) -> Frame:
+    """The frame in a ``sensor_msgs/CompressedImage`` (JPEG or PNG).
+
+    Args:
+        message: the image.
+        index: position in the stream.
+
+    Raises:
+        BadImageError: the message is broken, or neither JPEG nor PNG.
+    """
+    return Frame(encodings.compressed_to_rgb(message.data, message.format), stamp_of(message), index)
+
+
+def to_message(instances: Instances, header: Any, system: str, class_names: Sequence[str]) -> Any:
+    """The ``vis_ros/InstanceTrackArray`` of a frame.
+
+    Args:
+        instances: the tracks of the frame.
+        header: the header of its image, taken unchanged.
+        system: name of the segmentation system.
+        class_names: name of each label.
+    """
+    types = _message_types()
+    height, width = instances.size
+    tracks = []
+    # Setters of the generated classes look at every element of a sequence, but take an array.array as it is.
+    for row in zip(
+        instances.track_ids.tolist(),
+        instances.labels.tolist(),
+        instances.scores.tolist(),
+        instances.track_scores.tolist(),
+        instances.states.tolist(),
+        instances.ages.tolist(),
+        instances.first_seen.tolist(),
+        instances.last_seen.tolist(),
+        instances.masks,
+    ):
+        track_id, label, score, track_score, state, age, first_seen, last_seen, mask = row
+        track = types.InstanceTrack()
+        track.track_id = track_id
+        track.class_id = label
+        track.class_name = class_names[label]
+        track.score = score
+        track.track_score = track_score
+        track.state = state
+        track.age = age
+        track.first_seen.sec, track.first_seen.nanosec = divmod(first_seen, _SECOND)
+        track.last_seen.sec, track.last_seen.nanosec = divmod(last_seen, _SECOND)
+        roi = track.roi
+        roi.x_offset, roi.y_offset, roi.width, roi.height = mask.box
+        track.runs = array("I", mask.runs.tobytes())
+        tracks.append(track)
+    message = types.InstanceTrackArray()
+    message.header = header
+    message.height, message.width = height, width
+    message.system = system
+    message.tracks = tracks
+    return message
+
+
+def from_message(message: Any, index: int = 0) -> Instances:
+    """The instances in a ``vis_ros/InstanceTrackArray``.
+
+    Args:
+        message: the tracks of one frame.
+        index: position of the frame in the stream.
+
+    Raises:
+        InputError: a mask leaves the image, or its runs do not fill its box.
+    """
+    size = (int(message.height), int(message.width))
+    tracks = message.tracks
+    masks = []
+    for track in tracks:
+        roi = track.roi
+        box = (int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height))
+        masks.append(run_lengths.from_box(size, box, np.asarray(track.runs, np.uint32)))
+    boxes = np.array([mask.box for mask in masks], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return Instances(
+        stamp=stamp_of(message),
+        index=index,
+        size=size,
+        track_ids=np.array([track.track_id for track in tracks], np.int64),
+        labels=np.array([track.class_id for track in tracks], np.int64),
+        scores=np.array([track.score for track in tracks], np.float32),
+        track_scores=np.array([track.track_score for track in tracks], np.float32),
+        boxes=boxes,
+        masks=tuple(masks),
+        states=np.array([track.state for track in tracks], np.uint8),
+        ages=np.array([track.age for track in tracks], np.int64),
+        first_seen=np.array([to_nanoseconds(track.first_seen) for track in tracks], np.int64),
+        last_seen=np.array([to_nanoseconds(track.last_seen) for track in tracks], np.int64),
+    )
+
+
+def label_image_message(labels: npt.NDArray[np.uint16], header: Any) -> Any:
+    """A ``sensor_msgs/Image`` 16UC1 of a label image.
+
+    Args:
+        labels: uint16 ``[H, W]``, 0 = background, else 1 + position in the tracks array.
+        header: the header of the camera image, taken unchanged.
+    """
+    return _image_message(np.ascontiguousarray(labels, "<u2"), "16UC1", header)
+
+
+def rgb_message(image: npt.NDArray[np.uint8], header: Any) -> Any:
+    """A ``sensor_msgs/Image`` rgb8.
+
+    Args:
+        image: uint8 ``[H, W, 3]`` RGB.
+        header: taken unchanged.
+    """
+    return _image_message(np.ascontiguousarray(image), "rgb8", header)
+
+
+def _image_message(pixels: npt.NDArray[Any], encoding: str, header: Any) -> Any:
+    message = _message_types().Image()
+    message.header = header
+    message.height, message.width = pixels.shape[:2]
+    message.encoding = encoding
+    message.is_bigendian = 0
+    message.step = pixels.strides[0]
+    message.data = array("B")
+    message.data.frombytes(pixels.data)
+    return message
+
+
+@lru_cache(maxsize=1)
+def _message_types() -> SimpleNamespace:
+    try:
+        from builtin_interfaces.msg import Time
+        from sensor_msgs.msg import Image
+
+        from vis_ros.msg import InstanceTrack, InstanceTrackArray
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"ROS messages are missing ({error}): source the workspace that vis_ros was built in, or run `make`"
+        ) from error
+    return SimpleNamespace(Time=Time, Image=Image, InstanceTrack=InstanceTrack, InstanceTrackArray=InstanceTrackArray)
