@@ -250,9 +250,11 @@ class VideoFile(VideoSource):
                 stamp = round(shown) if stamp < shown < 2**62 else max(stamp, 0) + period
                 yield Frame(_rgb(image), stamp, index)
                 index += 1
-            if self.length is not None and index < self.length and self.path.suffix.lower() in _COUNTED_CONTAINERS:
-                reason = f"missing: the file announces {self.length} frames, {index} came; damaged or cut off"
-                yield Skipped(f"{self.path.name} frames {index} to {self.length - 1}", reason)
+            counted = self.path.suffix.lower() in _COUNTED_CONTAINERS
+            announced = self.length or 0
+            if announced - index > (0 if counted else max(1, announced // 50)):
+                reason = f"the file announces {announced} frames{'' if counted else ' (by its duration)'}, {index} came"
+                yield Skipped(f"{self.path.name}: {announced - index} frames", f"{reason}; damaged or cut off")
         finally:
             capture.release()
 

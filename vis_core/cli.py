@@ -1,0 +1,318 @@
+"""The command ``vis``.
+
+Commands import what they need when they run, so that ``vis --help`` is quick and ``vis evaluate`` needs no torch.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from vis_core.errors import InputError, OptionError, VisError
+
+if TYPE_CHECKING:
+    from vis_core.segmenting import RunOutcome
+    from vis_core.streaming import Option, Segmenter
+    from vis_core.video_sources import Skipped, VideoSource
+
+_SKIPPED_SHOWN = 20
+
+app = typer.Typer(
+    help="Video instance segmentation: videos in, tracked masks out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_screen = Console(stderr=True, highlight=False, soft_wrap=True)
+_out = Console(highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point of ``vis``: an error of ours is told in one message, with exit code 2."""
+    # Read by the OpenMP runtime when torch is loaded: idle threads must not spin beside other processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What the decoders say of damaged frames is told by name instead.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    warnings.showwarning = _show_warning
+    try:
+        app(prog_name="vis")
+    except VisError as error:
+        _tell_error(error)
+        sys.exit(2)
+    except OSError as error:
+        _tell_error(error)
+        sys.exit(1)
+
+
+@app.command()
+def segment(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT", help="Video file, folder of images, YouTube-VIS JSON, or camera (/dev/video0, camera:0)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    system: Annotated[str, typer.Option(help="System, by its name in 'vis systems'.")] = "visolo",
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights: .safetensors, or a published .pth or .pkl. Without: random.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder that holds the images of a JSON.")] = None,
+    overlay: Annotated[bool, typer.Option(help="Write a video with the tracks drawn in.")] = True,
+    save_masks: Annotated[
+        bool, typer.Option("--save-masks", help="Write PNGs of 16 bits: 0 = background, else the track id.")
+    ] = False,
+    score_threshold: Annotated[float | None, typer.Option(help="Least score of an instance.")] = None,
+    max_instances: Annotated[int | None, typer.Option(help="Most instances in a frame.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1...")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads of the network.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Option of the system; 'vis systems NAME' lists them."),
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second of images.")] = None,
+    start: Annotated[int, typer.Option(min=0, help="First frame, of each video.")] = 0,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Most frames, of each video.")] = None,
+) -> None:
+    """Segment and track the instances of videos: results.json, an overlay video and, if asked for, mask images.
+
+    A frame that cannot be read is named and left out. Ctrl-C finishes what is done (exit code 130); so does a full disk
+    (exit code 1).
+    """
+    from vis_core.video import open_videos
+
+    sources = open_videos(source, images, fps)
+    given = {"score_threshold": score_threshold, "max_instances": max_instances}
+    segmenter = _load(system, weights, device, precision, threads, option or [], given)
+
+    from vis_core.segmenting import segment_videos
+
+    lengths = [source.length for source in sources]
+    stop = None if max_frames is None else start + max_frames
+    if stop is not None:
+        lengths = [stop if length is None else min(length, stop) for length in lengths]
+    total = None if None in lengths else sum(max((length or 0) - start, 0) for length in lengths)
+    with _interrupts() as received, _progress(sources, total) as on_frame:
+        outcome = segment_videos(
+            segmenter,
+            sources,
+            out,
+            overlay=overlay,
+            save_masks=save_masks,
+            start=start,
+            stop=stop,
+            stop_asked=lambda: bool(received),
+            on_frame=on_frame,
+        )
+    _report(outcome, sources, out)
+    _end(outcome, received)
+
+
+@app.command()
+def convert(
+    system: Annotated[str, typer.Argument(help="System, by its name in 'vis systems'.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Published checkpoint (.pth, .pkl).")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write (.safetensors).")],
+) -> None:
+    """Convert a published checkpoint to .safetensors, checked against the network."""
+    from vis_core import catalog
+
+    count = catalog.convert(system, source, target)
+    _out.print(f"{escape(str(target))}: {count} tensors, {target.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command()
+def systems(name: Annotated[str | None, typer.Argument(help="Show the options of this one.")] = None) -> None:
+    """List the systems with their licences and published figures; of one, its options."""
+    from vis_core import catalog
+
+    if name is not None:
+        entry = catalog.find(name)
+        table = Table("option", "default", "values", "meaning", title=f"{entry.title} ({entry.paper})")
+        for key, option in entry.options.items():
+            table.add_row(key, escape(str(option.default)), escape(_values(option)), escape(option.description))
+    else:
+        table = Table("name", "system", "published checkpoints", "their licence", "published figures", show_lines=True)
+        for entry in catalog.SYSTEMS.values():
+            figures = "\n".join(f"{key}: {value}" for key, value in entry.figures.items())
+            texts = (f"{entry.title}\n{entry.paper}", entry.checkpoints_source, entry.checkpoints_licence, figures)
+            table.add_row(entry.name, *map(escape, texts))
+    _out.print(table, soft_wrap=False)
+
+
+def _load(
+    name: str,
+    weights: Path | None,
+    device: str,
+    precision: str,
+    threads: int | None,
+    texts: list[str],
+    given: dict[str, Any],
+) -> Segmenter:
+    import torch
+
+    from vis_core import catalog
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    options = {key: value for key, value in given.items() if value is not None}
+    known = catalog.find(name).options
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise OptionError(f"--option {text}: write it as name=value")
+        options[key] = _value(value, known[key]) if key in known else value
+    with warnings.catch_warnings():
+        if weights is None:
+            warnings.simplefilter("ignore", UserWarning)
+            _screen.print(
+                "[bold yellow]The weights are random[/]: masks, labels and tracks mean nothing. Give --weights."
+            )
+        return catalog.load(name, weights, device, precision, **options)
+
+
+def _value(text: str, option: Option) -> Any:
+    """What a text on the command line stands for; whether it fits is checked by the catalogue."""
+    import yaml
+
+    if isinstance(option.default, str) and not option.optional:
+        return text
+    if text.lower() in ("none", "null"):
+        return None
+    if isinstance(option.default, tuple) and not text.startswith("["):
+        text = f"[{text}]"
+    try:
+        value = yaml.safe_load(text)
+        return float(value) if isinstance(option.default, float) and isinstance(value, str) else value
+    except (yaml.YAMLError, ValueError):
+        return text
+
+
+def _values(option: Option) -> str:
+    if option.choices:
+        return " | ".join(option.choices)
+    bounds = "" if option.minimum is None and option.maximum is None else f"{option.minimum} to {option.maximum}"
+    if option.multiple_of:
+        bounds += f", a multiple of {option.multiple_of}"
+    return (bounds + ", or none").removeprefix(", ") if option.optional else bounds
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """While inside, the first Ctrl-C (or SIGTERM) is only noted in the list; the second one interrupts at once."""
+    received: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+        _screen.print("[yellow]Stopping after this frame[/]; once more to stop at once.")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(sources: list[VideoSource], total: int | None) -> Iterator[Callable[[], None]]:
+    """A progress bar with frames per second and time left; gives what is called after each frame."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    shown: dict[str, int] = {}
+    with Progress(*columns, console=_screen) as progress:
+        task = progress.add_task("frames", total=total, rate="")
+        began = time.perf_counter()
+
+        def on_frame() -> None:
+            done = progress.tasks[task].completed + 1
+            rate = done / (time.perf_counter() - began)
+            progress.update(task, advance=1, rate=f"{rate:.1f} frames/s")
+
+        def on_skip(name: str) -> Callable[[Skipped], None]:
+            def tell(skipped: Skipped) -> None:
+                shown[name] = shown.get(name, 0) + 1
+                if shown[name] <= _SKIPPED_SHOWN:
+                    _screen.print(f"[yellow]skipped[/] {escape(skipped.name)}: {escape(skipped.reason)}")
+
+            return tell
+
+        for source in sources:
+            source.on_skip = on_skip(source.name)
+        yield on_frame
+
+
+def _report(outcome: RunOutcome, sources: list[VideoSource], folder: Path) -> None:
+    """The table of a run, and what stands where."""
+    table = Table("video")
+    for column in ("frames", "skipped", "tracks", "frames/s"):
+        table.add_column(column, justify="right")
+    for video in outcome.videos:
+        rate = f"{video.frames / video.seconds:.1f}" if video.frames else "-"
+        table.add_row(escape(video.name), str(video.frames), str(video.skipped), str(video.tracks), rate)
+    if outcome.videos:
+        _out.print(table, soft_wrap=False)
+    skipped = [item for source in sources for item in source.skipped]
+    if len(skipped) > _SKIPPED_SHOWN:
+        names = folder / "skipped.txt"
+        with suppress(OSError):
+            names.write_text("".join(f"{item.name}: {item.reason}\n" for item in skipped), "utf-8")
+            outcome.written.append(names)
+    early = outcome.stopped or outcome.error is not None
+    if outcome.written:
+        _out.print("Stopped early; what is done stands in" if early else "Written:")
+    for path in outcome.written:
+        note = " (one JSON line a mask; results.json could not be written)" if path.suffix == ".jsonl" else ""
+        _out.print(f"  {escape(str(path))}{note}")
+
+
+def _end(outcome: RunOutcome, received: list[int]) -> None:
+    """End the command as its run ended: with the error, or the exit code of an interrupt."""
+    if isinstance(outcome.error, KeyboardInterrupt) or outcome.stopped:
+        raise typer.Exit(128 + (received[0] if received else signal.SIGINT))
+    if outcome.error is not None:
+        raise outcome.error
+    if not any(video.frames for video in outcome.videos):
+        raise InputError("no frame was segmented: none could be read, or none is in the range asked for")
+
+
+def _tell_error(error: Exception) -> None:
+    text = str(error)
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        text = f"{error.filename or ''}: {error.strerror or error}".removeprefix(": ")
+        text = f"the disk is full: {text}" if full else text
+    _screen.print(f"[bold red]error:[/] {escape(text)}")
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    _screen.print(f"[yellow]warning:[/] {escape(str(message))}")
+
+
+# Commands that live elsewhere; their modules import nothing heavy before they run.

@@ -1,0 +1,203 @@
+"""Writing YouTube-VIS ``results.json`` from a stream of instances, in flat memory."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from vis_core import masks
+from vis_core.errors import InputError
+from vis_core.structures import Instances
+
+_SEGMENTATION = b'"segmentation": '
+
+
+@dataclass(slots=True)
+class _Track:
+    last_row: int
+    has_pixels: bool
+
+
+class ResultsWriter:
+    """Collects the instances of videos and writes one entry a track when closed.
+
+    An entry: ``video_id``, ``category_id``, ``score`` (running score of the track when it was last seen), ``track_id``,
+    and ``segmentations``, one a frame: compressed run lengths at the original size, or null where it has no pixel.
+    A track that never has one gets no entry.
+
+    Rows go to ``rows_path`` as they come, one JSON line a mask; a frame is there whole or not at all. On closing the
+    entries are put together from them, track by track, under a temporary name that is then renamed. Where that fails
+    (a full disk), the rows stay.
+
+    Args:
+        path: of ``results.json``.
+        category_ids: category id of each label; default: label + 1.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+
+    def __init__(self, path: str | Path, category_ids: Sequence[int] | None = None) -> None:
+        self.path = Path(path)
+        self.rows_path = self.path.with_name(f"{self.path.name}.rows.jsonl")
+        self.category_ids = None if category_ids is None else tuple(category_ids)
+        self._rows: BinaryIO = self.rows_path.open("wb", buffering=0)
+        self._end = 0
+        self._tracks: dict[int, dict[int, _Track]] = {}
+        self._lengths: dict[int, int] = {}
+
+    def __enter__(self) -> ResultsWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def bytes_to_come(self) -> int:
+        """Disk space that closing will need, about."""
+        nulls = sum(len(tracks) * self._lengths.get(video, 0) for video, tracks in self._tracks.items())
+        return self._end + 6 * nulls
+
+    def track_count(self, video_id: int) -> int:
+        """Number of tracks of a video that have had a mask."""
+        return sum(track.has_pixels for track in self._tracks.get(video_id, {}).values())
+
+    def add(self, video_id: int, position: int, instances: Instances) -> None:
+        """Take the instances of one frame.
+
+        Args:
+            video_id: of the video; videos may come in any order.
+            position: of the frame in its video, from 0; of two with the same position the later counts.
+
+        Raises:
+            InputError: a negative position, a score that is no number, or a label without a category id.
+            OSError: the rows cannot be written; those of earlier frames stay sound.
+        """
+        if position < 0:
+            raise InputError(f"results of video {video_id}: position {position} is negative")
+        tracks = self._tracks.setdefault(video_id, {})
+        self._lengths[video_id] = max(self._lengths.get(video_id, 0), position + 1)
+        lines: list[bytes] = []
+        changed: dict[int, _Track] = {}
+        end = self._end
+        for row in np.flatnonzero(instances.visible):
+            track_id, mask = int(instances.track_ids[row]), instances.masks[row]
+            before = changed.get(track_id) or tracks.get(track_id)
+            entry = {
+                "previous": before.last_row if before else -1,
+                "video_id": video_id,
+                "position": position,
+                "track_id": track_id,
+                "category_id": self._category(int(instances.labels[row]), video_id, position),
+                "score": _finite(float(instances.track_scores[row]), video_id, position, track_id),
+                "segmentation": masks.to_coco(mask) if mask.area else None,
+            }
+            line = json.dumps(entry).encode("ascii") + b"\n"
+            changed[track_id] = _Track(end, bool(mask.area or (before and before.has_pixels)))
+            lines.append(line)
+            end += len(line)
+        self._append(b"".join(lines))
+        tracks.update(changed)
+
+    def finish_video(self, video_id: int, length: int) -> None:
+        """State the number of frames of a video; without it a video ends with the last frame that came.
+
+        Raises:
+            InputError: there have been frames beyond it.
+        """
+        if length < self._lengths.get(video_id, 0):
+            last = self._lengths[video_id] - 1
+            raise InputError(f"results of video {video_id}: length {length}, but there was a frame {last}")
+        self._lengths[video_id] = length
+
+    def close(self) -> None:
+        """Write ``results.json``; the rows are removed once it stands. Closing again does nothing.
+
+        Raises:
+            OSError: it cannot be written; the rows stay, and the error names them.
+        """
+        if self._rows.closed:
+            return
+        self._rows.close()
+        partial = self.path.with_name(f"{self.path.name}.partial")
+        try:
+            with self.rows_path.open("rb") as rows, partial.open("wb") as out:
+                self._write_entries(rows, out)
+            partial.replace(self.path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            reason = f"{error.strerror}; what was found is in {self.rows_path}, one JSON line a mask"
+            raise OSError(error.errno, reason, str(self.path)) from error
+        self.rows_path.unlink(missing_ok=True)
+
+    def _append(self, data: bytes) -> None:
+        written = 0
+        try:
+            while written < len(data):
+                written += self._rows.write(data[written:]) or 0
+        except BaseException:
+            self._rows.truncate(self._end)
+            self._rows.seek(self._end)
+            raise
+        self._end += written
+
+    def _write_entries(self, rows: BufferedReader, out: BinaryIO) -> None:
+        separator = b"[\n"
+        for video_id, tracks in self._tracks.items():
+            for track_id in sorted(tracks):
+                if not tracks[track_id].has_pixels:
+                    continue
+                last, offsets = _offsets(rows, tracks[track_id].last_row, self._lengths[video_id])
+                head = {key: last[key] for key in ("video_id", "category_id", "score", "track_id")}
+                out.write(separator + json.dumps(head).encode("ascii")[:-1] + b', "segmentations": [')
+                _write_segmentations(rows, offsets, out)
+                out.write(b"]}")
+                separator = b",\n"
+        out.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
+
+    def _category(self, label: int, video_id: int, position: int) -> int:
+        if self.category_ids is None:
+            return label + 1
+        if not 0 <= label < len(self.category_ids):
+            place = f"results of video {video_id}, frame {position}"
+            raise InputError(f"{place}: label {label}, but there are {len(self.category_ids)} category ids")
+        return self.category_ids[label]
+
+
+def _finite(score: float, video_id: int, position: int, track_id: int) -> float:
+    if not np.isfinite(score):
+        raise InputError(f"results of video {video_id}, frame {position}, track {track_id}: score {score}")
+    return score
+
+
+def _offsets(rows: BufferedReader, last_row: int, length: int) -> tuple[dict[str, Any], array[int]]:
+    """The last row of a track, and where the row of each frame begins (-1: none), following the rows back."""
+    offsets = array("q", [-1]) * length
+    last: dict[str, Any] = {}
+    at = last_row
+    while at >= 0:
+        rows.seek(at)
+        row = json.loads(rows.readline())
+        last = last or row
+        if offsets[row["position"]] < 0:
+            offsets[row["position"]] = at
+        at = row["previous"]
+    return last, offsets
+
+
+def _write_segmentations(rows: BufferedReader, offsets: array[int], out: BinaryIO) -> None:
+    for position, at in enumerate(offsets):
+        segmentation = b"null"
+        if at >= 0:
+            rows.seek(at)
+            line = rows.readline()
+            segmentation = line[line.index(_SEGMENTATION) + len(_SEGMENTATION) : -2]
+        out.write(b", " + segmentation if position else segmentation)
