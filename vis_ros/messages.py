@@ -177,7 +177,7 @@ def _image_message(pixels: npt.NDArray[Any], encoding: str, header: Any) -> Any:
     message.is_bigendian = 0
     message.step = pixels.strides[0]
     message.data = array("B")
-    message.data.frombytes(pixels.data)
+    message.data.frombytes(pixels.reshape(-1).view(np.uint8).data)
     return message
 
 

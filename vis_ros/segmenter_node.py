@@ -21,7 +21,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSPolicyKind, QoSProfile, qos_policy_name_from_kind, qos_profile_sensor_data
@@ -93,27 +93,28 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             self._running_on = _running_on(segmenter, self._value("precision"))
             self._create_outputs()
         except Exception as error:
-            self._problem = f"not configured: {error}"
-            self.get_logger().error(self._problem)
+            self._report_problem(f"not configured: {error}")
             self._release()
             return _FAILURE
         self._problem = ""
-        self.get_logger().info(f"configured: {self._naming[0]}, {self._running_on}")
+        running_on = ", ".join(f"{name} {value}" for name, value in self._running_on.items())
+        self.get_logger().info(f"configured: {self._naming[0]}, {running_on}")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and start to work."""
         if self._segmenter is None:
             return _FAILURE
+        super().on_activate(state)  # opens the publishers, before the first result
         try:
             self._start(self._segmenter)
         except Exception as error:
-            self._problem = f"not activated: {error}"
-            self.get_logger().error(self._problem)
+            self._report_problem(f"not activated: {error}")
             self._stop()
+            super().on_deactivate(state)
             return _FAILURE
         self._problem = ""
-        return super().on_activate(state)
+        return _SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe, and end after the frame at work."""
@@ -147,6 +148,11 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
     def start_by_itself(self) -> bool:
         """Configure and activate; returns whether both succeeded."""
         return self.trigger_configure() == _SUCCESS and self.trigger_activate() == _SUCCESS
+
+    def _report_problem(self, text: str) -> None:
+        self._problem = text
+        if self.context.ok():
+            self.get_logger().error(text)
 
     def _make_segmenter(self) -> Segmenter:
         values = {name: parameters.check(name, option, self._value(name)) for name, option in self._table.items()}
@@ -365,13 +371,20 @@ def main(args: list[str] | None = None) -> None:
     try:
         rclpy.init(args=args)
         node = SegmenterNode()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
         if node.get_parameter("autostart").value:
             node.start_by_itself()
-        rclpy.spin(node)
+        else:
+            node.get_logger().info("waits for the lifecycle services")
+        executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except ParameterException as error:
         sys.exit(f"segmenter: {error}")
+    except Exception:
+        if rclpy.ok():  # else a signal came in the middle of something, and this is what that something said
+            raise
     finally:
         if node is not None:
             node.destroy_node()
