@@ -286,7 +286,8 @@ def _report(outcome: RunOutcome, sources: list[VideoSource], folder: Path) -> No
     if outcome.written:
         _out.print("Stopped early; what is done stands in" if early else "Written:")
     for path in outcome.written:
-        note = " (one JSON line a mask; results.json could not be written)" if path.suffix == ".jsonl" else ""
+        note = " (16-bit PNGs: 0 = background, else the track id)" if path.is_dir() else ""
+        note = " (one JSON line a mask; results.json could not be written)" if path.suffix == ".jsonl" else note
         _out.print(f"  {escape(str(path))}{note}")
 
 
