@@ -1,0 +1,55 @@
+"""Fixtures that tests share."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; see the README on threads
+
+import json
+import zlib
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of recorded answers and data sets beside the repository; a test that needs it skips without it."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared (recorded answers and data sets), which is absent here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fill():
+    """Weights of a recorded case: arrays by published key, made from the rules that a manifest states."""
+    return fill_manifest
+
+
+def fill_manifest(manifest: Path) -> dict[str, np.ndarray]:
+    """Arrays of a manifest: rows of key, shape and rule; the generator is seeded with the CRC-32 of the key."""
+    arrays: dict[str, np.ndarray] = {}
+    for row in json.loads(manifest.read_text()):
+        key, shape, rule = row["key"], tuple(row["shape"]), row.get("rule", "normal")
+        random = np.random.RandomState(zlib.crc32(key.encode()))
+        if rule == "copy":
+            values = arrays[row["of"]]
+        elif rule == "normal":
+            values = row.get("a", 0.02) * random.standard_normal(shape) + row.get("b", 0.0)
+        elif rule == "fan_in":
+            values = row.get("a", 1.0) * random.standard_normal(shape) / np.sqrt(max(prod(shape[1:]), 1))
+        elif rule == "uniform":
+            values = random.uniform(row.get("a", 0.5), row.get("b", 1.5), shape)
+        elif rule == "constant":
+            values = np.full(shape, row.get("a", 0.0))
+        elif rule == "arange":
+            values = np.arange(prod(shape))
+        else:
+            raise ValueError(f"{manifest}: {key}: rule {rule!r} is unknown")
+        dtype = row.get("dtype", "int64" if rule == "arange" else "float32")
+        arrays[key] = np.asarray(values).astype(dtype).reshape(shape)
+    return arrays

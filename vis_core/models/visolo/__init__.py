@@ -1,0 +1,82 @@
+"""VISOLO: grid-based space-time aggregation for efficient online video instance segmentation (CVPR 2022)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vis_core.checkpoints import load_tensors
+from vis_core.data.vocabularies import names_of
+from vis_core.errors import CheckpointError
+from vis_core.models.visolo import published
+from vis_core.models.visolo.network import VISOLONetwork
+from vis_core.models.visolo.segmenter import VISOLO
+from vis_core.nn.precision import compute_type
+from vis_core.streaming import Option, PublishedFormat, System
+
+
+def build(
+    tensors: Mapping[str, Tensor] | None,
+    metadata: Mapping[str, str],
+    device: torch.device,
+    precision: str,
+    **options: Any,
+) -> VISOLO:
+    """The segmenter, its depth and class count taken from the tensors; without any, ResNet-50 and 40 classes."""
+    depth, classes = 50, 40
+    if tensors is not None:
+        if "category_post.pred.weight" not in tensors:
+            raise CheckpointError("visolo: the key category_post.pred.weight, which gives the classes, is missing")
+        classes = len(tensors["category_post.pred.weight"])
+        depth = 101 if any(key.startswith("backbone.res4.6.") for key in tensors) else 50
+    network = VISOLONetwork(depth, classes)
+    if tensors is None:
+        network.initialise(torch.Generator().manual_seed(0))
+    else:
+        load_tensors(network, tensors, "visolo")
+    dtype = compute_type(precision, device)
+    network.eval().requires_grad_(False)
+    network.backbone.fold_norms()
+    network.to(device, memory_format=torch.channels_last)
+    network.backbone.to(dtype)
+    network.mask.to(dtype)
+    names = tuple(json.loads(metadata["class_names"])) if "class_names" in metadata else names_of(classes)
+    return VISOLO(network, names, dtype, **options)
+
+
+SYSTEM = System(
+    name="visolo",
+    title="VISOLO",
+    paper="Han et al., VISOLO: Grid-Based Space-Time Aggregation for Efficient Online Video Instance Segmentation, "
+    "CVPR 2022, arXiv 2112.04177",
+    build=build,
+    options={
+        "input_size": Option((352, 624), "height and width of the network's input, pixels", 16, 4096, multiple_of=16),
+        "memory_frames": Option(6, "past frames that are read at most; none: all, for ever", 2, 10000, optional=True),
+        "memory_interval": Option(5, "every how many frames one is kept in memory", 1, 10000),
+        "max_lost_frames": Option(
+            30, "a track ends when it was not seen for more frames; none: never", 0, 1000000, optional=True
+        ),
+        "max_lost_tracks": Option(100, "tracks that may be lost at a time; none: no limit", 0, 1000000, optional=True),
+        "score_threshold": Option(0.1, "least score of a grid cell", 0, 1),
+        "mask_threshold": Option(0.5, "least probability of a mask's pixel", 0, 1),
+        "update_threshold": Option(0.05, "least score of an instance after matrix NMS", 0, 1),
+        "tracking_threshold": Option(0.1, "least similarity of a detection and the track that it continues", 0, 1),
+        "max_instances": Option(100, "instances of a frame at most", 1, 252),
+        "mask_resize": Option(
+            "published", "resize binary masks as published, or their probabilities", choices=("published", "logits")
+        ),
+        "published_quirks": Option(False, "treat empty masks and grid cell 0 as the published code does"),
+    },
+    published=PublishedFormat(published.recognise, published.convert),
+    checkpoints_licence="non-commercial use only (the repository states Apache-2.0 and, beside it, non-commercial use)",
+    checkpoints_source="github.com/SuHoHan95/VISOLO, linked from its README",
+    figures={
+        "YouTube-VIS 2019 val, ResNet-50": "AP 38.6, AP50 56.3, AP75 43.7, AR1 35.7, AR10 42.5; 40.0 frames/s (V100)",
+        "YouTube-VIS 2021 val, ResNet-50": "AP 36.9, AP50 54.7, AP75 40.2, AR1 30.6, AR10 40.9",
+    },
+)

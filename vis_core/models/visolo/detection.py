@@ -1,0 +1,180 @@
+"""From the network's outputs to the instances of one frame (section numbers: steps of the published inference)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vis_core.models.visolo.network import GRID
+
+NMS_PRE = 500
+NMS_SIGMA = 2.0
+OVERLAP = 0.5
+CELLS = GRID[0] * GRID[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The instances of one frame before identity, by descending score.
+
+    Attributes:
+        cells: int64 ``[N]``, grid cell, row by row.
+        labels: int64 ``[N]``.
+        scores: float32 ``[N]``.
+        vectors: float32 ``[N, C]``, category scores of the cells, not reweighted.
+        masks: bool ``[N, h, w]`` at network size.
+        logits: float32 ``[N, h/4, w/4]``, mask logits.
+    """
+
+    cells: Tensor
+    labels: Tensor
+    scores: Tensor
+    vectors: Tensor
+    masks: Tensor
+    logits: Tensor
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def chosen(self, rows: Tensor) -> Detections:
+        """The rows of an index or boolean tensor."""
+        return Detections(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+
+def kept_cells(
+    categories: Tensor, weight: Tensor | None, score_threshold: float, published_quirks: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cells whose best, reweighted category score reaches the threshold (step 1).
+
+    Args:
+        categories: scores ``[C, 252]``.
+        weight: ``[252]``, or None for 1.
+        score_threshold: of a cell.
+        published_quirks: a frame whose only kept cell is cell 0 counts as empty.
+
+    Returns:
+        Cells ``[N]``, their labels ``[N]`` and reweighted scores ``[N]``.
+    """
+    scores, labels = categories.max(0)
+    if weight is not None:
+        scores = scores * weight
+    cells = torch.nonzero((scores >= score_threshold) & (scores > 0))[:, 0]
+    if published_quirks and len(cells) == 1 and int(cells[0]) == 0:
+        cells = cells[:0]
+    return cells, labels[cells], scores[cells]
+
+
+def mask_probabilities(logits: Tensor) -> Tensor:
+    """Probabilities at network size ``[N, h, w]`` from mask logits ``[N, h/4, w/4]`` (step 2)."""
+    return F.interpolate(logits[None], scale_factor=4, mode="bilinear", align_corners=False)[0].sigmoid_()
+
+
+def candidates(
+    mask_features: Tensor,
+    kernels: Tensor,
+    categories: Tensor,
+    kept: tuple[Tensor, Tensor, Tensor],
+    mask_threshold: float,
+    published_quirks: bool,
+) -> Detections:
+    """Masks of the kept cells, their scores times mask quality, by descending score, lower cell first (steps 2 to 4).
+
+    Args:
+        mask_features: ``[256, h/4, w/4]``.
+        kernels: ``[256, 252]``.
+        categories: scores ``[C, 252]``.
+        kept: result of `kept_cells`.
+        mask_threshold: of a mask's probability.
+        published_quirks: keep cells with an empty mask, with score NaN.
+    """
+    cells, labels, scores = kept
+    height, width = mask_features.shape[1:]
+    logits = (kernels[:, cells].T @ mask_features.flatten(1)).unflatten(1, (height, width)).float()
+    masks = torch.empty((len(cells), 4 * height, 4 * width), dtype=torch.bool, device=logits.device)
+    quality = torch.empty_like(scores)
+    for rows in torch.arange(len(cells)).split(16) if len(cells) else ():  # in parts, so that memory does not grow with the candidates
+        probabilities = mask_probabilities(logits[rows])
+        masks[rows] = probabilities > mask_threshold
+        inside = probabilities.mul_(masks[rows]).sum((1, 2))
+        quality[rows] = inside / masks[rows].sum((1, 2))
+    scores = scores * quality
+    order = scores.sort(descending=True, stable=True).indices
+    if not published_quirks:
+        order = order[~scores[order].isnan()]
+    order = order[:NMS_PRE]
+    found = Detections(cells, labels, scores, categories.T[cells], masks, logits)
+    return found.chosen(order)
+
+
+def intersections(masks: Tensor) -> Tensor:
+    """Common pixels of each pair of masks ``[N, h, w]``: exact counts as float32 ``[N, N]``."""
+    flat = masks.flatten(1).float()
+    return flat @ flat.T
+
+
+def matrix_nms(scores: Tensor, labels: Tensor, common: Tensor, sigma: float = NMS_SIGMA) -> Tensor:
+    """Scores decayed by the overlap with better masks of the same label (step 5; SOLOv2, NeurIPS 2020, section 3.3).
+
+    Args:
+        scores: ``[N]``, descending.
+        labels: ``[N]``.
+        common: ``[N, N]``, `intersections` in the same order.
+    """
+    areas = common.diagonal()
+    iou = common / (areas[:, None] + areas[None] - common)
+    iou = (iou * (labels[:, None] == labels[None])).triu(1)
+    compensation = iou.max(0).values
+    decay = torch.exp(-sigma * iou**2) / torch.exp(-sigma * compensation**2)[:, None]
+    return scores * decay.min(0).values
+
+
+def without_overlaps(common: Tensor) -> list[int]:
+    """Rows that stay when a mask that lies by more than half in a better one that stays is removed (step 7).
+
+    Args:
+        common: ``[N, N]``, `intersections` by descending score; on the host.
+    """
+    covered = common / common.diagonal()[None] > OVERLAP
+    stays = [True] * len(common)
+    for i, row in enumerate(covered.tolist()):
+        if stays[i]:
+            for j in range(i + 1, len(row)):
+                if row[j]:
+                    stays[j] = False
+    return [i for i, stay in enumerate(stays) if stay]
+
+
+def suppress(found: Detections, update_threshold: float, max_instances: int) -> Detections:
+    """Candidates after matrix NMS, threshold, limit and removal of overlaps (steps 5 to 8)."""
+    if len(found) == 0:
+        return found
+    common = intersections(found.masks)
+    scores = matrix_nms(found.scores, found.labels, common)
+    order = scores.sort(descending=True, stable=True).indices
+    order = order[scores[order] >= update_threshold][:max_instances]
+    rows = order[torch.tensor(without_overlaps(common[order][:, order].cpu()), dtype=torch.int64, device=order.device)]
+    stay = found.chosen(rows)
+    return Detections(stay.cells, stay.labels, scores[rows], stay.vectors, stay.masks, stay.logits)
+
+
+def original_size(found: Detections, size: tuple[int, int], mask_resize: str, mask_threshold: float) -> list[Tensor]:
+    """Masks at the image's size, bool ``[H, W]`` each, one after another so that only one is dense at a time.
+
+    Args:
+        size: height and width of the image.
+        mask_resize: ``published``: binary masks at network size, resized; ``logits``: probabilities resized, which
+            gives smoother edges.
+        mask_threshold: of a mask's probability, for ``logits``.
+    """
+    if mask_resize == "published":
+        if tuple(found.masks.shape[1:]) == size:
+            return list(found.masks)
+        return [_resized(mask.float(), size) >= 0.5 for mask in found.masks]
+    return [_resized(mask_probabilities(x[None])[0], size) > mask_threshold for x in found.logits]
+
+
+def _resized(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(mask[None, None], size, mode="bilinear", align_corners=False)[0, 0]

@@ -1,0 +1,237 @@
+"""The network of VISOLO (Han et al., CVPR 2022): a grid of cells, each of which may hold one instance.
+
+The grid has 12 x 21 cells whatever the input size. Tensors on the grid are ``[B, 256, 12, 21]``, or flattened
+row by row ``[256, 252]``. Features of past frames help the present one through `Memory` and the similarity of
+`Tracking`; neither holds any state.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vis_core.nn.backbones.resnet import ResNet
+
+GRID = (12, 21)
+WIDTH = 256
+SIMILARITY_WIDTH = 128
+STRIDE = 16
+
+
+class NormedConv(nn.Conv2d):
+    """3x3 (or 1x1) convolution with bias, and group norm."""
+
+    def __init__(self, inputs: int, outputs: int, size: int = 3) -> None:
+        super().__init__(inputs, outputs, size, padding=size // 2)
+        self.norm = nn.GroupNorm(32, outputs)
+
+    def forward(self, input: Tensor) -> Tensor:
+        normed: Tensor = self.norm(super().forward(input))
+        return normed
+
+
+def coordinates(height: int, width: int, like: Tensor) -> Tensor:
+    """Two channels ``[1, 2, H, W]``: first y, then x, from -1 to 1."""
+    y = torch.linspace(-1, 1, height, device=like.device, dtype=like.dtype)
+    x = torch.linspace(-1, 1, width, device=like.device, dtype=like.dtype)
+    return torch.stack(torch.meshgrid(y, x, indexing="ij"))[None]
+
+
+class CoordinateConv(NormedConv):
+    """`NormedConv` whose input is followed by the two coordinate channels, optionally resized to the grid first."""
+
+    def __init__(self, inputs: int, outputs: int, resize: tuple[int, int] | None = None) -> None:
+        super().__init__(inputs + 2, outputs)
+        self.resize = resize
+        self._constant: tuple[tuple[object, ...], Tensor, Tensor] | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            x = torch.cat((input, coordinates(*input.shape[2:], input).expand(len(input), -1, -1, -1)), 1)
+            return super().forward(self._resized(x))
+        # What the coordinates contribute is the same for every frame of a size, so it is computed once; the
+        # convolution is then one of 1024 channels, a number that kernels like, not of 1026.
+        key = (input.shape[2:], input.dtype, input.device, self.weight.data_ptr(), self.weight._version)
+        if self._constant is None or self._constant[0] != key:
+            channels = self.in_channels - 2
+            place = self._resized(coordinates(*input.shape[2:], input))
+            constant = F.conv2d(place, self.weight[:, channels:], self.bias, padding=self.padding)
+            weight = self.weight[:, :channels].contiguous(memory_format=torch.channels_last)
+            self._constant = key, weight, constant
+        _, weight, constant = self._constant
+        normed: Tensor = self.norm(F.conv2d(self._resized(input), weight, None, padding=self.padding) + constant)
+        return normed
+
+    def _resized(self, x: Tensor) -> Tensor:
+        return x if self.resize is None else F.interpolate(x, self.resize, mode="bilinear", align_corners=False)
+
+
+def _convs(count: int) -> nn.Sequential:
+    return nn.Sequential(*(layer for _ in range(count) for layer in (NormedConv(WIDTH, WIDTH), nn.ReLU())))
+
+
+class CategoryPre(nn.Module):
+    """Track feature f and category feature c of the grid, from stride 16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = NormedConv(1024, WIDTH)
+        self.convs = _convs(2)
+        self.conv4 = NormedConv(WIDTH, WIDTH, 1)
+
+    def forward(self, r4: Tensor) -> tuple[Tensor, Tensor]:
+        track: Tensor = self.conv1(F.interpolate(r4, GRID, mode="bilinear", align_corners=False))
+        return track, self.conv4(self.convs(F.relu(track)))
+
+
+class CategoryPost(nn.Module):
+    """Category logits ``[B, C, 12, 21]`` from aggregated category features."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.convs = _convs(3)
+        self.pred = nn.Conv2d(WIDTH, classes, 3, padding=1)
+
+    def forward(self, category: Tensor) -> Tensor:
+        logits: Tensor = self.pred(self.convs(category))
+        return logits
+
+
+class KernelPre(nn.Module):
+    """Kernel feature k of the grid, from stride 16 with coordinates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = CoordinateConv(1024, WIDTH, GRID)
+        self.convs = _convs(2)
+
+    def forward(self, r4: Tensor) -> Tensor:
+        kernel: Tensor = self.convs(F.relu(self.conv1(r4)))
+        return kernel
+
+
+class KernelPost(nn.Module):
+    """Dynamic 1x1 mask kernels from aggregated kernel features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = _convs(2)
+        self.pred = NormedConv(WIDTH, WIDTH, 1)
+
+    def forward(self, kernel: Tensor) -> Tensor:
+        kernels: Tensor = self.pred(self.convs(kernel))
+        return kernels
+
+
+class Tracking(nn.Module):
+    """Similarity features of both sides, ``[B, 128, 252]`` each, from track features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared = _convs(2)
+        self.query = nn.Sequential(NormedConv(WIDTH, WIDTH), NormedConv(WIDTH, SIMILARITY_WIDTH, 1))
+        self.reference = nn.Sequential(NormedConv(WIDTH, WIDTH), NormedConv(WIDTH, SIMILARITY_WIDTH, 1))
+
+    def forward(self, track: Tensor) -> tuple[Tensor, Tensor]:
+        shared = self.shared(F.relu(track))
+        return self.query(shared).flatten(2), self.reference(shared).flatten(2)
+
+
+class Memory(nn.Module):
+    """What a stored category or kernel feature is converted by before it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = NormedConv(WIDTH, WIDTH)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """``[B, 256, 252]`` from ``[B, 256, 12, 21]``."""
+        converted: Tensor = self.conv1(feature).flatten(2)
+        return converted
+
+
+class ResBlock(nn.Module):
+    """x + conv(ReLU(conv(ReLU(x)))), without norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+        self.conv2 = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv2(F.relu(self.conv1(F.relu(x)))) + x
+
+
+class Refine(nn.Module):
+    """Finer features by a skip connection: from a map of half the size."""
+
+    def __init__(self, skip_channels: int) -> None:
+        super().__init__()
+        self.skip = nn.Conv2d(skip_channels, WIDTH, 3, padding=1)
+        self.skip_block = ResBlock()
+        self.block = ResBlock()
+
+    def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
+        fine = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
+        refined: Tensor = self.block(self.skip_block(self.skip(skip)) + fine)
+        return refined
+
+
+class Mask(nn.Module):
+    """Mask features ``[B, 256, H/4, W/4]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv4 = CoordinateConv(1024, WIDTH)
+        self.block4 = ResBlock()
+        self.refine3 = Refine(512)
+        self.refine2 = Refine(256)
+        self.conv1 = NormedConv(WIDTH, WIDTH)
+        self.pred = NormedConv(WIDTH, WIDTH, 1)
+
+    def forward(self, r2: Tensor, r3: Tensor, r4: Tensor) -> Tensor:
+        x = self.block4(self.conv4(r4))
+        x = self.refine2(r2, self.refine3(r3, x))
+        features: Tensor = self.pred(F.relu(self.conv1(F.relu(x))))
+        return features
+
+
+class VISOLONetwork(nn.Module):
+    """All modules of VISOLO; `vis_core.models.visolo.segmenter` runs them frame by frame.
+
+    Args:
+        depth: of the ResNet, 50 or 101.
+        classes: number of categories.
+    """
+
+    def __init__(self, depth: int = 50, classes: int = 40) -> None:
+        super().__init__()
+        self.classes = classes
+        self.backbone = ResNet(depth, stages=3)
+        self.category_pre = CategoryPre()
+        self.category_post = CategoryPost(classes)
+        self.kernel_pre = KernelPre()
+        self.kernel_post = KernelPost()
+        self.mask = Mask()
+        self.tracking = Tracking()
+        self.memory = Memory()
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Kaiming-normal convolutions (fan-out) with zero biases, as the published training starts."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+def read_memory(present: Tensor, similarity: Tensor, converted: Tensor) -> Tensor:
+    """Present grid features plus what the memory holds for each cell (temporal aggregation).
+
+    Args:
+        present: ``[256, 252]``.
+        similarity: logits ``[252, T * 252]``, rows = cells of the present frame, columns = cells of the T frames.
+        converted: ``[256, T * 252]``, the memory's features.
+    """
+    return present + converted @ similarity.softmax(1).T
