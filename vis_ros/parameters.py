@@ -1,7 +1,7 @@
 """The node's parameters: one table that declares them, checks them and documents them.
 
 Those of the node stand here; those of a system are the options of its entry in ``vis_core.catalog``.
-An option that may be None is a parameter that may be 0.
+An option that may be None is a parameter that may be 0, or -1 where 0 is a value of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 IMAGE_TRANSPORTS = ("raw", "compressed")
 DROP_POLICIES = ("latest", "every_frame")
+LIVE = ("score_threshold", "max_instances")
+"""Options of systems that may be changed while the node is configured; they hold from the next frame on."""
+
 _INTEGER_BOUNDS = (-(2**63), 2**63 - 1)
 _FLOAT_BOUNDS = (-sys.float_info.max, sys.float_info.max)
 
@@ -72,7 +75,7 @@ def declare(node: Node) -> dict[str, Option]:
     table = all_parameters(system)
     for name, option in table.items():
         if name != "system":
-            node.declare_parameter(name, to_ros(option.default), descriptor(name, option))
+            node.declare_parameter(name, to_ros(option, option.default), descriptor(name, option))
     return table
 
 
@@ -82,13 +85,13 @@ def descriptor(name: str, option: Option) -> Any:
 
     described = ParameterDescriptor(
         name=name,
-        description=option.description,
+        description=_meaning(name, option),
         read_only=name == "system",
         additional_constraints="" if name == "system" else _range(option),
     )
     if option.minimum is None and option.maximum is None:
         return described
-    low, high = (0 if option.optional else option.minimum), option.maximum
+    low, high = (_none(option) if option.optional else option.minimum), option.maximum
     if type(option.default) is int:
         described.integer_range = [
             IntegerRange(
@@ -114,15 +117,15 @@ def check(name: str, option: Option, value: Any) -> Any:
     """
     if type(option.default) is tuple:
         value = tuple(value)
-    if option.optional and value == 0:
+    if option.optional and value == _none(option):
         value = None
     return option.check(name, value)
 
 
-def to_ros(value: Any) -> Any:
+def to_ros(option: Option, value: Any) -> Any:
     """The parameter's value for an option's."""
     if value is None:
-        return 0
+        return _none(option)
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -139,11 +142,25 @@ def parameters_table() -> str:
             f"`{name}`",
             system,
             _type(option),
-            f"`{_literal(option.default)}`",
+            f"`{_literal(to_ros(option, option.default))}`",
             _range(option),
-            option.description,
+            _meaning(name, option),
         )
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def parameters_file(system: str) -> str:
+    """All parameters of a system at their defaults as a ROS parameter file, each with its meaning."""
+    lines = [
+        f"# Parameters of the segmenter with {system}, at their defaults; for a node of any name in any namespace.",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    for name, option in all_parameters(system).items():
+        default = system if name == "system" else option.default
+        allowed = f" ({_range(option)})" if _range(option) else ""
+        lines += [f"    # {_meaning(name, option)}{allowed}", f"    {name}: {_literal(to_ros(option, default))}"]
     return "\n".join(lines)
 
 
@@ -157,9 +174,17 @@ def _type(option: Option) -> str:
 _TYPE_NAMES: dict[type, str] = {bool: "bool", int: "integer", float: "double", str: "string"}
 
 
+def _meaning(name: str, option: Option) -> str:
+    return f"{option.description}; may be changed while it runs" if name in LIVE else option.description
+
+
+def _none(option: Option) -> int:
+    """The value of a parameter that stands for None."""
+    return 0 if option.minimum is not None and option.minimum > 0 else -1
+
+
 def _literal(value: Any) -> str:
-    """As it is written in YAML."""
-    value = to_ros(value)
+    """A parameter's value as it is written in YAML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -181,9 +206,9 @@ def _range(option: Option) -> str:
     if option.multiple_of:
         text += f"{', ' if text else ''}multiples of {option.multiple_of}"
     if option.optional:
-        text += f"{', ' if text else ''}0: without a bound"
+        text += f"{', ' if text else ''}{_none(option)}: without a bound"
     return text
 
 
 if __name__ == "__main__":
-    print(parameters_table())
+    print(parameters_file(sys.argv[1]) if len(sys.argv) > 1 else parameters_table())

@@ -61,9 +61,8 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
     """
 
     def __init__(self, load: Callable[..., Segmenter] | None = None, **node_arguments: Any) -> None:
-        super().__init__("segmenter", **node_arguments)
+        # Before the rest, because a node that a parameter of the wrong type leaves half made is destroyed too.
         self._load = load
-        self._table = parameters.declare(self)
         self._segmenter: Segmenter | None = None
         self._warm_up_tracks = 0
         self._worker: Worker | None = None
@@ -74,6 +73,9 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         self._running_on: dict[str, str] = {}
         self._incompatible: set[tuple[str, str]] = set()
         self._problem = ""
+        self._jump_handle: Any = None
+        super().__init__("segmenter", **node_arguments)
+        self._table = parameters.declare(self)
         self.add_on_set_parameters_callback(self._check_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Simulated time may stand still; a diagnostic that says so must not.
@@ -90,7 +92,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             segmenter = self._segmenter = self._make_segmenter()
             self._warm_up_tracks = _warm_up(segmenter)
             self._naming = self._value("system"), segmenter.class_names
-            self._running_on = _running_on(segmenter, self._value("precision"))
+            self._running_on = _running_on(segmenter)
             self._create_outputs()
         except Exception as error:
             self._report_problem(f"not configured: {error}")
@@ -114,6 +116,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             super().on_deactivate(state)
             return _FAILURE
         self._problem = ""
+        self.get_logger().info(f"active: {self._subscription.topic_name} to {self._outputs['instances'].topic_name}")
         return _SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -142,7 +145,9 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         """Stop the worker, then as usual."""
         self._stop()
         self._segmenter = None
-        self._jump_handle.unregister()
+        if self._jump_handle is not None:
+            self._jump_handle.unregister()
+            self._jump_handle = None
         super().destroy_node()
 
     def start_by_itself(self) -> bool:
@@ -308,17 +313,22 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         )
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        live = {}
         for change in changes:
             option = self._table.get(change.name)
             if option is None:
                 continue
-            if self._segmenter is not None:
-                reason = f"{change.name} is read when the node is configured: clean it up first"
-                return SetParametersResult(successful=False, reason=reason)
             try:
-                parameters.check(change.name, option, change.value)
+                value = parameters.check(change.name, option, change.value)
             except OptionError as error:
                 return SetParametersResult(successful=False, reason=str(error))
+            if self._segmenter is not None:
+                if change.name not in parameters.LIVE or not hasattr(self._segmenter, change.name):
+                    reason = f"{change.name} is read when the node is configured: clean it up first"
+                    return SetParametersResult(successful=False, reason=reason)
+                live[change.name] = value
+        for name, value in live.items():
+            setattr(self._segmenter, name, value)
         return SetParametersResult(successful=True)
 
     def _publish_diagnostics(self) -> None:
@@ -350,11 +360,11 @@ def _warm_up(segmenter: Segmenter) -> int:
     return max((int(answer.track_ids.max()) for answer in answers if len(answer)), default=0)
 
 
-def _running_on(segmenter: Segmenter, precision: str) -> dict[str, str]:
-    parameter = next(segmenter.network.parameters(), None)
+def _running_on(segmenter: Segmenter) -> dict[str, str]:
+    weights = list(segmenter.network.parameters())
     return {
-        "device": "" if parameter is None else str(parameter.device),
-        "precision": str(getattr(segmenter, "precision", precision)),
+        "device": ", ".join(sorted({str(weight.device) for weight in weights})),
+        "precision": ", ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in weights})),
     }
 
 
@@ -367,9 +377,12 @@ def main(args: list[str] | None = None) -> None:
     # Threads of the network that wait must not spin: other nodes need the cores. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     use_shared_memory()
-    node: SegmenterNode | None = None
     try:
         rclpy.init(args=args)
+    except RuntimeError as error:
+        sys.exit(f"segmenter: {error}")
+    node: SegmenterNode | None = None
+    try:
         node = SegmenterNode()
         executor = SingleThreadedExecutor()
         executor.add_node(node)

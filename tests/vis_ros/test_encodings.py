@@ -36,7 +36,9 @@ def _bytes(pixels: np.ndarray, padding: int) -> tuple[bytes, int]:
         ("8UC1", GREY, np.repeat(GREY[..., None], 3, 2)),
     ],
 )
-@pytest.mark.parametrize("container", [bytes, lambda data: array("B", data), lambda data: np.frombuffer(data, np.uint8)])
+@pytest.mark.parametrize(
+    "container", [bytes, lambda data: array("B", data), lambda data: np.frombuffer(data, np.uint8)]
+)
 def test_plain_encodings_give_the_exact_pixels_at_any_step(encoding, stored, expected, padding, container):
     data, step = _bytes(np.ascontiguousarray(stored), padding)
     pixels = to_rgb(container(data), HEIGHT, WIDTH, step, encoding)

@@ -114,7 +114,9 @@ def test_a_mask_that_contradicts_itself_is_refused(changes):
         messages.from_message(message)
 
 
-@pytest.mark.parametrize("nanoseconds", [0, 1, 999_999_999, 1_000_000_000, 1_795_437_603_322_313_072, 2**31 * 10**9 - 1])
+@pytest.mark.parametrize(
+    "nanoseconds", [0, 1, 999_999_999, 1_000_000_000, 1_795_437_603_322_313_072, 2**31 * 10**9 - 1]
+)
 def test_stamps_are_exact_to_the_nanosecond(nanoseconds):
     pytest.importorskip("builtin_interfaces.msg", reason="needs the ROS 2 wheels or a sourced ROS 2")
     stamp = messages.to_stamp(nanoseconds)

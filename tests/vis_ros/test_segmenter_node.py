@@ -421,7 +421,9 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("absurd", [{"height": 2**31, "width": 2}, {"height": 65536, "width": 65536, "step": 65536 * 3}])
+@pytest.mark.parametrize(
+    "absurd", [{"height": 2**31, "width": 2}, {"height": 65536, "width": 65536, "step": 65536 * 3}]
+)
 def test_an_absurd_size_is_a_bad_message_and_takes_no_memory(stage, absurd):
     stage.peer.send(1.0, **absurd)
     status = stage.diagnostic(lambda status: values_of(status).get("bad messages: size") == "1")
@@ -574,7 +576,7 @@ def test_diagnostics_say_what_runs_where_and_how_it_goes(stage):
     assert status.level == DiagnosticStatus.OK
     assert status.name == "vis/segmenter: stream"
     assert status.hardware_id == "cpu"
-    assert (values["system"], values["device"]) == ("visolo", "cpu")
+    assert (values["system"], values["device"], values["precision"]) == ("visolo", "cpu", "float32")
     assert values["state [bytes]"] == "4321"
     assert float(values["latency p95 [ms]"]) > 0
     assert float(values["processing p95 [ms]"]) > 0
@@ -646,15 +648,20 @@ def test_parameters_reach_the_loader_and_are_refused_while_configured(make_stage
     assert "clean it up first" in refused.reason
 
 
+def test_the_score_threshold_may_be_changed_while_the_node_runs(stage, segmenter):
+    segmenter.score_threshold = 0.1
+    assert stage.peer.set_parameter("score_threshold", 0.375).successful
+    assert segmenter.score_threshold == 0.375
+    assert not stage.peer.set_parameter("score_threshold", 1.5).successful
+    assert segmenter.score_threshold == 0.375
+
+
 def test_a_value_out_of_range_is_refused_with_the_reason(make_stage, segmenter):
     stage = make_stage(lambda *_, **__: segmenter)
     assert "'fp8' is none of" in stage.peer.set_parameter("precision", "fp8").reason
     assert not stage.peer.set_parameter("queue_size", 0).successful
     assert "multiple of" in stage.peer.set_parameter("input_size", [65, 96]).reason
     assert not stage.peer.set_parameter("system", "visolo").successful
-
-
-# The process
 
 
 def _process(arguments: list[str], domain: Any) -> subprocess.Popen[str]:
@@ -668,13 +675,68 @@ def _process(arguments: list[str], domain: Any) -> subprocess.Popen[str]:
     )
 
 
+# The real system
+
+
+@pytest.fixture
+def tiny(make_stage: Callable[..., Stage]) -> Stage:
+    """An active node with VISOLO, small and of random weights."""
+    from vis_core import load
+
+    return make_stage(load, input_size=[64, 96], device="cpu", precision="fp32", score_threshold=0.0, max_instances=3)
+
+
+def test_visolo_runs_from_image_topic_to_tracks(tiny, capfd):
+    tiny.activate()
+    assert "no weights given" in capfd.readouterr().err
+    random = np.random.default_rng(0)
+    sent, tracks = [], []
+    for stamp in range(1, 5):
+        pixels = cv2.resize(random.integers(0, 256, (4, 6, 3), np.uint8), (WIDTH, HEIGHT))
+        message = tiny.exchange(float(stamp), data=array("B", pixels.tobytes()))
+        instances = messages.from_message(message)
+        sent.append(stamp * 10**9)
+        tracks.append(instances)
+        assert instances.visible.sum() <= 3
+        assert (instances.track_scores <= 1).all()
+    assert [instances.stamp for instances in tracks] == sent
+    assert sum(len(instances) for instances in tracks) > 0
+    assert (tracks[0].states == TrackState.NEW).all()
+    assert int(values_of(tiny.diagnostic(lambda status: True))["state [bytes]"]) > 0
+
+
+# The process
+
+
+@pytest.mark.parametrize(
+    ("parameters", "ready"),
+    [
+        ({"autostart": "true", "input_size": "[64, 96]"}, "active: /image to /instances"),
+        ({"autostart": "false"}, "waits for the lifecycle services"),
+    ],
+)
 @pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_node_ends_at_once_without_noise(ros_domain_id, with_signal):
-    with _process(["--ros-args", "-p", "autostart:=false", "--log-level", "debug"], ros_domain_id) as process:
+def test_an_interrupted_node_ends_at_once_without_noise(ros_domain_id, with_signal, parameters, ready):
+    arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    with _process(["--ros-args", *arguments], ros_domain_id) as process:
+        log = []
         for line in process.stdout:
-            if "waits for the lifecycle services" in line:
+            log.append(line)
+            if ready in line:
                 break
         process.send_signal(with_signal)
         rest, _ = process.communicate(timeout=TIMEOUT)
-    assert process.returncode == 0
-    assert "Traceback" not in rest
+    assert process.returncode == 0, "".join(log) + rest
+    assert rest == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(["-p", "queue_size:=many"], "queue_size"), (["-p", "queue_size:=0"], "queue_size"), (["-p"], "arguments")],
+)
+def test_a_wrong_command_line_is_an_error_without_a_traceback(ros_domain_id, arguments, named):
+    with _process(["--ros-args", *arguments], ros_domain_id) as process:
+        output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 1
+    assert named in output
+    assert "Traceback" not in output
