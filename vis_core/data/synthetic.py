@@ -22,7 +22,8 @@ import numpy.typing as npt
 from vis_core import masks
 from vis_core.errors import InputError, OptionError
 from vis_core.masks import RunLengths
-from vis_core.structures import Frame
+from vis_core.structures import Frame, Instances
+from vis_core.tracking.lifecycle import TrackLifecycle
 
 CLASS_NAMES = ("disc", "box", "star")
 """The classes; a shape's class shows in its outline alone, not in colour, texture or size."""
@@ -69,6 +70,23 @@ class SyntheticVideo:
         """The visible mask of an object in each frame; None where no pixel of it is seen."""
         encoded = (masks.encode(image == item + 1) for image in self.object_image)
         return [mask if mask.area else None for mask in encoded]
+
+    def instances(self) -> list[Instances]:
+        """What a segmenter without fault would answer, frame by frame; tracks are numbered as they appear, from 1."""
+        lifecycle = TrackLifecycle(max_lost_frames=None, max_lost_tracks=None)
+        tracks = [self.track(item) for item in range(len(self.labels))]
+        one_hot = np.eye(len(CLASS_NAMES))[self.labels]
+        ids: dict[int, int] = {}
+        answers = []
+        for t in range(len(self)):
+            seen = [item for item, track in enumerate(tracks) if track[t]]
+            found = [mask for item in seen if (mask := tracks[item][t])]
+            answer = lifecycle.update(
+                self.frame(t), [ids.get(item) for item in seen], np.ones(len(seen)), one_hot[seen], found
+            )
+            ids.update(zip(seen, answer.track_ids.tolist(), strict=False))  # lost tracks follow those seen
+            answers.append(answer)
+        return answers
 
 
 def synthetic_video(
