@@ -57,7 +57,7 @@ def fetch_clip(folder: Path, log: Callable[[str], object] = print) -> Path:
                 partial = Path(work, name)
                 fetch(Path(work), partial)
                 with open_video(partial):  # a file that does not open is not kept
-                    os.replace(partial, folder / name)
+                    partial.replace(folder / name)
             return folder / name
         except (ClipError, InputError) as error:
             reasons.append(f"{source}: {error}")
@@ -106,7 +106,7 @@ def _from_pip(work: Path, target: Path) -> None:
 
 def _call(command: Sequence[str], work: Path) -> None:
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 our own commands
             command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
@@ -120,7 +120,8 @@ def _call(command: Sequence[str], work: Path) -> None:
 
 @contextmanager
 def _output(command: Sequence[str]) -> Iterator[IO[bytes]]:
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # noqa: S603 our own
+    with process:
         assert process.stdout is not None
         try:
             yield process.stdout

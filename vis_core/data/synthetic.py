@@ -9,7 +9,6 @@ NumPy and OpenCV only; the same arguments give the same video.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +41,7 @@ class SyntheticVideo:
         name: of the video.
         frames: uint8 ``[T, H, W, 3]``, RGB.
         object_image: uint8 ``[T, H, W]``, which object a pixel shows: 0 = background, else 1 + object.
-        labels: int64 ``[N]``, index into `CLASS_NAMES` of each object; a later object passes in front of an earlier one.
+        labels: int64 ``[N]``, index into `CLASS_NAMES` of each object; a later object passes in front of earlier ones.
         stamps: int64 ``[T]``, nanoseconds.
         fps: frames per second.
     """
@@ -177,7 +176,7 @@ def write_youtube_vis(videos: Sequence[SyntheticVideo], folder: str | Path, suff
     path, partial = folder / "instances.json", folder / "instances.json.partial"
     folder.mkdir(parents=True, exist_ok=True)
     partial.write_text(json.dumps(content), "utf-8")
-    os.replace(partial, path)
+    partial.replace(path)
     return path
 
 

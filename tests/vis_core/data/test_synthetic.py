@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 from vis_core import masks
 from vis_core.data.synthetic import CLASS_NAMES, SyntheticVideo, synthetic_video, write_youtube_vis
 from vis_core.errors import OptionError
+from vis_core.structures import TrackState
 from vis_core.video import open_videos
 
 SMALL = {"length": 24, "size": (96, 160)}
@@ -174,8 +175,34 @@ def test_two_videos_of_one_name_and_names_that_are_no_folder_are_refused(tmp_pat
         write_youtube_vis([video, video], tmp_path)
     with pytest.raises(OptionError, match="folder"):
         write_youtube_vis([synthetic_video(0, length=1, size=(32, 32), name="../out")], tmp_path)
-    with pytest.raises(OptionError, match=".bmp"):
+    with pytest.raises(OptionError, match="bmp"):
         write_youtube_vis([video], tmp_path, ".bmp")
+
+
+def test_its_answers_are_those_of_a_perfect_segmenter():
+    video = synthetic_video(6)
+    answers = video.instances()
+    identities: dict[int, int] = {}
+    lost = 0
+    for t, answer in enumerate(answers):
+        assert (answer.index, answer.stamp, answer.size) == (t, int(video.stamps[t]), video.size)
+        seen = answer[answer.visible]
+        assert set(np.unique(video.object_image[t])) - {0} == {
+            _object_of(mask, video.object_image[t]) for mask in seen.masks
+        }
+        for track_id, label, mask in zip(seen.track_ids, seen.labels, seen.masks, strict=True):
+            value = _object_of(mask, video.object_image[t])
+            assert identities.setdefault(int(track_id), value) == value
+            assert label == video.labels[value - 1]
+        lost += int((answer.states == TrackState.LOST).sum())
+    assert sorted(identities) == [1, 2, 3, 4, 5]
+    assert lost > 0
+
+
+def _object_of(mask, objects):
+    (value,) = np.unique(objects[mask.dense()])
+    assert np.array_equal(objects == value, mask.dense())
+    return int(value)
 
 
 def test_it_needs_no_torch():
