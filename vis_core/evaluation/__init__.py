@@ -1,0 +1,35 @@
+"""Scores of mask tracks: average precision of YouTube-VIS and OVIS, to the bit of the official tools.
+
+    from vis_core.evaluation import evaluate
+
+    evaluation = evaluate("instances.json", "results.json")     # ground truth, results: paths or parsed JSON
+    evaluation.summary["AP"], evaluation.summary["AR10"]         # also AP50, AP75, APs, APm, APl, AR1, AR100, ...
+    evaluation.per_category[3]["AP50"]                           # by category id; names in evaluation.categories
+    evaluation.per_video[7]["AP50"]                              # by video id; names in evaluation.videos
+    evaluation.curves.precision                                  # the official arrays
+
+Scores are fractions, -1 where there is nothing to find. A file that would give a wrong number is refused with an
+``InputError`` that names every fault; what is only odd is told as an ``InputWarning`` and kept in
+``evaluation.warnings``. Needs NumPy, SciPy and pycocotools; never torch.
+"""
+
+from __future__ import annotations
+
+from vis_core.evaluation.evaluator import Evaluation, evaluate
+from vis_core.evaluation.findings import InputWarning
+from vis_core.evaluation.ground_truth import read_ground_truth
+from vis_core.evaluation.results import read_results
+from vis_core.evaluation.tracks import GroundTruth, Result, Results, Track, Video
+
+__all__ = [
+    "Evaluation",
+    "GroundTruth",
+    "InputWarning",
+    "Result",
+    "Results",
+    "Track",
+    "Video",
+    "evaluate",
+    "read_ground_truth",
+    "read_results",
+]

@@ -1,0 +1,112 @@
+"""What a ground truth file and a result file hold, once read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video of the ground truth.
+
+    Attributes:
+        id: its id in the file.
+        name: folder of its frames, else its id as text.
+        size: height and width, pixels.
+        length: number of frames.
+        file_names: one a frame, or empty if the file gives none.
+        stamps: int64 ``[length]``, nanoseconds, of a video that was streamed.
+    """
+
+    id: int
+    name: str
+    size: tuple[int, int]
+    length: int
+    file_names: tuple[str, ...] = ()
+    stamps: npt.NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A ground truth track.
+
+    Attributes:
+        id: its id in the file.
+        category: id of its category.
+        crowd: whether it stands for a crowd: results on it are neither right nor wrong.
+        masks: per frame COCO's compressed run lengths, or None where it is not visible.
+        areas: int64 ``[frames]``, foreground pixels, -1 where it is not visible.
+        average_area: mean of the file's areas that are not 0, pixels; decides its size range.
+        occlusion: 0 (none) to 1, of an OVIS file.
+    """
+
+    id: int
+    category: int
+    crowd: bool
+    masks: tuple[bytes | None, ...]
+    areas: npt.NDArray[np.int64]
+    average_area: float
+    occlusion: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A result track.
+
+    Attributes:
+        entry: its place in the file, from 0.
+        category: id of its category.
+        score: the higher, the surer.
+        masks: per frame COCO's compressed run lengths, or None.
+        areas: int64 ``[frames]``, foreground pixels, -1 where there is no mask.
+        track_id: the file's ``track_id``, for reports.
+    """
+
+    entry: int
+    category: int
+    score: float
+    masks: tuple[bytes | None, ...]
+    areas: npt.NDArray[np.int64]
+    track_id: int | None = None
+
+    @property
+    def average_area(self) -> float:
+        """Mean area of its masks that are not empty, pixels; 0 if there is none."""
+        filled = self.areas[self.areas > 0]
+        return float(filled.mean()) if filled.size else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class GroundTruth:
+    """A ground truth file.
+
+    Attributes:
+        videos: by id, ascending.
+        categories: name by id, ascending.
+        tracks: of each video, in file order.
+        has_occlusion: whether it is an OVIS file: tracks have occlusion levels.
+        warnings: what is odd in the file.
+    """
+
+    videos: Mapping[int, Video]
+    categories: Mapping[int, str]
+    tracks: Mapping[int, tuple[Track, ...]]
+    has_occlusion: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A result file.
+
+    Attributes:
+        tracks: of each video of the ground truth, in file order.
+        warnings: what is odd in the file.
+    """
+
+    tracks: Mapping[int, tuple[Result, ...]]
+    warnings: tuple[str, ...] = ()
