@@ -1,4 +1,6 @@
-"""Start the segmenter with VISOLO: ``ros2 launch vis_ros visolo.launch.py image:=/camera/image_raw weights:=visolo.safetensors``.
+"""Start the segmenter with VISOLO.
+
+    ros2 launch vis_ros visolo.launch.py image:=/camera/image_raw weights:=/path/to/visolo.safetensors
 
 The life cycle is driven by events, which launch_ros has from Humble on.
 """
@@ -30,7 +32,7 @@ ARGUMENTS = (
         "transport",
         "shared_memory",
         f"of Fast DDS: shared_memory (the profile of this package), default (its own), or a file of profiles; "
-        f"a {PROFILES} that is set stays, unless a file is given",
+        f"the first two leave a {PROFILES} that is set as it is",
     ),
 )
 
@@ -40,6 +42,20 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     overrides: dict[str, object] = {name: given[name] for name in ("weights", "device") if given[name]}
     overrides["autostart"] = False  # the events below do it, where asked for
+    # Threads of the network that wait must not spin: other nodes need the cores.
+    environment = {"OMP_WAIT_POLICY": context.environment.get("OMP_WAIT_POLICY", "PASSIVE")}
+    arguments = ["--ros-args", "--log-level", given["log_level"]]
+    transport = given["transport"]
+    if transport == "default":
+        arguments = ["--default-transport", *arguments]
+    elif transport == "shared_memory":
+        environment[PROFILES] = context.environment.get(PROFILES) or str(SHARE / "config" / "fastdds_shared_memory.xml")
+    elif Path(transport).expanduser().is_file():
+        environment[PROFILES] = str(Path(transport).expanduser())
+    else:
+        raise FileNotFoundError(f"transport:={transport} is neither shared_memory nor default nor a file")
+    if not Path(given["params_file"]).is_file():
+        raise FileNotFoundError(f"params_file:={given['params_file']}: there is no such file")
     node = LifecycleNode(
         package="vis_ros",
         executable="segmenter",
@@ -47,12 +63,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         namespace=given["namespace"],
         parameters=[given["params_file"], overrides],
         remappings=[("image", given["image"])] if given["image"] != "image" else [],
-        arguments=["--ros-args", "--log-level", given["log_level"]],
-        additional_env={
-            # Threads of the network that wait must not spin: other nodes need the cores.
-            "OMP_WAIT_POLICY": context.environment.get("OMP_WAIT_POLICY", "PASSIVE"),
-            PROFILES: profiles(given["transport"], context.environment.get(PROFILES)),
-        },
+        arguments=arguments,
+        additional_env=environment,
         output="screen",
     )
     if given["autostart"].lower() not in ("true", "1"):
@@ -71,18 +83,6 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 def change(node: LifecycleNode, transition: int) -> EmitEvent:
     """The event that asks the node for a transition."""
     return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
-
-
-def profiles(transport: str, present: str | None) -> str:
-    """The file of Fast DDS profiles for a value of the argument ``transport``; one that is set already stays."""
-    if transport == "default":
-        return present or ""
-    if transport == "shared_memory":
-        return present or str(SHARE / "config" / "shared_memory.xml")
-    path = Path(transport).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"transport:={transport} is neither shared_memory nor default nor a file")
-    return str(path)
 
 
 def generate_launch_description() -> LaunchDescription:

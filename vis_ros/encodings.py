@@ -45,7 +45,7 @@ def _converted(code: int) -> Callable[[Image], Image]:
     return lambda pixels: cv2.cvtColor(pixels, code)  # type: ignore[return-value]
 
 
-# ROS names a Bayer mosaic by its first two pixels of rows 0 and 1; OpenCV's two letters are those of row 1, columns 1, 2.
+# ROS names a mosaic by the first two pixels of rows 0 and 1, OpenCV by those of row 1 from column 1 on.
 _BAYER = {
     "bayer_rggb8": _PixelFormat(1, _converted(cv2.COLOR_BayerBG2RGB)),
     "bayer_bggr8": _PixelFormat(1, _converted(cv2.COLOR_BayerRG2RGB)),
@@ -108,7 +108,7 @@ def to_rgb(data: Any, height: int, width: int, step: int, encoding: str) -> Imag
 
 
 def compressed_to_rgb(data: Any, encoding: str) -> Image:
-    """The pixels of a JPEG or PNG file in memory; an orientation in its metadata is left alone, as ``camera_info`` expects.
+    """The pixels of a JPEG or PNG file in memory; not turned by its metadata, as ``camera_info`` expects.
 
     Args:
         data: anything with the buffer protocol.
@@ -132,7 +132,7 @@ def compressed_to_rgb(data: Any, encoding: str) -> Image:
         )
     _check_size(*size)
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise BadImageError("decode", f"format {encoding!r}: {error.err}") from error
     if pixels is None:

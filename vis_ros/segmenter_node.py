@@ -12,13 +12,15 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType, JumpThreshold
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType, JumpThreshold  # type: ignore[attr-defined]
 from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -26,12 +28,11 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSPolicyKind, QoSProfile, qos_policy_name_from_kind, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rcl_interfaces.msg import SetParametersResult
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 
-from vis_core.errors import OptionError
+from vis_core.errors import OptionError, VisError
 from vis_core.structures import Frame, Instances
 from vis_ros import messages, parameters
 from vis_ros.diagnostics import Level, Report, StreamStatistics, to_diagnostic_array
@@ -165,9 +166,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             import torch
 
             torch.set_num_threads(values["threads"])
-        load = self._load
-        if load is None:
-            from vis_core.catalog import load
+        load = self._load or import_module("vis_core.catalog").load
         system, weights = values["system"], values["weights"]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
@@ -312,7 +311,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             f"Parameters qos_overrides.{topic}.* change ours"
         )
 
-    def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+    def _check_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
         live = {}
         for change in changes:
             option = self._table.get(change.name)
@@ -373,13 +372,16 @@ def main(args: list[str] | None = None) -> None:
 
     Args:
         args: command line, such as ``["--ros-args", "--params-file", "visolo.yaml"]``; default that of the process.
+            With ``--default-transport`` the shipped transport profile is left out.
     """
+    arguments = sys.argv[1:] if args is None else args
     # Threads of the network that wait must not spin: other nodes need the cores. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    use_shared_memory()
     try:
-        rclpy.init(args=args)
-    except RuntimeError as error:
+        if "--default-transport" not in arguments:
+            use_shared_memory()
+        rclpy.init(args=arguments)
+    except (RuntimeError, VisError) as error:
         sys.exit(f"segmenter: {error}")
     node: SegmenterNode | None = None
     try:

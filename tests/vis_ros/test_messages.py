@@ -93,7 +93,7 @@ def test_the_constants_of_the_message_are_the_states_of_a_track():
 
 
 def test_runs_pass_the_setters_that_check_every_element():
-    """With ROS_PYTHON_CHECK_FIELDS, or in older releases, only an array.array is taken without looking at each value."""
+    """Older releases, and ROS_PYTHON_CHECK_FIELDS, take only an array.array without a look at each value."""
     instances = _instances((20, 30), 1, 4)
     message = messages.to_message(instances, _header(0), "visolo", CLASS_NAMES)
     for track in message.tracks:

@@ -12,6 +12,7 @@ import threading
 import weakref
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +23,26 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="needs the ROS 2 wheels or a sourced ROS 2")
 pytest.importorskip("vis_ros.msg", reason="needs the built messages")
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from lifecycle_msgs.msg import Transition  # noqa: E402
-from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
-from rcl_interfaces.srv import SetParameters  # noqa: E402
-from rclpy.context import Context  # noqa: E402
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
-from rclpy.node import Node  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy, qos_profile_sensor_data  # noqa: E402
-from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
-from std_msgs.msg import Float64, Header  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy, qos_profile_sensor_data
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Float64, Header
+from std_srvs.srv import Trigger
 
-from vis_core import masks  # noqa: E402
-from vis_core.errors import CheckpointError  # noqa: E402
-from vis_core.structures import Frame, Instances, TrackState  # noqa: E402
-from vis_ros import messages  # noqa: E402
-from vis_ros.msg import InstanceTrack, InstanceTrackArray  # noqa: E402
-from vis_ros.segmenter_node import SegmenterNode  # noqa: E402
+from vis_core import masks
+from vis_core.errors import CheckpointError
+from vis_core.structures import Frame, Instances, TrackState
+from vis_ros import messages
+from vis_ros.msg import InstanceTrack, InstanceTrackArray
+from vis_ros.segmenter_node import SegmenterNode
+from vis_ros.session import free_domain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEIGHT, WIDTH = 24, 32
@@ -174,9 +176,16 @@ def image(stamp: float, size: tuple[int, int] = (HEIGHT, WIDTH), **changes: Any)
 
 
 @pytest.fixture
-def context(ros_domain_id: Any) -> Iterator[Context]:
+def ros_domain_id() -> Iterator[int]:
+    """A domain that nobody else uses, so that tests that run side by side never hear each other."""
+    with free_domain() as domain:
+        yield domain
+
+
+@pytest.fixture
+def context(ros_domain_id: int) -> Iterator[Context]:
     context = Context()
-    rclpy.init(context=context, domain_id=int(ros_domain_id))
+    rclpy.init(context=context, domain_id=ros_domain_id)
     yield context
     rclpy.try_shutdown(context=context)
 
@@ -197,10 +206,8 @@ class Stage:
         self._thread.start()
 
     def _spin(self) -> None:
-        try:
+        with suppress(ExternalShutdownException):
             self._executor.spin()
-        except ExternalShutdownException:
-            pass
 
     def activate(self) -> None:
         assert self.peer.change_state(Transition.TRANSITION_CONFIGURE)
@@ -562,7 +569,7 @@ def test_processing_time_and_latency_are_published_for_every_frame(stage):
     latency = stage.peer.listen(Float64, "segmenter/debug/pipeline_latency_ms")
     now = stage.peer.get_clock().now().nanoseconds * 1e-9
     stage.exchange(now)
-    assert 0 < processing.get(timeout=TIMEOUT).data
+    assert processing.get(timeout=TIMEOUT).data > 0
     assert 0 < latency.get(timeout=TIMEOUT).data < TIMEOUT * 1e3
 
 
@@ -664,11 +671,11 @@ def test_a_value_out_of_range_is_refused_with_the_reason(make_stage, segmenter):
     assert not stage.peer.set_parameter("system", "visolo").successful
 
 
-def _process(arguments: list[str], domain: Any) -> subprocess.Popen[str]:
+def _process(arguments: list[str], domain: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "vis_ros.segmenter_node", *arguments],
         cwd=REPOSITORY,
-        env={**os.environ, "ROS_DOMAIN_ID": str(int(domain)), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
