@@ -5,32 +5,33 @@ Commands import what they need when they run, so that ``vis --help`` is quick an
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from vis_core.errors import InputError, OptionError, VisError
+from vis_core.errors import InputError, VisError
+from vis_core.terminal import (
+    SKIPPED_SHOWN,
+    interrupts,
+    load_segmenter,
+    output,
+    progress_bar,
+    show_warning,
+    tell_error,
+)
 
 if TYPE_CHECKING:
     from vis_core.segmenting import RunOutcome
-    from vis_core.streaming import Option, Segmenter
-    from vis_core.video_sources import Skipped, VideoSource
-
-_SKIPPED_SHOWN = 20
+    from vis_core.streaming import Option
+    from vis_core.video_sources import VideoSource
 
 app = typer.Typer(
     help="Video instance segmentation: videos in, tracked masks out.",
@@ -38,8 +39,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-_screen = Console(stderr=True, highlight=False, soft_wrap=True)
-_out = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> None:
@@ -49,14 +48,14 @@ def main() -> None:
     # What the decoders say of damaged frames is told by name instead.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    warnings.showwarning = _show_warning
+    warnings.showwarning = show_warning
     try:
         app(prog_name="vis")
     except VisError as error:
-        _tell_error(error)
+        tell_error(error)
         sys.exit(2)
     except OSError as error:
-        _tell_error(error)
+        tell_error(error)
         sys.exit(1)
 
 
@@ -100,7 +99,7 @@ def segment(
 
     sources = open_videos(source, images, fps)
     given = {"score_threshold": score_threshold, "max_instances": max_instances}
-    segmenter = _load(system, weights, device, precision, threads, option or [], given)
+    segmenter = load_segmenter(system, weights, device, precision, threads, option or [], given)
 
     from vis_core.segmenting import segment_videos
 
@@ -109,7 +108,7 @@ def segment(
     if stop is not None:
         lengths = [stop if length is None else min(length, stop) for length in lengths]
     total = None if None in lengths else sum(max((length or 0) - start, 0) for length in lengths)
-    with _interrupts() as received, _progress(sources, total) as on_frame:
+    with interrupts() as received, progress_bar(sources, total) as on_frame:
         outcome = segment_videos(
             segmenter,
             sources,
@@ -135,7 +134,7 @@ def convert(
     from vis_core import catalog
 
     count = catalog.convert(system, source, target)
-    _out.print(f"{escape(str(target))}: {count} tensors, {target.stat().st_size / 1e6:.1f} MB")
+    output.print(f"{escape(str(target))}: {count} tensors, {target.stat().st_size / 1e6:.1f} MB")
 
 
 @app.command()
@@ -154,55 +153,7 @@ def systems(name: Annotated[str | None, typer.Argument(help="Show the options of
             figures = "\n".join(f"{key}: {value}" for key, value in entry.figures.items())
             texts = (f"{entry.title}\n{entry.paper}", entry.checkpoints_source, entry.checkpoints_licence, figures)
             table.add_row(entry.name, *map(escape, texts))
-    _out.print(table, soft_wrap=False)
-
-
-def _load(
-    name: str,
-    weights: Path | None,
-    device: str,
-    precision: str,
-    threads: int | None,
-    texts: list[str],
-    given: dict[str, Any],
-) -> Segmenter:
-    import torch
-
-    from vis_core import catalog
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    options = {key: value for key, value in given.items() if value is not None}
-    known = catalog.find(name).options
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise OptionError(f"--option {text}: write it as name=value")
-        options[key] = _value(value, known[key]) if key in known else value
-    with warnings.catch_warnings():
-        if weights is None:
-            warnings.simplefilter("ignore", UserWarning)
-            _screen.print(
-                "[bold yellow]The weights are random[/]: masks, labels and tracks mean nothing. Give --weights."
-            )
-        return catalog.load(name, weights, device, precision, **options)
-
-
-def _value(text: str, option: Option) -> Any:
-    """What a text on the command line stands for; whether it fits is checked by the catalogue."""
-    import yaml
-
-    if isinstance(option.default, str) and not option.optional:
-        return text
-    if text.lower() in ("none", "null"):
-        return None
-    if isinstance(option.default, tuple) and not text.startswith("["):
-        text = f"[{text}]"
-    try:
-        value = yaml.safe_load(text)
-        return float(value) if isinstance(option.default, float) and isinstance(value, str) else value
-    except (yaml.YAMLError, ValueError):
-        return text
+    output.print(table, soft_wrap=False)
 
 
 def _values(option: Option) -> str:
@@ -214,58 +165,6 @@ def _values(option: Option) -> str:
     return (bounds + ", or none").removeprefix(", ") if option.optional else bounds
 
 
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """While inside, the first Ctrl-C (or SIGTERM) is only noted in the list; the second one interrupts at once."""
-    received: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) > 1:
-            raise KeyboardInterrupt
-        _screen.print("[yellow]Stopping after this frame[/]; once more to stop at once.")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(sources: list[VideoSource], total: int | None) -> Iterator[Callable[[], None]]:
-    """A progress bar with frames per second and time left; gives what is called after each frame."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    shown: dict[str, int] = {}
-    with Progress(*columns, console=_screen) as progress:
-        task = progress.add_task("frames", total=total, rate="")
-        began = time.perf_counter()
-
-        def on_frame() -> None:
-            done = progress.tasks[task].completed + 1
-            rate = done / (time.perf_counter() - began)
-            progress.update(task, advance=1, rate=f"{rate:.1f} frames/s")
-
-        def on_skip(name: str) -> Callable[[Skipped], None]:
-            def tell(skipped: Skipped) -> None:
-                shown[name] = shown.get(name, 0) + 1
-                if shown[name] <= _SKIPPED_SHOWN:
-                    _screen.print(f"[yellow]skipped[/] {escape(skipped.name)}: {escape(skipped.reason)}")
-
-            return tell
-
-        for source in sources:
-            source.on_skip = on_skip(source.name)
-        yield on_frame
-
-
 def _report(outcome: RunOutcome, sources: list[VideoSource], folder: Path) -> None:
     """The table of a run, and what stands where."""
     table = Table("video")
@@ -275,20 +174,20 @@ def _report(outcome: RunOutcome, sources: list[VideoSource], folder: Path) -> No
         rate = f"{video.frames / video.seconds:.1f}" if video.frames else "-"
         table.add_row(escape(video.name), str(video.frames), str(video.skipped), str(video.tracks), rate)
     if outcome.videos:
-        _out.print(table, soft_wrap=False)
+        output.print(table, soft_wrap=False)
     skipped = [item for source in sources for item in source.skipped]
-    if len(skipped) > _SKIPPED_SHOWN:
+    if len(skipped) > SKIPPED_SHOWN:
         names = folder / "skipped.txt"
         with suppress(OSError):
             names.write_text("".join(f"{item.name}: {item.reason}\n" for item in skipped), "utf-8")
             outcome.written.append(names)
     early = outcome.stopped or outcome.error is not None
     if outcome.written:
-        _out.print("Stopped early; what is done stands in" if early else "Written:")
+        output.print("Stopped early; what is done stands in" if early else "Written:")
     for path in outcome.written:
         note = " (16-bit PNGs: 0 = background, else the track id)" if path.is_dir() else ""
         note = " (one JSON line a mask; results.json could not be written)" if path.suffix == ".jsonl" else note
-        _out.print(f"  {escape(str(path))}{note}")
+        output.print(f"  {escape(str(path))}{note}")
 
 
 def _end(outcome: RunOutcome, received: list[int]) -> None:
@@ -299,21 +198,6 @@ def _end(outcome: RunOutcome, received: list[int]) -> None:
         raise outcome.error
     if not any(video.frames for video in outcome.videos):
         raise InputError("no frame was segmented: none could be read, or none is in the range asked for")
-
-
-def _tell_error(error: Exception) -> None:
-    text = str(error)
-    if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        text = f"{error.filename or ''}: {error.strerror or error}".removeprefix(": ")
-        text = f"the disk is full: {text}" if full else text
-    _screen.print(f"[bold red]error:[/] {escape(text)}")
-
-
-def _show_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
-) -> None:
-    _screen.print(f"[yellow]warning:[/] {escape(str(message))}")
 
 
 # Commands that live elsewhere; their modules import nothing heavy before they run.

@@ -16,7 +16,7 @@ import pytest
 
 import vis_core
 from tests.vis_core.fake_system import FakeSegmenter, catalog
-from vis_core import cli, masks
+from vis_core import cli, masks, terminal
 from vis_core.video import open_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,7 +43,7 @@ def run(monkeypatch, segmenter, *arguments, code=0):
     monkeypatch.setitem(sys.modules, "vis_core.catalog", fake)
     monkeypatch.setattr(vis_core, "catalog", fake, raising=False)
     monkeypatch.setattr(sys, "argv", ["vis", *map(str, arguments)])
-    monkeypatch.setattr("warnings.showwarning", cli._show_warning)
+    monkeypatch.setattr("warnings.showwarning", terminal.show_warning)
     for name in ("OMP_WAIT_POLICY", "OPENCV_LOG_LEVEL", "OPENCV_FFMPEG_LOGLEVEL"):
         monkeypatch.setenv(name, os.environ.get(name, "x"))
     with pytest.raises(SystemExit) as caught:
@@ -183,7 +183,7 @@ def test_options_reach_the_system_in_their_types(tmp_path, monkeypatch):
 def test_an_option_s_text_is_read_by_the_type_of_its_default(default, text, value):
     from vis_core.streaming import Option
 
-    assert cli._value(text, Option(default, "")) == value
+    assert terminal.option_value(text, Option(default, "")) == value
 
 
 @pytest.mark.parametrize(

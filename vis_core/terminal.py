@@ -1,0 +1,160 @@
+"""What the commands show and ask on a terminal: progress, interrupts, errors, options as texts."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vis_core.errors import OptionError
+
+if TYPE_CHECKING:
+    from vis_core.streaming import Option, Segmenter
+    from vis_core.video_sources import Skipped, VideoSource
+
+SKIPPED_SHOWN = 20
+"""How many left-out frames of a video are told on the screen."""
+
+screen = Console(stderr=True, highlight=False, soft_wrap=True)
+output = Console(highlight=False, soft_wrap=True)
+
+
+def load_segmenter(
+    name: str,
+    weights: Path | None,
+    device: str,
+    precision: str,
+    threads: int | None,
+    texts: list[str],
+    given: dict[str, Any],
+) -> Segmenter:
+    """A segmenter, from what stands on a command line; says so if its weights are random.
+
+    Args:
+        name: of the system.
+        weights: weight file, None for random ones.
+        device, precision: as of ``vis_core.load``.
+        threads: of the network on a processor; None: as many as PyTorch chooses.
+        texts: options, each ``name=value``.
+        given: options already parsed; None is left out.
+
+    Raises:
+        OptionError: an unknown system or option, or a value out of range.
+        CheckpointError: the weights cannot be used.
+    """
+    import torch
+
+    from vis_core import catalog
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    options = {key: value for key, value in given.items() if value is not None}
+    known = catalog.find(name).options
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise OptionError(f"--option {text}: write it as name=value")
+        options[key] = option_value(value, known[key]) if key in known else value
+    with warnings.catch_warnings():
+        if weights is None:
+            warnings.simplefilter("ignore", UserWarning)
+            screen.print(
+                "[bold yellow]The weights are random[/]: masks, labels and tracks mean nothing. Give --weights."
+            )
+        return catalog.load(name, weights, device, precision, **options)
+
+
+def option_value(text: str, option: Option) -> Any:
+    """What a text on the command line stands for; whether it fits is checked by the catalogue."""
+    import yaml
+
+    if isinstance(option.default, str) and not option.optional:
+        return text
+    if text.lower() in ("none", "null"):
+        return None
+    if isinstance(option.default, tuple) and not text.startswith("["):
+        text = f"[{text}]"
+    try:
+        value = yaml.safe_load(text)
+        return float(value) if isinstance(option.default, float) and isinstance(value, str) else value
+    except (yaml.YAMLError, ValueError):
+        return text
+
+
+@contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """While inside, the first Ctrl-C (or SIGTERM) is only noted in the list; the second one interrupts at once."""
+    received: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+        screen.print("[yellow]Stopping after this frame[/]; once more to stop at once.")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def progress_bar(sources: Sequence[VideoSource], total: int | None) -> Iterator[Callable[[], None]]:
+    """A progress bar with frames per second and time left; gives what is called after each frame."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    shown: dict[str, int] = {}
+    with Progress(*columns, console=screen) as progress:
+        task = progress.add_task("frames", total=total, rate="")
+        began = time.perf_counter()
+
+        def on_frame() -> None:
+            done = progress.tasks[task].completed + 1
+            rate = done / (time.perf_counter() - began)
+            progress.update(task, advance=1, rate=f"{rate:.1f} frames/s")
+
+        def on_skip(name: str) -> Callable[[Skipped], None]:
+            def tell(skipped: Skipped) -> None:
+                shown[name] = shown.get(name, 0) + 1
+                if shown[name] <= SKIPPED_SHOWN:
+                    screen.print(f"[yellow]skipped[/] {escape(skipped.name)}: {escape(skipped.reason)}")
+
+            return tell
+
+        for source in sources:
+            source.on_skip = on_skip(source.name)
+        yield on_frame
+
+
+def tell_error(error: Exception) -> None:
+    """One message for an error of ours, or of the operating system."""
+    text = str(error)
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        text = f"{error.filename or ''}: {error.strerror or error}".removeprefix(": ")
+        text = f"the disk is full: {text}" if full else text
+    screen.print(f"[bold red]error:[/] {escape(text)}")
+
+
+def show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """For ``warnings.showwarning``: the text of a warning alone."""
+    screen.print(f"[yellow]warning:[/] {escape(str(message))}")
