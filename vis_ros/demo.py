@@ -107,7 +107,7 @@ def _taken(clip: Path, count: int, width: int) -> Iterator[Frame]:
         size = (small, max(1, round(height * small / video.size[1])))
         _out.print(
             f"{escape(clip.name)}: {video.size[1]}x{height} at {video.fps:g} frames/s; "
-            f"the first {count} frames are taken, at {size[0]}x{size[1]}"
+            f"its first frames, at most {count}, are taken at {size[0]}x{size[1]}"
         )
         for frame in islice(video, count):
             image = np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
@@ -149,12 +149,14 @@ def _through_topics(
         for what, value in (
             ("images sent", f"{report.sent}, {bag.fps:.1f} a second, {bag.size[1]}x{bag.size[0]}"),
             ("answers received", f"{report.received}, {report.received / report.seconds:.1f} a second"),
-            ("dropped", f"{report.dropped}, replaced by newer ones while the network was at work"),
-            ("latency p50, p95", f"{p50:.0f} ms, {p95:.0f} ms, from publication of an image to its answer's arrival"),
-            ("tracks", f"{len(tracks)}, {per_frame:.1f} instances a frame{f' ({_RANDOM})' if random else ''}"),
+            ("dropped", f"{report.dropped}, replaced by newer ones meanwhile"),
+            ("latency p50, p95", f"{p50:.0f} ms, {p95:.0f} ms, image sent to answer received"),
+            ("tracks", f"{len(tracks)}, {per_frame:.1f} instances a frame"),
         ):
             table.add_row(what, value)
     _out.print(table, soft_wrap=False)
+    if random:
+        _out.print(f"[yellow]{_RANDOM.capitalize()}[/]; what counts here is that every part runs.")
     return [bag_path, *made]
 
 
