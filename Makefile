@@ -1,47 +1,72 @@
 # vis_ros on a machine without ROS 2: make, make demo, make test. On a robot use colcon build (see README.md).
 
-PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD := build/venv
-PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 VIDEO ?=
+
+# The first Python that the ROS 2 wheels exist for; make PYTHON=/path/to/python names another.
+SUITABLE := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13 python3.10; do \
+  $$name -c '$(SUITABLE)' 2> /dev/null && { echo $$name; exit; }; done; echo python3)
 
 # Idle OpenMP threads must sleep, not spin: see the section on threads in README.md.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-SOURCES := $(shell find vis_core vis_ros launch config msg include cmake -type f -not -name '*.pyc' 2>/dev/null)
-RETRY = { echo; echo "*** $(1) failed: look at the message above. If a download broke off, check the network (and PIP_INDEX_URL, if you use a mirror), then type 'make' again: what is done is kept."; exit 1; }
+# A ROS 2 installation that was sourced in this shell must not mix with the wheels.
+unexport PYTHONPATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH
+ifdef ROS_DISTRO
+unexport LD_LIBRARY_PATH ROS_DISTRO
+endif
+
+# Folders are listed too: their time changes when a file in them is deleted.
+SOURCES := $(shell find vis_core vis_ros launch config msg include cmake -not -path '*/__pycache__*')
+
+define RETRY
+{ echo; echo "*** $(1) failed; the reason stands above. If it is the network: check it (and PIP_INDEX_URL, if you use"; \
+  echo "*** a mirror), then type 'make' again. What is done is kept, and nothing needs to be cleaned up."; exit 1; } >&2
+endef
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-all lint format clean help
+.PHONY: install demo test test-slow test-all lint format clean help
 
 install: $(VENV)/.installed ## make .venv with everything in it (also an ament prefix)
 
 $(VENV)/.created:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
-	  { echo "*** Python 3.10 to 3.13 is needed, the ROS 2 wheels exist for no other; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.11"; exit 1; }
-	@command -v cmake > /dev/null && command -v c++ > /dev/null || \
-	  { echo "*** cmake and a C++ compiler are needed to build the messages (Debian, Ubuntu: apt install cmake g++)"; exit 1; }
-	@echo "making $(VENV)"
-	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PYTHON) -c '$(SUITABLE)' || { echo "*** Python 3.10 to 3.13 is needed, the ROS 2 wheels exist for no other;" \
+	  "$(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.11" >&2; exit 1; }
+	@test "$$(uname -s) $$(uname -m)" = "Linux x86_64" || { echo "*** There are no ROS 2 wheels for $$(uname -sm):" \
+	  "use a ROS 2 installation and colcon build, or pip install . for vis_core alone (see README.md)" >&2; exit 1; }
+	@command -v cmake > /dev/null && command -v c++ > /dev/null || { echo "*** cmake and a C++ compiler are needed" \
+	  "to build the messages (Debian, Ubuntu: apt install cmake g++)" >&2; exit 1; }
+	@test -f "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || \
+	  { echo "*** $(PYTHON) comes without Python.h, which the messages need" \
+	  "(Debian, Ubuntu: apt install python3-dev)" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV) || { echo "*** making $(VENV) failed" \
+	  "(Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	@touch $@
 
-$(VENV)/.dependencies: $(VENV)/.created pyproject.toml setup.py package.xml constraints.txt
-	@echo "installing the dependencies (a minute or two the first time)"
+$(VENV)/.dependencies: $(VENV)/.created pyproject.toml setup.py package.xml constraints.txt cmake/repair_wheel_exports.py
+	@echo "installing the dependencies (some minutes the first time)"
+	@rm -rf $(VENV)/lib/python*/site-packages/vis_ros-*.egg-info
 	@$(PIP) install -c constraints.txt setuptools wheel || $(call RETRY,installing setuptools)
-	@$(PIP) install -c constraints.txt --no-build-isolation '.[ros,ros-build,report,dev]' || $(call RETRY,installing the dependencies)
+	@$(PIP) install -c constraints.txt --no-build-isolation '.[ros,ros-build,report,dev]' || \
+	  $(call RETRY,installing the dependencies)
 	@rm -rf build/lib build/bdist.* vis_ros.egg-info
 	@$(BIN)/python cmake/repair_wheel_exports.py $(VENV)
 	@touch $@
 
+# The generator's metadata, *.egg-info, would hide those of pip, which know the commands.
 $(VENV)/.installed: $(VENV)/.dependencies CMakeLists.txt $(SOURCES)
 	@echo "building the messages and installing into $(VENV)"
 	@mkdir -p $(BUILD)
-	@{ cmake -S . -B $(BUILD) -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX=$(abspath $(VENV)) \
-	    -DCMAKE_PREFIX_PATH=$(abspath $(VENV)) -DPython3_EXECUTABLE=$(abspath $(BIN))/python -DBUILD_TESTING=OFF \
-	  && cmake --build $(BUILD) --parallel 2 && cmake --install $(BUILD); } > $(BUILD)/log.txt 2>&1 \
-	  || { tail -n 30 $(BUILD)/log.txt; echo "*** building the messages failed; the whole log: $(BUILD)/log.txt"; exit 1; }
+	@{ cmake -S . -B $(BUILD) -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX='$(CURDIR)/$(VENV)' \
+	    -DCMAKE_PREFIX_PATH='$(CURDIR)/$(VENV)' -DPython3_EXECUTABLE='$(CURDIR)/$(BIN)/python' -DBUILD_TESTING=OFF \
+	  && cmake --build $(BUILD) --parallel 2 && cmake --install $(BUILD); } > $(BUILD)/log.txt 2>&1 || \
+	  { tail -n 30 $(BUILD)/log.txt; echo "*** building the messages failed; the whole log: $(BUILD)/log.txt" >&2; exit 1; }
+	@rm -rf $(VENV)/lib/python*/site-packages/vis_ros-*.egg-info
 	@touch $@
 
 demo: install ## replay a real clip through the ROS 2 node (VIDEO=file takes your own)
@@ -49,6 +74,9 @@ demo: install ## replay a real clip through the ROS 2 node (VIDEO=file takes you
 
 test: install ## the tests, but for the slow ones
 	@$(BIN)/python -m pytest -q -m 'not slow'
+
+test-slow: install ## the slow tests
+	@$(BIN)/python -m pytest -q -m slow
 
 test-all: install ## all tests
 	@$(BIN)/python -m pytest -q

@@ -6,6 +6,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 
 import json
 import zlib
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 
@@ -22,6 +23,20 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs ../shared (recorded answers and data sets), which is absent here")
     return folder
+
+
+@pytest.fixture
+def ros_domain_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A ROS domain that nobody else uses, so that tests that run side by side never hear each other.
+
+    It is that of the environment too, for processes that a test starts.
+    """
+    pytest.importorskip("rclpy", reason="needs ROS 2: 'make', or a sourced installation")
+    from vis_ros.session import free_domain
+
+    with free_domain() as domain:
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+        yield domain
 
 
 @pytest.fixture(scope="session")
