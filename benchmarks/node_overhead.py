@@ -1,0 +1,218 @@
+"""What the node costs beyond the network: message to frame, result to message, publication.
+
+    python benchmarks/node_overhead.py
+
+The real node runs with a segmenter that answers at once with 20 recorded instances; a camera in another process sends
+images at 30 Hz and receives the results. The whole is the processing time of each frame less that of the segmenter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+RATE = 30.0
+LIMIT_MS = 5.0
+
+
+def camera(width: int, height: int) -> None:
+    """Publish images at the rate, and receive results, until stopped."""
+    import rclpy
+    from sensor_msgs.msg import Image
+
+    from vis_ros import messages
+    from vis_ros.msg import InstanceTrackArray
+    from vis_ros.session import Session
+
+    with Session(int(os.environ["ROS_DOMAIN_ID"])) as session:
+        publisher = session.node.create_publisher(Image, "image", rclpy.qos.qos_profile_sensor_data)
+        session.node.create_subscription(InstanceTrackArray, "instances", lambda message: None, 10)
+        header = Image().header
+        pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+        message = messages.rgb_message(pixels, header)
+        start, index = time.monotonic(), 0
+        while True:
+            message.header.stamp = session.node.get_clock().now().to_msg()
+            publisher.publish(message)
+            index += 1
+            time.sleep(max(0.0, start + index / RATE - time.monotonic()))
+
+
+def instances_of(count: int, size: tuple[int, int]) -> Any:
+    """Instances with ragged masks of the sizes that people and cars have in a street."""
+    from vis_core import masks
+    from vis_core.structures import Instances, TrackState
+
+    random = np.random.default_rng(0)
+    encoded = []
+    for _ in range(count):
+        dense = np.zeros(size, np.uint8)
+        centre = (int(random.integers(0, size[1])), int(random.integers(0, size[0])))
+        axes = (int(random.integers(20, 60)), int(random.integers(30, 90)))
+        cv2.ellipse(dense, centre, axes, float(random.uniform(0, 180)), 0, 360, 1, -1)
+        ragged = cv2.GaussianBlur(random.random(size).astype(np.float32), (0, 0), 1.5)
+        encoded.append(masks.encode(cv2.GaussianBlur(dense.astype(np.float32), (0, 0), 3) + ragged > 1.0))
+    boxes = np.array([mask.box for mask in encoded], np.float32)
+    boxes[:, 2:] += boxes[:, :2]
+    return Instances(
+        stamp=0,
+        index=0,
+        size=size,
+        track_ids=np.arange(1, count + 1),
+        labels=np.arange(count) % 40,
+        scores=np.linspace(0.9, 0.3, count),
+        track_scores=np.linspace(0.9, 0.3, count),
+        boxes=boxes,
+        masks=tuple(encoded),
+        states=np.full(count, TrackState.TRACKED),
+        ages=np.full(count, 100),
+        first_seen=np.zeros(count),
+        last_seen=np.zeros(count),
+    )
+
+
+def timed(call: Callable[[], Any], repeats: int) -> list[float]:
+    """Milliseconds of each call."""
+    out = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        out.append((time.perf_counter() - start) * 1e3)
+    return out
+
+
+def run(options: argparse.Namespace, domain: int) -> dict[str, list[float]]:
+    """Milliseconds of every part, and of the whole in the running node."""
+    import rclpy
+    from std_msgs.msg import Header
+    from torch import nn
+
+    from vis_core.data.vocabularies import names_of
+    from vis_core.structures import Frame, Instances
+    from vis_ros import messages
+    from vis_ros.segmenter_node import SegmenterNode
+
+    size = (options.height, options.width)
+    recorded = instances_of(options.instances, size)
+    inside: list[float] = []
+    last: list[Frame] = []
+
+    class Recorded:
+        network = nn.Linear(1, 1)
+        class_names = names_of(40)
+        delay = 0
+
+        def step(self, frame: Frame) -> list[Instances]:
+            start = time.perf_counter()
+            if frame.size != size:  # the warm-up
+                return []
+            last[:] = [frame]
+            fields = {name: getattr(recorded, name) for name in Instances.__dataclass_fields__}
+            answer = [Instances(**{**fields, "stamp": frame.stamp, "index": frame.index})]
+            inside.append(time.perf_counter() - start)
+            return answer
+
+        def flush(self) -> list[Instances]:
+            return []
+
+        def reset(self) -> None:
+            pass
+
+        def state_bytes(self) -> int:
+            return 0
+
+    whole: list[float] = []
+    enough = threading.Event()
+
+    class Measured(SegmenterNode):
+        def _publish_processing_time(self, seconds: float) -> None:
+            super()._publish_processing_time(seconds)
+            whole.append((seconds - inside[-1]) * 1e3)
+            if len(whole) >= options.frames:
+                enough.set()
+
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context, domain_id=domain)
+    node = Measured(lambda *_, **__: Recorded(), namespace="vis", context=context)
+    executor = rclpy.executors.SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    if not node.start_by_itself():
+        raise RuntimeError("the node did not start")
+    spinning = threading.Thread(target=executor.spin, daemon=True)
+    spinning.start()
+    sender = subprocess.Popen(
+        [sys.executable, __file__, "--camera", "--width", str(options.width), "--height", str(options.height)],
+        env={**os.environ, "ROS_DOMAIN_ID": str(domain)},
+    )
+    try:
+        if not enough.wait(options.frames / RATE * 3 + 60):
+            raise TimeoutError(f"only {len(whole)} of {options.frames} images arrived")
+        # The parts, each alone, while the listener is still there. The first second of the whole is discovery.
+        header = Header(frame_id="camera")
+        image = messages.rgb_message(last[0].image, header)
+        result = messages.to_message(recorded, header, "visolo", Recorded.class_names)
+        publisher = node.create_publisher(type(result), "instances", 10)
+        return {
+            "message to frame": timed(lambda: messages.to_frame(image, 0), options.frames),
+            "result to message": timed(
+                lambda: messages.to_message(recorded, header, "visolo", Recorded.class_names), options.frames
+            ),
+            "publication": timed(lambda: publisher.publish(result), options.frames),
+            "the whole, in the running node": whole[int(RATE) :],
+        }
+    finally:
+        sender.kill()
+        sender.wait()
+        executor.shutdown()
+        spinning.join(10)
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+
+
+def main() -> None:
+    """Measure, print a table, and fail when the limit is passed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--height", type=int, default=360)
+    parser.add_argument("--instances", type=int, default=20)
+    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--camera", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.camera:
+        camera(options.width, options.height)
+        return
+    from vis_ros.session import free_domain
+    from vis_ros.transport import use_shared_memory
+
+    use_shared_memory()
+    with free_domain() as domain:
+        parts = run(options, domain)
+    title = f"{options.width}x{options.height}, {options.instances} instances, {options.frames} frames: ms"
+    table = Table("part", "median", "p95", "max", title=title)
+    for name, values in parts.items():
+        table.add_row(name, *(f"{value:.2f}" for value in np.percentile(values, [50, 95, 100])))
+    Console().print(table)
+    high = float(np.percentile(list(parts.values())[-1], 95))
+    print(f"p95 of the whole {high:.2f} ms, limit {LIMIT_MS:g} ms: {'kept' if high < LIMIT_MS else 'NOT kept'}")
+    sys.exit(high >= LIMIT_MS)
+
+
+if __name__ == "__main__":
+    main()
