@@ -7,8 +7,8 @@
         for instances in segmenter.step(frame):
             print(instances.track_ids, instances.boxes)
 
-The names below are loaded on first use, so that parts that need no network (``vis_core.evaluation``, ``vis_core.masks``)
-are importable without torch.
+The names below are loaded on first use, so that parts that need no network (``vis_core.evaluation``,
+``vis_core.masks``) are importable without torch.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def _first_reason(text: str) -> str:
 
 
 def _numpy_multiarray() -> Any:
-    return np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    return import_module("numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray")
 
 
 class _NotCallable:

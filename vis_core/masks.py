@@ -29,7 +29,7 @@ class RunLengths:
     Attributes:
         size: height and width of the image, pixels.
         box: x, y, width, height of the tight box of the foreground, pixels; all 0 for an empty mask.
-        runs: uint32 ``[R]``, alternating run lengths inside the box, row by row, background first; empty for an empty mask.
+        runs: uint32 ``[R]``, alternating run lengths inside the box, row by row, background first; none if it is empty.
     """
 
     size: tuple[int, int]
@@ -84,9 +84,7 @@ def encode(mask: npt.NDArray[Any]) -> RunLengths:
     return RunLengths(size, (x, y, width, height), runs)
 
 
-def from_box(
-    size: tuple[int, int], box: tuple[int, int, int, int], runs: npt.ArrayLike
-) -> RunLengths:
+def from_box(size: tuple[int, int], box: tuple[int, int, int, int], runs: npt.ArrayLike) -> RunLengths:
     """Run lengths from parts that came from outside, checked.
 
     Args:

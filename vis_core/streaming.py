@@ -85,7 +85,7 @@ class Option:
             )
         return self._check_one(name, value, kind)
 
-    def _check_one(self, name: str, value: Any, kind: type) -> Any:
+    def _check_one(self, name: str, value: Any, kind: type[Any]) -> Any:
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -68,7 +68,9 @@ def test_a_file_that_would_execute_code_is_refused_and_nothing_runs(tmp_path, su
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("name", ["builtins.eval", "os.system", "numpy.load", "numpy.ndarray", "numpy.testing.run_module_suite"])
+@pytest.mark.parametrize(
+    "name", ["builtins.eval", "os.system", "numpy.load", "numpy.ndarray", "numpy.testing.run_module_suite"]
+)
 def test_pickled_names_that_could_act_are_refused(tmp_path, name):
     module, function = name.rsplit(".", 1)
     # GLOBAL module function; a huge shape; TUPLE1; REDUCE; STOP
@@ -96,7 +98,12 @@ def test_a_truncated_safetensors_file_is_an_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [({"model": {"a": "text"}}, "'a' is a str"), ([1, 2], "holds a list"), ({}, "no tensors"), ({"model": {}}, "no tensors")],
+    [
+        ({"model": {"a": "text"}}, "'a' is a str"),
+        ([1, 2], "holds a list"),
+        ({}, "no tensors"),
+        ({"model": {}}, "no tensors"),
+    ],
 )
 def test_other_content_is_named(tmp_path, content, words):
     torch.save(content, tmp_path / "w.pth")
@@ -114,7 +121,12 @@ def test_missing_and_unknown_files_are_named(tmp_path):
 
 def test_every_fault_of_the_keys_is_listed_at_once():
     module = nn.ModuleDict({"a": nn.Linear(3, 2), "b": nn.Linear(1, 1)})
-    given = {"a.weight": torch.zeros(3, 2), "a.bias": torch.tensor([1.0, float("nan")]), "c.weight": torch.zeros(1), "b.bias": torch.zeros(1)}
+    given = {
+        "a.weight": torch.zeros(3, 2),
+        "a.bias": torch.tensor([1.0, float("nan")]),
+        "c.weight": torch.zeros(1),
+        "b.bias": torch.zeros(1),
+    }
     with pytest.raises(CheckpointError) as caught:
         checkpoints.load_tensors(module, given, "w.pth")
     text = str(caught.value)

@@ -87,9 +87,9 @@ class TrackLifecycle:
 
         Args:
             frame: the frame; its stamp and size are kept, its image is not.
-            continues: for each of the N detections the id of the live track that it continues, or None for a new one.
+            continues: for each of the N detections the id of the live track that it continues; None: a new one.
             scores: ``[N]``, of this frame.
-            class_scores: ``[N, C]``; their running mean over the frames where a track was seen gives its label and score.
+            class_scores: ``[N, C]``; the running mean over the frames where a track was seen gives its label and score.
             masks: N masks at the frame's size.
 
         Raises:

@@ -95,7 +95,8 @@ def candidates(
     logits = (kernels[:, cells].T @ mask_features.flatten(1)).unflatten(1, (height, width)).float()
     masks = torch.empty((len(cells), 4 * height, 4 * width), dtype=torch.bool, device=logits.device)
     quality = torch.empty_like(scores)
-    for rows in torch.arange(len(cells)).split(16) if len(cells) else ():  # in parts, so that memory does not grow with the candidates
+    for start in range(0, len(cells), 16):  # in parts, so that the memory needed does not grow with the candidates
+        rows = slice(start, start + 16)
         probabilities = mask_probabilities(logits[rows])
         masks[rows] = probabilities > mask_threshold
         inside = probabilities.mul_(masks[rows]).sum((1, 2))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vis_core.nn.backbones.resnet import ResNet
+from vis_core.nn.winograd import WinogradConv2d
 
 GRID = (12, 21)
 WIDTH = 256
@@ -19,7 +20,7 @@ SIMILARITY_WIDTH = 128
 STRIDE = 16
 
 
-class NormedConv(nn.Conv2d):
+class NormedConv(WinogradConv2d):
     """3x3 (or 1x1) convolution with bias, and group norm."""
 
     def __init__(self, inputs: int, outputs: int, size: int = 3) -> None:
@@ -31,10 +32,9 @@ class NormedConv(nn.Conv2d):
         return normed
 
 
-def coordinates(height: int, width: int, like: Tensor) -> Tensor:
-    """Two channels ``[1, 2, H, W]``: first y, then x, from -1 to 1."""
-    y = torch.linspace(-1, 1, height, device=like.device, dtype=like.dtype)
-    x = torch.linspace(-1, 1, width, device=like.device, dtype=like.dtype)
+def coordinates(like: Tensor) -> Tensor:
+    """Two channels ``[1, 2, H, W]`` of a map's size: first y, then x, from -1 to 1."""
+    y, x = (torch.linspace(-1, 1, n, device=like.device, dtype=like.dtype) for n in like.shape[2:])
     return torch.stack(torch.meshgrid(y, x, indexing="ij"))[None]
 
 
@@ -48,14 +48,14 @@ class CoordinateConv(NormedConv):
 
     def forward(self, input: Tensor) -> Tensor:
         if torch.is_grad_enabled():
-            x = torch.cat((input, coordinates(*input.shape[2:], input).expand(len(input), -1, -1, -1)), 1)
+            x = torch.cat((input, coordinates(input).expand(len(input), -1, -1, -1)), 1)
             return super().forward(self._resized(x))
         # What the coordinates contribute is the same for every frame of a size, so it is computed once; the
         # convolution is then one of 1024 channels, a number that kernels like, not of 1026.
         key = (input.shape[2:], input.dtype, input.device, self.weight.data_ptr(), self.weight._version)
         if self._constant is None or self._constant[0] != key:
             channels = self.in_channels - 2
-            place = self._resized(coordinates(*input.shape[2:], input))
+            place = self._resized(coordinates(input))
             constant = F.conv2d(place, self.weight[:, channels:], self.bias, padding=self.padding)
             weight = self.weight[:, :channels].contiguous(memory_format=torch.channels_last)
             self._constant = key, weight, constant
@@ -68,7 +68,7 @@ class CoordinateConv(NormedConv):
 
 
 def _convs(count: int) -> nn.Sequential:
-    return nn.Sequential(*(layer for _ in range(count) for layer in (NormedConv(WIDTH, WIDTH), nn.ReLU())))
+    return nn.Sequential(*(layer for _ in range(count) for layer in (NormedConv(WIDTH, WIDTH), nn.ReLU(inplace=True))))
 
 
 class CategoryPre(nn.Module):
@@ -107,7 +107,7 @@ class KernelPre(nn.Module):
         self.convs = _convs(2)
 
     def forward(self, r4: Tensor) -> Tensor:
-        kernel: Tensor = self.convs(F.relu(self.conv1(r4)))
+        kernel: Tensor = self.convs(F.relu_(self.conv1(r4)))
         return kernel
 
 
@@ -156,11 +156,11 @@ class ResBlock(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
-        self.conv2 = nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+        self.conv1 = WinogradConv2d(WIDTH, WIDTH, 3, padding=1)
+        self.conv2 = WinogradConv2d(WIDTH, WIDTH, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(F.relu(self.conv1(F.relu(x)))) + x
+        return self.conv2(F.relu_(self.conv1(F.relu(x)))).add_(x)
 
 
 class Refine(nn.Module):
@@ -168,13 +168,13 @@ class Refine(nn.Module):
 
     def __init__(self, skip_channels: int) -> None:
         super().__init__()
-        self.skip = nn.Conv2d(skip_channels, WIDTH, 3, padding=1)
+        self.skip = WinogradConv2d(skip_channels, WIDTH, 3, padding=1)
         self.skip_block = ResBlock()
         self.block = ResBlock()
 
     def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
         fine = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
-        refined: Tensor = self.block(self.skip_block(self.skip(skip)) + fine)
+        refined: Tensor = self.block(self.skip_block(self.skip(skip)).add_(fine))
         return refined
 
 
@@ -193,7 +193,7 @@ class Mask(nn.Module):
     def forward(self, r2: Tensor, r3: Tensor, r4: Tensor) -> Tensor:
         x = self.block4(self.conv4(r4))
         x = self.refine2(r2, self.refine3(r3, x))
-        features: Tensor = self.pred(F.relu(self.conv1(F.relu(x))))
+        features: Tensor = self.pred(F.relu_(self.conv1(F.relu_(x))))
         return features
 
 

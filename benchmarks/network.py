@@ -1,0 +1,229 @@
+"""Seconds a frame of VISOLO, part by part, against the plain formulation of its paper in the same run.
+
+    python benchmarks/network.py [--weights visolo.safetensors] [--threads 2]
+
+All variants take turns frame by frame with the same weights and frames; the figure is the least of all rounds, since
+a neighbour's load only ever adds. The plain formulation: default layout, norms not folded, tracking features and
+memory convolutions recomputed for every memory frame.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
+
+import platform
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import vis_core
+from vis_core import open_video
+from vis_core.checkpoints import load_tensors
+from vis_core.models.visolo import published
+from vis_core.models.visolo.network import VISOLONetwork, read_memory
+from vis_core.models.visolo.segmenter import VISOLO
+from vis_core.structures import Frame
+
+PARTS = ("preprocess", "backbone", "branches", "post-process", "tracking", "mask packing")
+console = Console(width=140)
+
+
+class PlainVISOLO:
+    """The network of one frame as the paper states it, nothing cached but the features of the memory frames."""
+
+    def __init__(self, network: VISOLONetwork) -> None:
+        self.network = network
+        self.stored: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    @torch.inference_mode()
+    def __call__(self, image: Tensor, read: list[int]) -> Tensor:
+        """Category scores ``[C, 252]`` of a normalised image, with the memory frames of these numbers."""
+        net = self.network
+        r2, r3, r4 = net.backbone(image)
+        track, category = net.category_pre(r4)
+        kernel = net.kernel_pre(r4)
+        memory = [self.stored[i] for i in read] or [(track, category, kernel)]
+        (query,), _ = net.tracking(track)
+        references = [net.tracking(f)[1][0] for f, _, _ in memory]
+        similarity = query.T @ torch.cat(references, 1)
+        grid = category.shape[2:]
+        for which, present in ((1, category), (2, kernel)):
+            converted = torch.cat([net.memory(entry[which])[0] for entry in memory], 1)
+            aggregated = read_memory(present[0].flatten(1), similarity, converted).unflatten(1, grid)[None]
+            if which == 1:
+                scores = net.category_post(aggregated)[0].flatten(1).sigmoid()
+            else:
+                net.kernel_post(aggregated)
+        net.tracking(memory[-1][0])  # its query side, for the identities
+        net.mask(r2, r3, r4)
+        self.stored[len(self.stored)] = track, category, kernel
+        return scores
+
+
+class Stopwatch:
+    """Least seconds of each part of a segmenter's step, by wrapping the methods that do them."""
+
+    def __init__(self, segmenter: VISOLO) -> None:
+        self.segmenter = segmenter
+        self.now: dict[str, float] = defaultdict(float)
+        self.best: dict[str, float] = {}
+        self._inner = [0.0]
+        for owner, method, part in (
+            (segmenter.transform, "forward", "preprocess"),
+            (segmenter, "extract", "backbone"),
+            (segmenter, "read_grid", "branches"),
+            (segmenter.network.mask, "forward", "branches"),
+            (segmenter, "detect", "post-process"),
+            (segmenter, "link", "tracking"),
+            (segmenter, "report", "mask packing"),
+        ):
+            setattr(owner, method, self._timed(getattr(owner, method), part))
+
+    def _timed(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
+            self._inner.append(0.0)
+            start = time.perf_counter()
+            result = function(*arguments)
+            spent = time.perf_counter() - start
+            self.now[part] += spent - self._inner.pop()  # what a part calls counts for the other part
+            self._inner[-1] += spent
+            return result
+
+        return timed
+
+    def step(self, frame: Frame) -> None:
+        """One frame; keeps the least time of each part."""
+        self.now.clear()
+        start = time.perf_counter()
+        self.segmenter.step(frame)
+        self.now["total"] = time.perf_counter() - start
+        for part, seconds in self.now.items():
+            self.best[part] = min(self.best.get(part, seconds), seconds)
+
+
+def frames_of(video: Path | None, count: int) -> list[Frame]:
+    """The first frames of a video, or noise."""
+    if video is not None:
+        with open_video(video) as source:
+            return [frame for frame, _ in zip(source, range(count))]
+    random = np.random.default_rng(0)
+    return [Frame(random.integers(0, 256, (360, 640, 3), dtype=np.uint8), i, i) for i in range(count)]
+
+
+def processor() -> str:
+    """Name of the processor."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def main(
+    weights: Annotated[Path | None, typer.Option(help="a checkpoint; random weights otherwise")] = None,
+    video: Annotated[Path | None, typer.Option(help="frames to use; noise otherwise")] = None,
+    threads: Annotated[int, typer.Option(help="of torch")] = 2,
+    rounds: Annotated[int, typer.Option(help="how often frames 7 to 9 are measured")] = 4,
+    height: Annotated[int, typer.Option(help="of the network's input")] = 352,
+    width: Annotated[int, typer.Option(help="of the network's input")] = 624,
+    candidates: Annotated[int, typer.Option(help="grid cells that pass the score threshold")] = 20,
+) -> None:
+    """Time VISOLO's parts, variant against variant."""
+    torch.set_num_threads(threads)
+    frames = frames_of(video, 10)
+    variants = {
+        "fp32": {"precision": "fp32", "convolution": "direct"},
+        "fp32 Winograd": {"precision": "fp32", "convolution": "winograd"},
+        "bf16": {"precision": "bf16", "convolution": "direct"},
+    }
+    watches = {}
+    for name, options in variants.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            segmenter = vis_core.load("visolo", weights, device="cpu", input_size=(height, width), **options)
+        assert isinstance(segmenter, VISOLO)
+        watches[name] = Stopwatch(segmenter)
+    plain = PlainVISOLO(plain_network(weights))
+    reference = watches["fp32"].segmenter
+    set_threshold(watches, frames[0], candidates)
+
+    best_plain, difference = float("inf"), defaultdict(float)
+    for _ in range(rounds):
+        for watch in watches.values():
+            watch.segmenter.reset()
+        plain.stored.clear()
+        for i, frame in enumerate(frames):
+            image = reference.transform(frame.image).contiguous()
+            start = time.perf_counter()
+            plain_scores = plain(image, [entry.frame for entry in reference.memory.readable])
+            if i >= 7:
+                best_plain = min(best_plain, time.perf_counter() - start)
+            for name, watch in watches.items():
+                kept: list[Tensor] = []
+                hook = watch.segmenter.network.category_post.register_forward_hook(
+                    lambda _m, _i, out, kept=kept: kept.append(out[0].flatten(1).sigmoid())
+                )
+                if i < 7:
+                    watch.segmenter.step(frame)
+                else:
+                    watch.step(frame)
+                hook.remove()
+                difference[name] = max(difference[name], float((kept[0] - plain_scores).abs().max()))
+
+    table = Table(title=f"VISOLO, ResNet-50, {height}x{width}, {threads} threads, {processor()}; seconds a frame")
+    for column in ("", *PARTS, "total", "network", "ratio", "scores differ by"):
+        table.add_column(column, justify="left" if not column else "right")
+    table.add_row("plain formulation", *["" for _ in PARTS], "", f"{best_plain:.3f}", "1.00", "")
+    for name, watch in watches.items():
+        network = watch.best["backbone"] + watch.best["branches"]
+        table.add_row(
+            name,
+            *(f"{watch.best[part]:.4f}" for part in PARTS),
+            f"{watch.best['total']:.3f}",
+            f"{network:.3f}",
+            f"{network / best_plain:.2f}",
+            f"{difference[name]:.1e}",
+        )
+    console.print(table)
+    total = watches["fp32"].best
+    share = (total["post-process"] + total["mask packing"]) / total["total"]
+    console.print(f"{candidates} candidate cells; mask post-processing and packing: {share:.1%} of the float32 total")
+
+
+def plain_network(weights: Path | None) -> VISOLONetwork:
+    """The network in the default layout, its norms not folded."""
+    network = VISOLONetwork()
+    if weights is None:
+        network.initialise(torch.Generator().manual_seed(0))
+    else:
+        tensors, metadata = vis_core.checkpoints.read_tensors(weights)
+        load_tensors(network, tensors if "system" in metadata else published.convert(tensors), str(weights))
+    return network.eval().requires_grad_(False)
+
+
+def set_threshold(watches: dict[str, Stopwatch], frame: Frame, candidates: int) -> None:
+    """Choose the score threshold so that about the wanted number of cells passes, whatever the weights."""
+    seen: list[Tensor] = []
+    segmenter = watches["fp32"].segmenter
+    hook = segmenter.network.category_post.register_forward_hook(lambda _m, _i, out: seen.append(out))
+    segmenter.step(frame)
+    hook.remove()
+    best = seen[0][0].flatten(1).amax(0).sigmoid()
+    threshold = float(best.sort(descending=True).values[candidates - 1])
+    for watch in watches.values():
+        watch.segmenter.score_threshold = threshold
+
+
+if __name__ == "__main__":
+    typer.run(main)
