@@ -98,6 +98,9 @@ class ImageBag(VideoSource):
             self._reader.close()
             raise
 
+    def __enter__(self) -> ImageBag:
+        return self
+
     def messages(self) -> Iterator[tuple[int, bytes]]:
         """Time of recording (nanoseconds) and serialised message, of each image.
 

@@ -78,7 +78,7 @@ class NodeProcess:
         package_root = str(Path(__file__).resolve().parents[1])  # may be a source tree
         search = [] if package_root == sysconfig.get_path("purelib") else [package_root]
         # In a session of its own, so that Ctrl-C reaches only us, and we end it in order.
-        self._process: subprocess.Popen[str] = subprocess.Popen(
+        self._process: subprocess.Popen[str] = subprocess.Popen(  # noqa: S603
             [*self._command, "--ros-args", "--params-file", file.name, *rules],
             env={
                 **os.environ,

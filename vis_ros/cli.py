@@ -1,0 +1,372 @@
+"""The command ``vis-ros``: recordings in, scores out, and the node without a ROS installation around it.
+
+Commands import what they need when they run: ``make-bag`` and ``evaluate-bag`` without ``--live`` need no ROS at all.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from vis_core.errors import InputError, MissingDependencyError, OptionError, VisError
+from vis_core.terminal import (
+    interrupts,
+    load_segmenter,
+    option_value,
+    output,
+    progress_bar,
+    screen,
+    show_warning,
+    tell_error,
+)
+
+if TYPE_CHECKING:
+    from vis_core.structures import Frame
+    from vis_core.video_sources import VideoSource
+    from vis_ros.bag_evaluation import Pairing, Take
+
+app = typer.Typer(
+    help="Camera recordings in, scores out; and the segmenter node, where ROS is only a set of Python packages.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of ``vis-ros``: an error of ours is told in one message, with exit code 2.
+
+    Args:
+        arguments: default: those of the process. What follows ``--ros-args`` is for ROS, unread.
+    """
+    # Read by the OpenMP runtime when torch is loaded: idle threads must not spin beside other processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What the decoders say of damaged frames is told by name instead.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    warnings.showwarning = show_warning
+    arguments = sys.argv[1:] if arguments is None else arguments
+    ros = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
+    try:
+        app(arguments[:ros], prog_name="vis-ros", obj=arguments[ros:])
+    except VisError as error:
+        tell_error(error)
+        sys.exit(2)
+    except OSError as error:
+        tell_error(error)
+        sys.exit(1)
+
+
+@app.command("make-bag")
+def make_bag(
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="Video file, folder of images, or YouTube-VIS JSON.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the recording to make.")],
+    topic: Annotated[str, typer.Option(help="Of the images; jpeg and png add /compressed.")] = "/camera/image_raw",
+    encoding: Annotated[
+        Literal["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "jpeg", "png"], typer.Option(help="Of the pixels.")
+    ] = "rgb8",
+    storage: Annotated[Literal["sqlite3", "mcap"], typer.Option(help="Format of the recording.")] = "sqlite3",
+    compression: Annotated[
+        Literal["none", "zstd"], typer.Option(help="zstd: of each message (sqlite3) or chunk (mcap).")
+    ] = "none",
+    fps: Annotated[float | None, typer.Option(help="Frames per second of images without stamps.")] = None,
+    frame_id: Annotated[str, typer.Option(help="Of the headers.")] = "camera",
+    video: Annotated[str | None, typer.Option(help="Name or id of the video, where a JSON has several.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder that holds the images of a JSON.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a recording that is there.")] = False,
+) -> None:
+    """Make a rosbag2 recording of frames, with the stamps that they have.
+
+    A frame that cannot be read is named and left out. Ctrl-C ends the recording there (exit code 130).
+    """
+    from vis_core.video import open_videos
+    from vis_ros.bag_writer import write_bag
+
+    chosen = _choose_video(open_videos(source, images, fps), video, source)
+    with chosen, interrupts() as received, progress_bar([chosen], chosen.length) as on_frame:
+
+        def until_interrupted() -> Iterator[Frame]:
+            for frame in chosen:
+                yield frame
+                if received:
+                    return
+
+        written = write_bag(
+            until_interrupted(),
+            out,
+            topic=topic,
+            encoding=encoding,
+            storage=storage,
+            compression=compression,
+            frame_id=frame_id,
+            force=force,
+            on_frame=on_frame,
+        )
+    early = "Stopped early; what is done stands in " if received else ""
+    output.print(f"{early}{escape(str(out))}: {written}, {len(chosen.skipped)} frames skipped")
+    if received:
+        raise typer.Exit(128 + received[0])
+
+
+@app.command("evaluate-bag")
+def evaluate_bag(
+    bag: Annotated[Path, typer.Argument(help="Recording: its folder, or one .mcap or .db3 file.")],
+    ground_truth: Annotated[Path, typer.Option(help="YouTube-VIS JSON.")],
+    system: Annotated[str, typer.Option(help="System, by its name in 'vis systems'.")] = "visolo",
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights: .safetensors, or a published .pth or .pkl. Without: random.")
+    ] = None,
+    topic: Annotated[str | None, typer.Option(help="Topic of images; default: the only one.")] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Play it through real topics into the real node, at the recorded rate.")
+    ] = False,
+    video: Annotated[str | None, typer.Option(help="Name or id of the video, where there are several.")] = None,
+    pair: Annotated[
+        Literal["auto", "stamps", "order"],
+        typer.Option(
+            help="Images to frames: by the JSON's stamps, one after the other, or by stamps if there are any."
+        ),
+    ] = "auto",
+    rate: Annotated[float, typer.Option(min=0.01, max=1000, help="With --live: 2 plays twice as fast.")] = 1.0,
+    domain: Annotated[
+        int | None, typer.Option(min=0, max=232, help="With --live: ROS domain; default: a free one.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for results.json, metrics.json and stream.jsonl.")] = Path(
+        "evaluation"
+    ),
+    option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Option of the system; with --live any parameter of the node."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1...")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads of the network.")] = None,
+) -> None:
+    """Score a system on a recording: AP, AP50, AP75, AR1, AR10.
+
+    Without --live every image goes through the system, one after the other. With --live the node runs as on a robot, in
+    a process of its own, so that what it drops and how late it is counts.
+    """
+    from vis_ros import bag_evaluation
+    from vis_ros.bags import ImageBag
+
+    texts = option or []
+
+    def answer(pairing: Pairing, take: Take, folder: Path) -> dict[str, Any]:
+        output.print(str(pairing))
+        if not live:
+            segmenter = load_segmenter(system, weights, device, precision, threads, texts, {})
+            with progress_bar([images], images.length) as on_frame:
+                return bag_evaluation.answer_directly(images, segmenter, pairing, take, on_frame)
+        parameters = _node_parameters(system, weights, device, precision, threads, texts)
+        with _stages(images.length or 0) as (on_stage, on_sent):
+            return bag_evaluation.answer_live(
+                images,
+                system,
+                parameters,
+                pairing,
+                take,
+                folder / "stream.jsonl",
+                rate=rate,
+                domain_id=domain,
+                on_stage=on_stage,
+                on_sent=on_sent,
+            )
+
+    if live:
+        _require_ros()
+    with _interruptible("no score was written"), ImageBag(bag, topic) as images:
+        metrics = bag_evaluation.evaluate_bag(images, ground_truth, out, answer, video=video, by=pair)
+    _report(metrics, weights)
+    output.print(f"Written: {escape(str(out))}/results.json, metrics.json{', stream.jsonl' if live else ''}")
+
+
+@app.command()
+def record(
+    context: typer.Context,
+    out: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="File to write.")],
+    topic: Annotated[str, typer.Option(help="Topic of instances.")] = "/vis/instances",
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Record what a node publishes, with arrival times, one JSON line a message, until Ctrl-C."""
+    _require_ros()
+    from vis_ros.bag_evaluation import new_stream, write_stream_message
+    from vis_ros.playback import InstanceRecorder, Received
+    from vis_ros.session import Session
+
+    count = 0
+    with new_stream(out, force) as stream:
+
+        def deliver(received: Received) -> None:
+            nonlocal count
+            write_stream_message(stream, received.instances, received.arrival)
+            count += 1
+
+        stopped = threading.Event()
+        before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with (
+                Session(namespace="/", arguments=context.obj or []) as session,
+                InstanceRecorder(session, deliver, topic) as recorder,
+            ):
+                screen.print(f"Recording {escape(recorder.topic)}; Ctrl-C ends it.")
+                while not stopped.wait(0.2):
+                    recorder.check()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            output.print(f"{escape(str(out))}: {count} messages")
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    system: Annotated[str, typer.Argument(help="System, by its name in 'vis systems'.")],
+    params_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="ROS parameter file; default: the shipped one.")
+    ] = None,
+    namespace: Annotated[str, typer.Option(help="Of the node and its topics.")] = "vis",
+    default_transport: Annotated[
+        bool, typer.Option("--default-transport", help="Leave the shipped shared-memory profile out.")
+    ] = False,
+) -> None:
+    """Run the segmenter node, as the launch file does; what follows --ros-args goes to ROS.
+
+    For example: vis-ros run visolo --ros-args -r image:=/camera/image_raw -p weights:=visolo.safetensors
+    """
+    _require_ros()
+    from vis_core import catalog
+    from vis_ros import segmenter_node
+    from vis_ros.transport import installed_file
+
+    catalog.find(system)
+    parameters = params_file or installed_file("config", f"{system}.yaml")
+    given = context.obj or ["--ros-args"]
+    # Of parameters the last rule counts, of names the first: so the user's stand between ours.
+    ours = ["--ros-args", "--params-file", str(parameters), "-p", f"system:={system}"]
+    transport = ["--default-transport"] if default_transport else []
+    segmenter_node.main([*transport, *ours, *given, "--ros-args", "-r", f"__ns:=/{namespace.strip('/')}"])
+
+
+def _choose_video(sources: list[VideoSource], wanted: str | None, source: str) -> VideoSource:
+    found = [one for one in sources if wanted is None or wanted in (one.name, str(one.video_id))]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(f"{one.name} (id {one.video_id})" for one in sources[:20]) + (
+        ", ..." if len(sources) > 20 else ""
+    )
+    problem = "several videos, name one with --video" if wanted is None else f"no single video {wanted!r}"
+    raise InputError(f"{source}: {problem}; it holds {known}")
+
+
+def _node_parameters(
+    system: str, weights: Path | None, device: str, precision: str, threads: int | None, texts: list[str]
+) -> dict[str, Any]:
+    """Parameters of the node, as ROS takes them, from what stands on the command line."""
+    from vis_core import catalog
+    from vis_ros import parameters
+
+    catalog.find(system)
+    known = parameters.all_parameters(system)
+    values: dict[str, Any] = {"device": device, "precision": precision, "threads": threads or 0}
+    if weights is None:
+        screen.print("[bold yellow]The weights are random[/]: masks, labels and tracks mean nothing. Give --weights.")
+    elif not weights.is_file():
+        raise InputError(f"{weights}: no such weight file")
+    else:
+        values["weights"] = str(weights.resolve())
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise OptionError(f"--option {text}: write it as name=value")
+        if name not in known or name in ("system", "autostart", "image_transport"):
+            raise OptionError(
+                f"--option {text}: the node has no such parameter to set; 'vis systems {system}' lists them"
+            )
+        values[name] = option_value(value, known[name])
+    return {name: parameters.to_ros(known[name], known[name].check(name, value)) for name, value in values.items()}
+
+
+def _require_ros() -> None:
+    try:
+        import rclpy  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            "this needs ROS 2: source an installation (source /opt/ros/$ROS_DISTRO/setup.bash), "
+            f"or install its Python packages with pip install 'vis_ros[ros]' or make ({error})"
+        ) from error
+    try:
+        import vis_ros.msg  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the messages of vis_ros are not built ({error}): colcon build and source install/setup.bash, or make"
+        ) from error
+
+
+@contextmanager
+def _interruptible(outcome: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what is inside in order, with exit code 130 or 143."""
+    received = [signal.SIGINT]
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received[0] = signal.Signals(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        screen.print(f"[yellow]Stopped[/]: {outcome}.")
+        raise typer.Exit(128 + received[0]) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _stages(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], None]]]:
+    """A progress bar over the images sent, named after what goes on."""
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=screen) as progress:
+        task = progress.add_task("", total=total)
+        yield (lambda stage: progress.update(task, description=stage)), (lambda: progress.advance(task))
+
+
+def _report(metrics: dict[str, Any], weights: Path | None) -> None:
+    from vis_ros.bag_evaluation import SCORES
+
+    if metrics["classes_by"] == "ids":
+        output.print("No class name is one of the ground truth's: label + 1 is taken as the category id.")
+    scores = metrics["scores"]
+    cells = {name: "-" if scores[name] < 0 else f"{100 * scores[name]:.1f}" for name in SCORES}
+    cells["frames"] = f"{metrics['pairing']['paired']}/{metrics['pairing']['frames']}"
+    _print_row(cells, "random weights" if weights is None else None)
+    if metrics["mode"] == "live":
+        cells = {name: str(metrics[name]) for name in ("sent", "received", "dropped")}
+        for name, value in metrics["latency_ms"].items():
+            cells[f"latency {name}"] = "-" if value is None else f"{value:.0f} ms"
+        _print_row(cells, None)
+
+
+def _print_row(cells: dict[str, str], title: str | None) -> None:
+    table = Table(title=title)
+    for name in cells:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row(*cells.values())
+    output.print(table, soft_wrap=False)
+
+
+if __name__ == "__main__":
+    main()
