@@ -5,21 +5,20 @@ Source: L. Yang et al., Video Instance Segmentation, ICCV 2019 (the measure); CO
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from vis_core.evaluation.overlaps import Overlaps, video_ious
-from vis_core.evaluation.tracks import Result, Track
+from vis_core.evaluation.tracks import Groups, Result, Track
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)
 LIMITS = (1, 10, 100)
 SIZES = {"all": (0.0, 1e10), "small": (0.0, 128.0**2), "medium": (128.0**2, 256.0**2), "large": (256.0**2, 1e10)}
 OCCLUSIONS = {"all": (0.0, 1.0), "light": (0.0, 0.25), "medium": (0.25, 0.5), "heavy": (0.5, 1.0)}
-ANY_CATEGORY = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +88,8 @@ def match_video(
     results: Sequence[Result],
     tracks: Sequence[Track],
     overlaps: Overlaps,
+    groups: Groups,
     *,
-    class_agnostic: bool = False,
     occlusions: bool = False,
     compat: bool = False,
 ) -> dict[int, Matches]:
@@ -100,29 +99,16 @@ def match_video(
         results: of the video, in file order.
         tracks: of the video, in file order.
         overlaps: of these.
-        class_agnostic: take all categories as one, of id -1.
+        groups: by category the positions of its results and of its tracks.
         occlusions: split the size ranges by occlusion.
         compat: a track of id 0 never counts as matched.
 
     Returns:
-        Matches by category, of those that occur in the video.
+        Matches by category.
     """
-    groups: dict[int, tuple[list[int], list[int]]] = {}
-    if class_agnostic:
-        # Sorting by category is stable: what the official tool sees, category after category.
-        rows = sorted(range(len(results)), key=lambda i: results[i].category)
-        columns = sorted(range(len(tracks)), key=lambda j: tracks[j].category)
-        if rows or columns:
-            groups[ANY_CATEGORY] = (rows, columns)
-    else:
-        for i, result in enumerate(results):
-            groups.setdefault(result.category, ([], []))[0].append(i)
-        for j, track in enumerate(tracks):
-            groups.setdefault(track.category, ([], []))[1].append(j)
     ious = video_ious(overlaps, results, tracks)
     matches = {}
-    for category in sorted(groups):
-        rows, columns = groups[category]
+    for category, (rows, columns) in groups.items():
         scores = np.array([results[i].score for i in rows], np.float64)
         order = np.argsort(-scores, kind="stable")[: LIMITS[-1]]
         best = np.array(rows, np.intp)[order]
@@ -137,7 +123,9 @@ def match_video(
     return matches
 
 
-def accumulate(matches: Sequence[dict[int, Matches]], categories: Sequence[int], *, occlusions: bool = False) -> Curves:
+def accumulate(
+    matches: Sequence[Mapping[int, Matches]], categories: Sequence[int], *, occlusions: bool = False
+) -> Curves:
     """Precision and recall over videos.
 
     Args:

@@ -2,36 +2,56 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from vis_core.errors import OptionError
-from vis_core.evaluation.average_precision import ANY_CATEGORY, Curves, Matches, accumulate, match_video
+from vis_core.evaluation import hota, track_scores
+from vis_core.evaluation.average_precision import Curves, Matches, accumulate, match_video
+from vis_core.evaluation.class_frames import split_by_class
 from vis_core.evaluation.findings import InputWarning
 from vis_core.evaluation.ground_truth import read_ground_truth
 from vis_core.evaluation.overlaps import overlap
 from vis_core.evaluation.results import read_results
-from vis_core.evaluation.tracks import GroundTruth, Result, Results, Track, Video
+from vis_core.evaluation.track_scores import Scores, TrackScores
+from vis_core.evaluation.tracks import (
+    ANY_CATEGORY,
+    GroundTruth,
+    Result,
+    Results,
+    Track,
+    Video,
+    group_by_category,
+)
 
-METRICS = ("ap",)
+# Metrics by the names of the options, and the families of track scores that they stand for.
+METRICS = ("ap", "hota", "clear", "identity")
+_FAMILIES = {"hota": "HOTA", "clear": "CLEAR", "identity": "Identity"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """The scores of a result file; fractions, -1 where there is nothing to find.
+    """The scores of a result file.
+
+    The summaries are under the names of the tools, as fractions and counts. AP, AP50, AP75, APs, APm, APl, AR1, AR10,
+    AR100, ARs, ARm, ARl (of OVIS files also AP_light, ...) are -1 where there is nothing to find. HOTA, DetA, ...,
+    MOTA, IDSW, ..., IDF1, ... count every detection of every class alike; means over classes are in ``tracks``.
 
     Attributes:
         videos: name by id.
         categories: name by id; the single one of a class-agnostic evaluation is -1.
-        summary: AP, AP50, AP75, APs, APm, APl, AR1, AR10, AR100, ARs, ARm, ARl; of OVIS files also AP_light, ...
-        per_category: the same, by category id.
-        per_video: AP and AP50 of each video alone, by video id.
-        curves: the arrays behind these.
-        matches: by video id and category id: what was matched.
+        summary: over all categories and videos.
+        per_category: by category id.
+        per_video: by video id; of the precisions only AP and AP50 of that video alone.
+        curves: the arrays behind AP and AR, or None if not asked for.
+        matches: by video id and category id what was matched for AP.
+        tracks: everything of HOTA, CLEAR and Identity, or None if not asked for.
         warnings: what is odd in the files.
     """
 
@@ -40,18 +60,34 @@ class Evaluation:
     summary: Mapping[str, float]
     per_category: Mapping[int, Mapping[str, float]]
     per_video: Mapping[int, Mapping[str, float]]
-    curves: Curves
+    curves: Curves | None
     matches: Mapping[int, Mapping[int, Matches]]
+    tracks: TrackScores | None
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One video to be scored, and how."""
+
+    video: Video
+    tracks: Sequence[Track]
+    results: Sequence[Result]
+    ap: bool
+    families: tuple[str, ...]
+    class_agnostic: bool
+    occlusions: bool
+    compat: bool
 
 
 def evaluate(
     ground_truth: str | os.PathLike[str] | Mapping[str, Any] | GroundTruth,
     results: str | os.PathLike[str] | Sequence[Mapping[str, Any]] | Results,
-    metrics: Collection[str] = METRICS,
+    metrics: Collection[str] = ("ap",),
     *,
     class_agnostic: bool = False,
     compat: bool = False,
+    jobs: int = 1,
 ) -> Evaluation:
     """Score results against ground truth.
 
@@ -61,14 +97,16 @@ def evaluate(
         metrics: which scores to compute, of ``METRICS``.
         class_agnostic: ignore the category labels.
         compat: reproduce what the official tools get wrong in silence.
+        jobs: number of processes; the scores are the same bits. With more than one, a script that calls this keeps
+            its main part under ``if __name__ == "__main__"``, as ``multiprocessing`` asks for.
 
     Raises:
         InputError: a file is not usable; the text names all its errors, up to 20.
-        OptionError: a metric that does not exist.
+        OptionError: a metric that does not exist, or no job.
     """
-    unknown = sorted(set(metrics) - set(METRICS))
-    if unknown:
-        raise OptionError(f"metrics: {', '.join(unknown)} not known; choose of {', '.join(METRICS)}")
+    families = _families(metrics)
+    if jobs < 1:
+        raise OptionError(f"jobs: {jobs}; give 1 or more")
     if not isinstance(ground_truth, GroundTruth):
         ground_truth = read_ground_truth(ground_truth, compat=compat)
     if not isinstance(results, Results):
@@ -77,38 +115,109 @@ def evaluate(
     for text in told:
         warnings.warn(text, InputWarning, stacklevel=2)
 
-    occlusions = ground_truth.has_occlusion
-    matches = {}
-    for number, video in ground_truth.videos.items():
-        matches[number] = _match(
-            video, ground_truth.tracks[number], results.tracks[number], class_agnostic, occlusions, compat
+    ap, occlusions = "ap" in metrics, ground_truth.has_occlusion
+    todo = [
+        _Job(
+            video,
+            ground_truth.tracks[number],
+            results.tracks[number],
+            ap,
+            families,
+            class_agnostic,
+            occlusions,
+            compat,
         )
+        for number, video in ground_truth.videos.items()
+    ]
     categories = {ANY_CATEGORY: "all"} if class_agnostic else dict(ground_truth.categories)
-    curves = accumulate(list(matches.values()), list(categories), occlusions=occlusions)
-    per_video = {}
-    for number, match in matches.items():
-        alone = accumulate([match], sorted(match), occlusions=occlusions).summary()
-        per_video[number] = MappingProxyType({key: alone[key] for key in ("AP", "AP50")})
+    matches: dict[int, dict[int, Matches]] = {}
+    scores: dict[int, dict[int, Scores]] = {}
+    for job, (of_ap, of_tracks) in zip(todo, _run(todo, jobs)):
+        matches[job.video.id], scores[job.video.id] = of_ap, of_tracks
+    names = {number: video.name for number, video in ground_truth.videos.items()}
+    return _summarise(names, categories, matches, scores, ap, families, occlusions, told)
+
+
+def _families(metrics: Collection[str]) -> tuple[str, ...]:
+    if isinstance(metrics, str) or not metrics:
+        raise OptionError(f"metrics: {metrics!r} is not a list of names; choose of {', '.join(METRICS)}")
+    unknown = sorted(set(metrics) - set(METRICS))
+    if unknown:
+        raise OptionError(f"metrics: {', '.join(unknown)} not known; choose of {', '.join(METRICS)}")
+    return tuple(family for name, family in _FAMILIES.items() if name in metrics)
+
+
+def _run(todo: Sequence[_Job], jobs: int) -> Iterable[tuple[dict[int, Matches], dict[int, Scores]]]:
+    """Score all videos, in order."""
+    jobs = min(jobs, len(todo))
+    if jobs <= 1:
+        return map(_score, todo)
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context(method)) as pool:
+        return list(pool.map(_score, todo, chunksize=max(1, len(todo) // (4 * jobs))))
+
+
+def _score(job: _Job) -> tuple[dict[int, Matches], dict[int, Scores]]:
+    """Score one video: what is matched for AP, and the track scores, both by category."""
+    groups = group_by_category(job.results, job.tracks, class_agnostic=job.class_agnostic)
+    categories = None if job.class_agnostic else {track.category for track in job.tracks}
+    overlaps = overlap(job.results, job.tracks, job.video.size, categories)
+    matches: dict[int, Matches] = {}
+    if job.ap:
+        matches = match_video(job.results, job.tracks, overlaps, groups, occlusions=job.occlusions, compat=job.compat)
+    scores: dict[int, Scores] = {}
+    if job.families:
+        for category, frames in split_by_class(job.results, job.tracks, overlaps, groups).items():
+            if frames.track_seen.any() or frames.result_seen.any():
+                scores[category] = track_scores.score_class(frames, job.families)
+    return matches, scores
+
+
+def _summarise(
+    videos: Mapping[int, str],
+    categories: Mapping[int, str],
+    matches: Mapping[int, Mapping[int, Matches]],
+    scores: Mapping[int, Mapping[int, Scores]],
+    ap: bool,
+    families: tuple[str, ...],
+    occlusions: bool,
+    told: tuple[str, ...],
+) -> Evaluation:
+    summary: dict[str, float] = {}
+    per_category: dict[int, dict[str, float]] = {number: {} for number in categories}
+    per_video: dict[int, dict[str, float]] = {number: {} for number in videos}
+    curves, tracks = None, None
+    if ap:
+        curves = accumulate(list(matches.values()), list(categories), occlusions=occlusions)
+        summary |= curves.summary()
+        for number in categories:
+            per_category[number] |= curves.summary(number)
+        for number in videos:
+            alone = accumulate([matches[number]], sorted(matches[number]), occlusions=occlusions).summary()
+            per_video[number] |= {key: alone[key] for key in ("AP", "AP50")}
+    if families:
+        tracks = track_scores.summarise(scores, list(categories), families)
+        summary |= flatten(tracks.detection_average)
+        for number in categories:
+            per_category[number] |= flatten(tracks.by_class[number])
+        for number in videos:
+            per_video[number] |= flatten(tracks.by_video[number])
     return Evaluation(
-        videos=MappingProxyType({number: video.name for number, video in ground_truth.videos.items()}),
-        categories=MappingProxyType(categories),
-        summary=MappingProxyType(curves.summary()),
-        per_category=MappingProxyType({number: MappingProxyType(curves.summary(number)) for number in categories}),
-        per_video=MappingProxyType(per_video),
+        videos=MappingProxyType(dict(videos)),
+        categories=MappingProxyType(dict(categories)),
+        summary=MappingProxyType(summary),
+        per_category=MappingProxyType({key: MappingProxyType(value) for key, value in per_category.items()}),
+        per_video=MappingProxyType({key: MappingProxyType(value) for key, value in per_video.items()}),
         curves=curves,
-        matches=MappingProxyType({number: MappingProxyType(match) for number, match in matches.items()}),
+        matches=MappingProxyType({key: MappingProxyType(dict(value)) for key, value in matches.items()}),
+        tracks=tracks,
         warnings=told,
     )
 
 
-def _match(
-    video: Video,
-    tracks: Sequence[Track],
-    results: Sequence[Result],
-    class_agnostic: bool,
-    occlusions: bool,
-    compat: bool,
-) -> dict[int, Matches]:
-    categories = None if class_agnostic else {track.category for track in tracks}
-    overlaps = overlap(results, tracks, video.size, categories)
-    return match_video(results, tracks, overlaps, class_agnostic=class_agnostic, occlusions=occlusions, compat=compat)
+def flatten(scores: Scores) -> dict[str, float]:
+    """Track scores as one number a name; those of HOTA as means over its thresholds."""
+    out: dict[str, float] = {}
+    for family, values in scores.items():
+        out |= hota.headline(values) if family == "HOTA" else {name: float(value) for name, value in values.items()}
+    return out

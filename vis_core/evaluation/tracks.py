@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+# By category: positions of its results, positions of its tracks.
+Groups = dict[int, tuple[list[int], list[int]]]
+# The only category of a class-agnostic evaluation.
+ANY_CATEGORY = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +115,23 @@ class Results:
 
     tracks: Mapping[int, tuple[Result, ...]]
     warnings: tuple[str, ...] = ()
+
+
+def group_by_category(results: Sequence[Result], tracks: Sequence[Track], *, class_agnostic: bool) -> Groups:
+    """By category, ascending, the positions of its results and of its tracks in the lists, in file order.
+
+    Args:
+        results: of a video.
+        tracks: of a video.
+        class_agnostic: take all as one category of id -1; category after category, each in file order.
+    """
+    groups: Groups = {}
+    if class_agnostic:
+        rows = sorted(range(len(results)), key=lambda i: results[i].category)
+        columns = sorted(range(len(tracks)), key=lambda j: tracks[j].category)
+        return {ANY_CATEGORY: (rows, columns)} if rows or columns else {}
+    for i, result in enumerate(results):
+        groups.setdefault(result.category, ([], []))[0].append(i)
+    for j, track in enumerate(tracks):
+        groups.setdefault(track.category, ([], []))[1].append(j)
+    return dict(sorted(groups.items()))

@@ -1,0 +1,108 @@
+"""CLEAR scores of mask tracks (MOTA and its kin), as TrackEval computes them.
+
+Source: K. Bernardin and R. Stiefelhagen, Evaluating Multiple Object Tracking Performance, 2008; sMOTA: P. Voigtlaender
+et al., MOTS: Multi-Object Tracking and Segmentation, CVPR 2019.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from vis_core.evaluation.class_frames import EPSILON, ClassFrames, Pairs
+
+COUNTS = ("CLR_TP", "CLR_FN", "CLR_FP", "IDSW", "MT", "PT", "ML", "Frag", "CLR_Frames")
+_SUMS = (*COUNTS, "MOTP_sum")
+_RATIOS = ("MTR", "PTR", "MLR", "CLR_Re", "CLR_Pr", "MODA", "MOTA", "MOTP", "sMOTA", "CLR_F1", "FP_per_frame", "MOTAL")
+THRESHOLD = 0.5
+
+
+def clear(frames: ClassFrames) -> dict[str, float]:
+    """Scores of one class in one video."""
+    tracks, results = int(frames.track_seen.sum()), int(frames.result_seen.sum())
+    present = frames.track_seen.sum(axis=0)
+    if not tracks or not results:
+        nothing = dict.fromkeys((*_SUMS, *_RATIOS), 0.0)
+        lost = float((present > 0).sum())
+        return {**nothing, "CLR_FN": float(tracks), "CLR_FP": float(results), "ML": lost, "MLR": 1.0}
+    right, similarity, switches, followed, starts = _follow(frames)
+    share = followed[present > 0] / present[present > 0]
+    mostly, partly = int((share > 0.8).sum()), int((share >= 0.2).sum())
+    sums = {
+        "CLR_TP": right,
+        "CLR_FN": tracks - right,
+        "CLR_FP": results - right,
+        "IDSW": switches,
+        "MT": mostly,
+        "PT": partly - mostly,
+        "ML": share.size - partly,
+        "Frag": int((starts[starts > 0] - 1).sum()),
+        "CLR_Frames": len(frames.track_seen),
+        "MOTP_sum": similarity,
+    }
+    return _with_ratios({name: float(value) for name, value in sums.items()})
+
+
+def combine(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Scores of several videos of a class, or of several classes, counting every detection alike."""
+    return _with_ratios({name: float(sum(item[name] for item in scores)) for name in _SUMS})
+
+
+def _follow(frames: ClassFrames) -> tuple[int, float, int, np.ndarray, np.ndarray]:
+    """Walk through the video.
+
+    Returns:
+        Number of matches, the sum of their IoU, identity switches, and for each track the number of frames in which it
+        is matched and the number of times that it begins to be followed.
+    """
+    near = frames.pairs.select(frames.pairs.ious >= THRESHOLD - EPSILON)
+    conflicting = frames.conflicting(near)
+    # Frames with one side empty are passed over; the others are numbered.
+    number = np.cumsum(frames.track_seen.any(axis=1) & frames.result_seen.any(axis=1))
+    followed = np.zeros(frames.track_seen.shape[1], np.int64)
+    starts = np.zeros_like(followed)
+    before: dict[int, int] = {}
+    ever: dict[int, int] = {}
+    before_number = -1
+    right, similarity, switches = 0, 0.0, 0
+    occurring, first = np.unique(near.frames, return_index=True)
+    for frame, begin, end in zip(occurring.tolist(), first, [*first[1:], near.frames.size]):
+        part = Pairs(near.frames[begin:end], near.tracks[begin:end], near.results[begin:end], near.ious[begin:end])
+        if number[frame] != before_number + 1:
+            before = {}
+        if conflicting[frame]:
+            kept = [before.get(track) == result for track, result in zip(part.tracks.tolist(), part.results.tolist())]
+            part = part.select(frames.assign(frame, part, 1000.0 * np.array(kept) + part.ious))
+        now = dict(zip(part.tracks.tolist(), part.results.tolist()))
+        for track, result in now.items():
+            switches += ever.get(track, result) != result
+            followed[track] += 1
+            starts[track] += track not in before
+        ever.update(now)
+        before, before_number = now, number[frame]
+        right += len(now)
+        similarity += float(part.ious.sum())
+    return right, similarity, switches, followed, starts
+
+
+def _with_ratios(sums: dict[str, float]) -> dict[str, float]:
+    right, missed, wrong, switches = (sums[name] for name in ("CLR_TP", "CLR_FN", "CLR_FP", "IDSW"))
+    tracks = max(1.0, sums["MT"] + sums["PT"] + sums["ML"])
+    found = max(1.0, right + missed)
+    ratios = {
+        "MTR": sums["MT"] / tracks,
+        "PTR": sums["PT"] / tracks,
+        "MLR": sums["ML"] / tracks,
+        "CLR_Re": right / found,
+        "CLR_Pr": right / max(1.0, right + wrong),
+        "MODA": (right - wrong) / found,
+        "MOTA": (right - wrong - switches) / found,
+        "MOTP": sums["MOTP_sum"] / max(1.0, right),
+        "sMOTA": (sums["MOTP_sum"] - wrong - switches) / found,
+        "CLR_F1": right / max(1.0, right + 0.5 * missed + 0.5 * wrong),
+        "FP_per_frame": wrong / max(1.0, sums["CLR_Frames"]),
+        "MOTAL": (right - wrong - (math.log10(switches) if switches else 0.0)) / found,
+    }
+    return {**sums, **ratios}
