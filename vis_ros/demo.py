@@ -27,7 +27,9 @@ from rich.table import Table
 
 from vis_core.data.synthetic import CLASS_NAMES, SyntheticVideo, synthetic_video, write_youtube_vis
 from vis_core.errors import InputError, VisError
+from vis_core.evaluation import evaluate
 from vis_core.overlay import contact_sheet, draw_overlay
+from vis_core.results import ResultsWriter
 from vis_core.structures import Frame, Instances
 from vis_core.video import open_video
 from vis_core.video_writer import VideoWriter
@@ -40,9 +42,14 @@ Image = npt.NDArray[np.uint8]
 _SCENE_SEED, _SCENE_LENGTH, _SCENE_SIZE = 6, 60, (270, 480)
 _PICTURES = 6
 _RANDOM = "random weights: the masks mean nothing"
-# A small network input, so that a processor keeps up with the clip. Random masks cover nearly the whole picture; at
-# this threshold they fall into parts, so that there is something to see.
-_RANDOM_PARAMETERS: dict[str, Any] = {"input_size": [128, 224], "mask_threshold": 0.9999999, "max_instances": 5}
+# A small network input, so that a processor keeps up with the clip; thresholds at which random weights give few
+# instances, as trained ones do, with masks that fall into parts instead of covering the whole picture.
+_RANDOM_PARAMETERS: dict[str, Any] = {
+    "input_size": [192, 336],
+    "score_threshold": 0.9999,
+    "mask_threshold": 0.9999999,
+    "max_instances": 5,
+}
 
 _out = Console(highlight=False, soft_wrap=True)
 
@@ -81,7 +88,7 @@ def demo(
     if clip is not None:
         taken = _taken(clip, frames, width)
     made += _through_topics(taken, out, "scene" if clip is None else clip.stem, system, parameters, weights is None)
-    made += _to_score(scene, out, made[0], system, weights)
+    made += _to_score(scene, out, system, parameters, weights is None)
     _out.print("\n[bold]Made:[/]")
     for path in made:
         _out.print(f"  {escape(str(path))}")
@@ -181,25 +188,28 @@ def _draw(
     return [writer.path, sheet]
 
 
-def _to_score(scene: SyntheticVideo, out: Path, parameters: Path, system: str, weights: Path | None) -> list[Path]:
+def _to_score(scene: SyntheticVideo, out: Path, system: str, parameters: Mapping[str, Any], random: bool) -> list[Path]:
     """The scene with ground truth, made into a bag, and scored as a user would. Returns what it wrote."""
     _out.print("\n[bold]A score, on a synthetic scene with ground truth[/]")
     folder = out / "synthetic"
     truth = write_youtube_vis([scene], folder)
-    pictures = [
-        draw_overlay(scene.frames[answer.index], answer, CLASS_NAMES)
-        for answer in scene.instances()[:: -(-len(scene) // _PICTURES)]
-    ]
+    answers = scene.instances()
+    pictures = [draw_overlay(scene.frames[a.index], a, CLASS_NAMES) for a in answers[:: -(-len(scene) // _PICTURES)]]
     _write_picture(folder / "ground_truth.png", contact_sheet(pictures, 3))
+    with ResultsWriter(folder / "ground_truth_as_results.json") as results:
+        for answer in answers:
+            results.add(1, answer.index, answer)
+    best = evaluate(str(truth), str(results.path)).summary["AP"]
     bag, scores = folder / "bag", folder / "scores"
     _run("make-bag", truth, bag, "--force")
-    given: list[str | Path] = [] if weights is None else ["--weights", weights]
-    _run(
-        "evaluate-bag", bag, "--ground-truth", truth, "--system", system, "--params-file", parameters, *given,
-        "--out", scores,
-    )  # fmt: skip
-    if weights is None:
-        _out.print("Random weights find nothing there, and the classes of published ones are others: 0 is right.")
+    given: list[str | Path] = ["--weights", parameters["weights"]] if "weights" in parameters else []
+    for name, value in parameters.items():
+        if name != "weights":
+            given += ["--option", f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}"]
+    _run("evaluate-bag", bag, "--ground-truth", truth, "--system", system, *given, "--out", scores)
+    _out.print(f"For comparison, the ground truth itself as an answer: AP {100 * best:.1f}.")
+    if random:
+        _out.print("Random weights find nothing of it: 0 is right.")
     return [truth, folder / "ground_truth.png", bag, scores]
 
 

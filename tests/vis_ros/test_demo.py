@@ -207,6 +207,7 @@ def test_a_file_that_is_not_there_is_an_error_that_names_it(tmp_path, without_no
     assert "none.mp4: no such" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_whole_demo_runs_and_leaves_what_it_says(tmp_path):
     """The real node, real topics and the real commands, on a clip of our own."""
     clip = write_clip(tmp_path / "street.avi", count=8, size=(90, 160))
@@ -217,7 +218,7 @@ def test_the_whole_demo_runs_and_leaves_what_it_says(tmp_path):
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    for what in ("images sent", "answers received", "dropped", "latency p50, p95", "tracks", "AP"):
+    for what in ("images sent", "answers received", "dropped", "latency p50, p95", "tracks", "AP50", "AP 100.0"):
         assert what in ran.stdout, ran.stdout
     made = [Path(line.strip()) for line in ran.stdout.split("Made:")[1].splitlines() if line.strip()]
     assert {"demo.yaml", "street_bag", "street.png", "scores"} <= {path.name for path in made}

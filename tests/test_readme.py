@@ -1,0 +1,221 @@
+"""The README says what is so: its commands exist, its links lead somewhere, its code runs, its tables are current."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import typer
+
+from vis_core import masks
+from vis_core.data.synthetic import synthetic_video
+from vis_ros.parameters import parameters_table
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+HEADINGS = [
+    line.lstrip("# ") for line in re.sub(r"```.*?```", "", README, flags=re.DOTALL).splitlines() if line[:1] == "#"
+]
+
+
+def code(language: str, containing: str) -> str:
+    (found,) = [text for kind, text in BLOCKS if kind == language and containing in text]
+    return found
+
+
+def command_lines(*programs: str) -> list[list[str]]:
+    """The lines of shell blocks, and the commands in running text, that begin with one of the programs."""
+    lines = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
+    split = [shlex.split(line, comments=True) for line in lines if line.split()[:1] and line.split()[0] in programs]
+    split = [line for line in split if len(line) > 1 or line == ["make"]]
+    assert split, programs
+    return split
+
+
+def test_every_make_target_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    asked = [word for line in command_lines("make") for word in line[1:] if "=" not in word]
+    assert {"demo", "test"} <= set(asked) <= targets
+
+
+@pytest.mark.parametrize("program", ["vis", "vis-ros"])
+def test_every_command_and_option_exists(program):
+    if program == "vis":
+        from vis_core.cli import app
+    else:
+        from vis_ros.cli import app
+    group = typer.main.get_command(app)
+    for _, name, *arguments in command_lines(program):
+        assert name in group.commands, name
+        known = {option for parameter in group.commands[name].params for option in parameter.opts}
+        own = arguments[: arguments.index("--ros-args")] if "--ros-args" in arguments else arguments
+        asked = {argument for argument in own if argument.startswith("--")}
+        assert asked <= known, (name, asked - known)
+
+
+def test_every_launch_argument_and_executable_exists():
+    launch = (ROOT / "launch" / "visolo.launch.py").read_text()
+    known = set(re.findall(r'^ +\(?"(\w+)"', launch, re.MULTILINE))
+    lines = [line for line in command_lines("ros2") if line[1] == "launch"]
+    for line in lines:
+        assert (ROOT / "launch" / line[3]).is_file()
+        assert {word.split(":=")[0] for word in line[4:] if ":=" in word} <= known, line
+    assert {"image", "weights"} <= {word.split(":=")[0] for line in lines for word in line}
+    for line in command_lines("ros2"):
+        if line[1:3] == ["run", "vis_ros"]:
+            assert f"{line[3]}=" in (ROOT / "CMakeLists.txt").read_text(), line
+
+
+def test_every_link_leads_to_a_file_or_a_heading():
+    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in HEADINGS}
+    targets = re.findall(r"\]\(([^)\s]+)\)", README)
+    assert targets
+    for target in targets:
+        if target.startswith("#"):
+            assert target[1:] in anchors, target
+        elif not target.startswith("https://"):
+            assert (ROOT / target).is_file(), target
+
+
+def test_the_pictures_are_small():
+    assert sum(path.stat().st_size for path in (ROOT / "docs").iterdir()) < 600_000
+
+
+def test_files_and_parameters_named_in_the_text_exist():
+    for name in re.findall(r"`((?:config|launch|benchmarks|docs|msg)/[\w./-]+)`", README):
+        assert (ROOT / name).is_file(), name
+
+
+def test_the_table_of_parameters_is_the_generated_one():
+    between = README.split("<!-- parameters:begin -->")[1].split("<!-- parameters:end -->")[0]
+    assert between.strip() == parameters_table(), "write it anew: .venv/bin/python -m vis_ros.parameters"
+
+
+def test_the_message_table_has_every_field():
+    fields = re.findall(r"^[\w/]+(?:\[\])?\s+([a-z_]+)\b(?!=)", (ROOT / "msg" / "InstanceTrack.msg").read_text(), re.M)
+    table = README.split("## Messages")[1].split("```")[0]
+    assert len(fields) == 11
+    assert [name for name in fields if f"`{name}`" not in table] == []
+
+
+def test_the_python_snippets_parse():
+    snippets = [text for kind, text in BLOCKS if kind == "python"]
+    assert len(snippets) >= 3
+    for text in snippets:
+        ast.parse(text)
+
+
+def test_the_library_snippet_runs_on_a_video(tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "street.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (160, 90))
+    for image in synthetic_video(0, 3, (90, 160)).frames:
+        writer.write(image[..., ::-1])
+    writer.release()
+    ran = run_python(code("python", "vis_core.load"), tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert "the masks mean nothing" in ran.stderr
+    assert len(ran.stdout.splitlines()) >= 3
+
+
+def test_the_threads_snippet_runs(tmp_path):
+    snippet = code("python", "OMP_WAIT_POLICY")
+    ran = run_python(f"{snippet}\nvis_core.load\nprint(os.environ['OMP_WAIT_POLICY'])", tmp_path)
+    assert (ran.returncode, ran.stdout) == (0, "PASSIVE\n"), ran.stderr
+
+
+def run_python(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("OMP_WAIT_POLICY", None)
+    return subprocess.run(
+        [sys.executable, "-c", text],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def random_masks(count: int = 20):
+    random = np.random.default_rng(0)
+    size = (48, 64)
+    yield np.ones(size, bool)
+    yield np.zeros(size, bool)
+    for _ in range(count):
+        coarse = random.standard_normal((6, 8))
+        yield cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC) > random.uniform(-0.5, 1.2)
+
+
+def track_of(mask):
+    """The `InstanceTrack` of a mask, as the node sends it."""
+    from array import array
+
+    from vis_ros.msg import InstanceTrack
+
+    encoded = masks.encode(mask)
+    track = InstanceTrack(class_name="disc", track_id=7, runs=array("I", encoded.runs.tobytes()))
+    track.roi.x_offset, track.roi.y_offset, track.roi.width, track.roi.height = encoded.box
+    return track
+
+
+def test_the_python_decoder_gives_the_masks_of_tracks():
+    pytest.importorskip("vis_ros.msg", reason="the messages are not built")
+    names: dict = {}
+    exec(code("python", "def mask_of"), names)
+    for mask in random_masks():
+        assert np.array_equal(names["mask_of"](track_of(mask), *mask.shape), mask)
+
+
+def test_the_cpp_decoder_gives_the_masks_of_tracks(tmp_path):
+    pytest.importorskip("vis_ros.msg", reason="the messages are not built")
+    packages = Path(sys.prefix, "include")
+    if not (packages / "vis_ros").is_dir():
+        pytest.skip(f"no C++ messages in {packages}")
+    cases = []
+    for mask in random_masks():
+        encoded = masks.encode(mask)
+        x, y, width, height = encoded.box
+        runs = ",".join(map(str, encoded.runs))
+        cases.append(f"{{ {x}u, {y}u, {width}u, {height}u, {{{runs}}} }}")
+    source = tmp_path / "readme.cpp"
+    source.write_text(
+        f"""#include <cstdio>
+        {code("cpp", "mask_decoder.hpp")}
+        struct Case {{ unsigned x, y, width, height; std::vector<std::uint32_t> runs; }};
+        int main() {{
+          vis_ros::msg::InstanceTrackArray message;
+          message.height = 48;
+          message.width = 64;
+          for (const Case & c : std::vector<Case>{{ {",".join(cases)} }}) {{
+            vis_ros::msg::InstanceTrack track;
+            track.roi.x_offset = c.x; track.roi.y_offset = c.y; track.roi.width = c.width; track.roi.height = c.height;
+            track.runs = c.runs;
+            message.tracks.push_back(track);
+          }}
+          for (const auto & mask : masks_of(message)) {{
+            for (auto pixel : mask) std::putchar(pixel ? '1' : '0');
+            std::putchar('\\n');
+          }}
+        }}
+        """
+    )
+    includes = [f"-I{folder}" for folder in (ROOT / "include", *sorted(p for p in packages.iterdir() if p.is_dir()))]
+    compiler = os.environ.get("CXX") or sysconfig.get_config_var("CXX").split()[0]
+    subprocess.run(
+        [compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror", *includes, source, "-o", tmp_path / "readme"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    printed = subprocess.run([tmp_path / "readme"], check=True, capture_output=True, text=True).stdout.split()
+    expected = ["".join("1" if pixel else "0" for pixel in mask.ravel()) for mask in random_masks()]
+    assert printed == expected
