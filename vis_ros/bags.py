@@ -204,6 +204,9 @@ def _open(path: Path) -> Reader:
         raise InputError(f"{path}: is neither a rosbag2 folder nor a .mcap or .db3 file")
     reader = Reader(file)
     try:
+        for storage in [file] if file.is_file() else _storage_files(file):
+            if storage.suffix == ".db3":
+                _check_pages(storage)
         reader.open()
     except Exception as error:  # a damaged file brings up anything in a parser
         raise InputError(
@@ -273,6 +276,19 @@ def _salvaged_sqlite3(file: Path) -> list[Topic]:
         with suppress(sqlite3.Error):
             counts = dict(connection.execute("SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id"))
     return [Topic(name, kind, counts.get(identity)) for identity, name, kind in topics]
+
+
+def _check_pages(file: Path) -> None:
+    """Refuse an SQLite file without its end: SQLite reads zeros there, which would be black pixels."""
+    with file.open("rb") as stream:
+        header = stream.read(100)
+    if len(header) < 100:
+        raise InputError(f"{file.name} has {len(header)} bytes")
+    page_size, pages = struct.unpack_from(">H", header, 16)[0], struct.unpack_from(">I", header, 28)[0]
+    needed = pages * (65536 if page_size == 1 else page_size)
+    counted = header[24:28] == header[92:96]  # else the number of pages is not kept
+    if counted and file.stat().st_size < needed:
+        raise InputError(f"{file.name} has {file.stat().st_size} of its {needed} bytes")
 
 
 def _storage_files(folder: Path) -> list[Path]:
