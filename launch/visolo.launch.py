@@ -17,7 +17,8 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
-PROFILES = "FASTDDS_DEFAULT_PROFILES_FILE"
+from vis_ros.transport import profiles_variable
+
 SHARE = Path(get_package_share_directory("vis_ros"))
 
 ARGUMENTS = (
@@ -31,8 +32,8 @@ ARGUMENTS = (
     (
         "transport",
         "shared_memory",
-        f"of Fast DDS: shared_memory (the profile of this package), default (its own), or a file of profiles; "
-        f"the first two leave a {PROFILES} that is set as it is",
+        "of Fast DDS: shared_memory (the profile of this package), default (its own), or a file of profiles; "
+        f"the first two leave a {profiles_variable()} that is set as it is",
     ),
 )
 
@@ -48,11 +49,9 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     transport = given["transport"]
     if transport == "default":
         arguments = ["--default-transport", *arguments]
-    elif transport == "shared_memory":
-        environment[PROFILES] = context.environment.get(PROFILES) or str(SHARE / "config" / "fastdds_shared_memory.xml")
     elif Path(transport).expanduser().is_file():
-        environment[PROFILES] = str(Path(transport).expanduser())
-    else:
+        environment[profiles_variable()] = str(Path(transport).expanduser())
+    elif transport != "shared_memory":  # which is the node's default
         raise FileNotFoundError(f"transport:={transport} is neither shared_memory nor default nor a file")
     if not Path(given["params_file"]).is_file():
         raise FileNotFoundError(f"params_file:={given['params_file']}: there is no such file")
