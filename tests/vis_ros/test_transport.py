@@ -81,7 +81,7 @@ def test_fast_dds_takes_the_profile_and_opens_a_segment_of_64_mib(ros_domain_id)
         "if 'fastrtps' not in rclpy.get_rmw_implementation_identifier(): raise SystemExit('another middleware')\n"
         "def segments(): return set(Path('/dev/shm').glob('fastdds_*'))\n"
         "before = segments()\n"
-        "rclpy.init(); rclpy.create_node('probe')\n"
+        "rclpy.init(); node = rclpy.create_node('probe')\n"
         "maps = Path('/proc/self/maps').read_text()\n"
         "mine = [p for p in segments() - before if str(p) in maps]\n"
         "print(max(p.stat().st_size for p in mine))\n"
