@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vis_core.errors import InputError, VisError
+from vis_core.evaluation import commands as evaluation_commands
 from vis_core.terminal import (
     SKIPPED_SHOWN,
     interrupts,
@@ -201,3 +202,4 @@ def _end(outcome: RunOutcome, received: list[int]) -> None:
 
 
 # Commands that live elsewhere; their modules import nothing heavy before they run.
+app.command()(evaluation_commands.evaluate)

@@ -14,16 +14,39 @@
 Scores are fractions, -1 where there is nothing to find. A file that would give a wrong number is refused with an
 ``InputError`` that names every fault; what is only odd is told as an ``InputWarning`` and kept in
 ``evaluation.warnings``. Needs NumPy, SciPy and pycocotools; never torch.
+
+The names below are loaded on first use, so that the command line is quick.
 """
 
 from __future__ import annotations
 
-from vis_core.evaluation.evaluator import Evaluation, evaluate
-from vis_core.evaluation.findings import InputWarning
-from vis_core.evaluation.ground_truth import read_ground_truth
-from vis_core.evaluation.results import read_results
-from vis_core.evaluation.tracks import GroundTruth, Result, Results, Track, Video
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from vis_core.evaluation.evaluator import Evaluation as Evaluation
+    from vis_core.evaluation.evaluator import evaluate as evaluate
+    from vis_core.evaluation.findings import InputWarning as InputWarning
+    from vis_core.evaluation.ground_truth import read_ground_truth as read_ground_truth
+    from vis_core.evaluation.results import read_results as read_results
+    from vis_core.evaluation.tracks import GroundTruth as GroundTruth
+    from vis_core.evaluation.tracks import Result as Result
+    from vis_core.evaluation.tracks import Results as Results
+    from vis_core.evaluation.tracks import Track as Track
+    from vis_core.evaluation.tracks import Video as Video
+
+_HOME = {
+    "Evaluation": "evaluator",
+    "GroundTruth": "tracks",
+    "InputWarning": "findings",
+    "Result": "tracks",
+    "Results": "tracks",
+    "Track": "tracks",
+    "Video": "tracks",
+    "evaluate": "evaluator",
+    "read_ground_truth": "ground_truth",
+    "read_results": "results",
+}
 __all__ = [
     "Evaluation",
     "GroundTruth",
@@ -36,3 +59,9 @@ __all__ = [
     "read_ground_truth",
     "read_results",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vis_core.evaluation' has no attribute {name!r}")
+    return getattr(import_module(f"vis_core.evaluation.{_HOME[name]}"), name)

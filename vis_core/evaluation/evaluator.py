@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import warnings
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Evaluation:
     The summaries are under the names of the tools, as fractions and counts. AP, AP50, AP75, APs, APm, APl, AR1, AR10,
     AR100, ARs, ARm, ARl (of OVIS files also AP_light, ...) are -1 where there is nothing to find. HOTA, DetA, ...,
     MOTA, IDSW, ..., IDF1, ... count every detection of every class alike; means over classes are in ``tracks``.
+    GT_IDs and IDs are the numbers of tracks and of results.
 
     Attributes:
         videos: name by id.
@@ -135,7 +137,7 @@ def evaluate(
     for job, (of_ap, of_tracks) in zip(todo, _run(todo, jobs)):
         matches[job.video.id], scores[job.video.id] = of_ap, of_tracks
     names = {number: video.name for number, video in ground_truth.videos.items()}
-    return _summarise(names, categories, matches, scores, ap, families, occlusions, told)
+    return _summarise(names, categories, matches, scores, ap, families, occlusions, _counts(todo), told)
 
 
 def _families(metrics: Collection[str]) -> tuple[str, ...]:
@@ -173,6 +175,18 @@ def _score(job: _Job) -> tuple[dict[int, Matches], dict[int, Scores]]:
     return matches, scores
 
 
+def _counts(todo: Sequence[_Job]) -> Mapping[tuple[str, int | None], Counter[str]]:
+    """Number of tracks (GT_IDs) and of results (IDs): in all, by category and by video."""
+    counts: defaultdict[tuple[str, int | None], Counter[str]] = defaultdict(Counter)
+    for job in todo:
+        of_results = [("IDs", result.category) for result in job.results]
+        for name, category in [*of_results, *(("GT_IDs", track.category) for track in job.tracks)]:
+            at = ANY_CATEGORY if job.class_agnostic else category
+            for key in (("all", None), ("category", at), ("video", job.video.id)):
+                counts[key][name] += 1
+    return counts
+
+
 def _summarise(
     videos: Mapping[int, str],
     categories: Mapping[int, str],
@@ -181,6 +195,7 @@ def _summarise(
     ap: bool,
     families: tuple[str, ...],
     occlusions: bool,
+    counts: Mapping[tuple[str, int | None], Counter[str]],
     told: tuple[str, ...],
 ) -> Evaluation:
     summary: dict[str, float] = {}
@@ -202,6 +217,12 @@ def _summarise(
             per_category[number] |= flatten(tracks.by_class[number])
         for number in videos:
             per_video[number] |= flatten(tracks.by_video[number])
+    for name in ("GT_IDs", "IDs"):
+        summary[name] = counts["all", None][name]
+        for number in categories:
+            per_category[number][name] = counts["category", number][name]
+        for number in videos:
+            per_video[number][name] = counts["video", number][name]
     return Evaluation(
         videos=MappingProxyType(dict(videos)),
         categories=MappingProxyType(dict(categories)),

@@ -39,7 +39,7 @@ def test_arrays_are_bit_equal_to_the_official_ones(load_case, name):
     for array in ("precision", "recall", "scores"):
         if f"ap/{array}" in case.expected:
             np.testing.assert_array_equal(getattr(evaluation.curves, array), case.expected[f"ap/{array}"])
-    stats = np.array(list(evaluation.summary.values()))
+    stats = np.array(list(evaluation.summary.values()))[: len(case.expected["ap/stats"])]
     np.testing.assert_allclose(stats, case.expected["ap/stats"], rtol=0, atol=1e-12)
 
 

@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 
 from vis_core.errors import InputError
 from vis_core.evaluation import evaluate
+from vis_core.evaluation.evaluator import METRICS
 from vis_core.evaluation.run_lengths import GOOD, check_texts, decode_text, encode_runs, merge_zero_runs
 
 _CASES = Path(__file__).parents[2] / "parity" / "cases" / "evaluation" / "malformed"
@@ -78,12 +79,14 @@ def test_a_changed_file_is_scored_or_refused(side, random, action, value, compat
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            evaluation = evaluate(files["ground_truth"], files["results"], compat=compat)
+            evaluation = evaluate(files["ground_truth"], files["results"], METRICS, compat=compat)
         except InputError as error:
             assert ("ground truth" if side == "ground_truth" else "results") in str(error)  # noqa: PT017
             return
-    for score in evaluation.summary.values():
-        assert score == -1 or 0 <= score <= 1
+    for name in ("AP", "AP50", "AR1", "AR100", "HOTA", "AssA", "LocA", "MOTP", "IDF1"):
+        score = evaluation.summary[name]
+        assert (score == -1 and name[0] == "A") or 0 <= score <= 1 + 1e-12
+    assert np.isfinite(list(evaluation.summary.values())).all()
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,0 +1,91 @@
+"""The command ``vis evaluate``, as its users run it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vis_core.evaluation import evaluate
+
+_ROOT = Path(__file__).parents[3]
+
+
+def vis(*arguments, columns=100):
+    return subprocess.run(
+        [sys.executable, "-c", "from vis_core.cli import main; main()", *map(str, arguments)],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1"},
+    )
+
+
+@pytest.fixture
+def files(sound_pair, tmp_path):
+    paths = tmp_path / "ground_truth.json", tmp_path / "results.json"
+    for path, content in zip(paths, sound_pair, strict=True):
+        path.write_text(json.dumps(content))
+    return paths
+
+
+def test_evaluate_shows_tables_and_writes_all_scores(files, sound_pair, tmp_path):
+    done = vis("evaluate", files[1], "--ground-truth", files[0], "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    expected = evaluate(*sound_pair, ("ap", "hota", "clear", "identity"))
+    for text in (f"{100 * expected.summary['AP50']:.1f}", "HOTA", "IDF1", "class_2 (2)", "video_005 (5)"):
+        assert text in done.stdout
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (written["schema"], written["version"]) == ("vis_core.evaluation", 1)
+    assert written["summary"] == dict(expected.summary)
+    assert [row["id"] for row in written["per_category"]] == [1, 2, 3]
+    assert written["per_category"][1]["AP"] == expected.per_category[2]["AP"]
+    assert written["per_video"][1] == {"id": 5, "name": "video_005", **expected.per_video[5]}
+    assert len(written["curves"]["AP_at_iou"]) == 10
+    assert written["curves"]["AP_at_iou"][0] == pytest.approx(expected.summary["AP50"])
+    assert len(written["curves"]["precision_at_recall"]["all_iou"]) == 101
+    assert len(written["curves"]["HOTA_at_alpha"]) == 19
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["metrics.json"]
+
+
+def test_the_schema_document_names_every_key(files, tmp_path):
+    vis("evaluate", files[1], "--ground-truth", files[0], "--out", tmp_path)
+    written = json.loads((tmp_path / "metrics.json").read_text())
+    document = (_ROOT / "docs" / "metrics_schema.md").read_text()
+    keys = {*written, *written["summary"], *written["curves"], *written["options"]}
+    assert {key for key in keys if f"`{key}`" not in document} == set()
+
+
+def test_only_the_metrics_asked_for_are_computed(files, tmp_path):
+    done = vis("evaluate", files[1], "--ground-truth", files[0], "--metrics", "identity", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "metrics.json").read_text())["summary"]
+    assert "IDF1" in summary
+    assert not {"AP", "HOTA", "MOTA"} & set(summary)
+
+
+def test_a_faulty_file_ends_with_its_errors_and_writes_nothing(files, sound_pair, tmp_path):
+    files[1].write_text(json.dumps([{**sound_pair[1][0], "score": "high", "video_id": 3}]))
+    done = vis("evaluate", files[1], "--ground-truth", files[0], "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert 'results [0]: score "high"' in done.stderr
+    assert "results [0]: video_id 3" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_warning_is_shown_and_kept_in_the_file(files, sound_pair, tmp_path):
+    files[1].write_text(json.dumps([{**sound_pair[1][0], "category_id": 99}]))
+    done = vis("evaluate", files[1], "--ground-truth", files[0], "--out", tmp_path, "--jobs", "2")
+    assert done.returncode == 0
+    assert "category_id 99 is not in the ground truth" in done.stderr
+    (warning,) = json.loads((tmp_path / "metrics.json").read_text())["warnings"]
+    assert "results [0]: category_id 99" in warning
+
+
+def test_an_unknown_metric_is_refused(files):
+    done = vis("evaluate", files[1], "--ground-truth", files[0], "--metrics", "ap,mota")
+    assert done.returncode == 2
+    assert "mota not known; choose of ap, hota, clear, identity" in done.stderr
