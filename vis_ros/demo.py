@@ -8,6 +8,7 @@ Everything that it makes is left in the output folder.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -57,6 +58,7 @@ _out = Console(highlight=False, soft_wrap=True)
 def main() -> None:
     """Entry point: an error of ours is told in one message, with exit code 1."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the node does: idle threads leave the cores to others
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the node's process is ended in order
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(demo)
     try:
