@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
+from vis_core.errors import CheckpointError
+
 YOUTUBE_VIS_2019 = (
     "person", "giant_panda", "lizard", "parrot", "skateboard", "sedan", "ape", "dog", "snake", "monkey",
     "hand", "rabbit", "duck", "cat", "cow", "fish", "train", "horse", "turtle", "bear",
@@ -30,3 +34,20 @@ def names_of(classes: int) -> tuple[str, ...]:
     YouTube-VIS 2021 has 40 classes too; a checkpoint of it must state its names.
     """
     return _BY_COUNT.get(classes) or tuple(f"class {i + 1}" for i in range(classes))
+
+
+def class_names(text: str, classes: int) -> tuple[str, ...]:
+    """Names that a weight file states in its metadata, a JSON list.
+
+    Raises:
+        CheckpointError: not a list of as many different names as there are classes.
+    """
+    try:
+        names = json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"metadata class_names: not JSON: {error}") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"metadata class_names: expected a list of names, got {text[:80]!r}")
+    if len(names) != classes or len(set(names)) != classes:
+        raise CheckpointError(f"metadata class_names: expected {classes} different names, got {names[:10]}")
+    return tuple(names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vis_core.checkpoints import load_tensors
-from vis_core.data.vocabularies import names_of
+from vis_core.data.vocabularies import class_names, names_of
 from vis_core.errors import CheckpointError
 from vis_core.models.visolo import published
 from vis_core.models.visolo.network import VISOLONetwork
@@ -28,14 +27,15 @@ def build(
     convolution: str = "direct",
     **options: Any,
 ) -> VISOLO:
-    """The segmenter, its depth and class count taken from the tensors; without any, ResNet-50 and 40 classes."""
-    depth, classes = 50, 40
+    """The segmenter; depth, class count and width are the tensors', without any ResNet-50's, 40 and 256."""
+    depth, classes, width = 50, 40, 256
     if tensors is not None:
-        if "category_post.pred.weight" not in tensors:
-            raise CheckpointError("visolo: the key category_post.pred.weight, which gives the classes, is missing")
-        classes = len(tensors["category_post.pred.weight"])
+        prediction = tensors.get("category_post.pred.weight")
+        if prediction is None or prediction.dim() != 4 or prediction.shape[1] % 64:
+            raise CheckpointError("visolo: category_post.pred.weight, which gives classes and width, is missing or odd")
+        classes, width = prediction.shape[:2]
         depth = 101 if any(key.startswith("backbone.res4.6.") for key in tensors) else 50
-    network = VISOLONetwork(depth, classes)
+    network = VISOLONetwork(depth, classes, width)
     if tensors is None:
         network.initialise(torch.Generator().manual_seed(0))
     else:
@@ -51,7 +51,7 @@ def build(
         for module in network.mask.modules():
             if isinstance(module, WinogradConv2d):
                 module.use_winograd(workspace)
-    names = tuple(json.loads(metadata["class_names"])) if "class_names" in metadata else names_of(classes)
+    names = class_names(metadata["class_names"], classes) if "class_names" in metadata else names_of(classes)
     return VISOLO(network, names, dtype, **options)
 
 

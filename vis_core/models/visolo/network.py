@@ -1,7 +1,7 @@
 """The network of VISOLO (Han et al., CVPR 2022): a grid of cells, each of which may hold one instance.
 
-The grid has 12 x 21 cells whatever the input size. Tensors on the grid are ``[B, 256, 12, 21]``, or flattened
-row by row ``[256, 252]``. Features of past frames help the present one through `Memory` and the similarity of
+The grid has 12 x 21 cells whatever the input size. Tensors on the grid are ``[B, d, 12, 21]``, or flattened row by
+row ``[d, 252]``, with width d = 256. Features of past frames help the present one through `Memory` and the similarity of
 `Tracking`; neither holds any state.
 """
 
@@ -15,9 +15,6 @@ from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.winograd import WinogradConv2d
 
 GRID = (12, 21)
-WIDTH = 256
-SIMILARITY_WIDTH = 128
-STRIDE = 16
 
 
 class NormedConv(WinogradConv2d):
@@ -67,18 +64,18 @@ class CoordinateConv(NormedConv):
         return x if self.resize is None else F.interpolate(x, self.resize, mode="bilinear", align_corners=False)
 
 
-def _convs(count: int) -> nn.Sequential:
-    return nn.Sequential(*(layer for _ in range(count) for layer in (NormedConv(WIDTH, WIDTH), nn.ReLU(inplace=True))))
+def _convs(count: int, width: int) -> nn.Sequential:
+    return nn.Sequential(*(layer for _ in range(count) for layer in (NormedConv(width, width), nn.ReLU(inplace=True))))
 
 
 class CategoryPre(nn.Module):
     """Track feature f and category feature c of the grid, from stride 16."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1 = NormedConv(1024, WIDTH)
-        self.convs = _convs(2)
-        self.conv4 = NormedConv(WIDTH, WIDTH, 1)
+        self.conv1 = NormedConv(1024, width)
+        self.convs = _convs(2, width)
+        self.conv4 = NormedConv(width, width, 1)
 
     def forward(self, r4: Tensor) -> tuple[Tensor, Tensor]:
         track: Tensor = self.conv1(F.interpolate(r4, GRID, mode="bilinear", align_corners=False))
@@ -88,10 +85,10 @@ class CategoryPre(nn.Module):
 class CategoryPost(nn.Module):
     """Category logits ``[B, C, 12, 21]`` from aggregated category features."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, width: int) -> None:
         super().__init__()
-        self.convs = _convs(3)
-        self.pred = nn.Conv2d(WIDTH, classes, 3, padding=1)
+        self.convs = _convs(3, width)
+        self.pred = nn.Conv2d(width, classes, 3, padding=1)
 
     def forward(self, category: Tensor) -> Tensor:
         logits: Tensor = self.pred(self.convs(category))
@@ -101,10 +98,10 @@ class CategoryPost(nn.Module):
 class KernelPre(nn.Module):
     """Kernel feature k of the grid, from stride 16 with coordinates."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1 = CoordinateConv(1024, WIDTH, GRID)
-        self.convs = _convs(2)
+        self.conv1 = CoordinateConv(1024, width, GRID)
+        self.convs = _convs(2, width)
 
     def forward(self, r4: Tensor) -> Tensor:
         kernel: Tensor = self.convs(F.relu_(self.conv1(r4)))
@@ -114,10 +111,10 @@ class KernelPre(nn.Module):
 class KernelPost(nn.Module):
     """Dynamic 1x1 mask kernels from aggregated kernel features."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.convs = _convs(2)
-        self.pred = NormedConv(WIDTH, WIDTH, 1)
+        self.convs = _convs(2, width)
+        self.pred = NormedConv(width, width, 1)
 
     def forward(self, kernel: Tensor) -> Tensor:
         kernels: Tensor = self.pred(self.convs(kernel))
@@ -125,13 +122,13 @@ class KernelPost(nn.Module):
 
 
 class Tracking(nn.Module):
-    """Similarity features of both sides, ``[B, 128, 252]`` each, from track features."""
+    """Similarity features of both sides, ``[B, d/2, 252]`` each, from track features."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.shared = _convs(2)
-        self.query = nn.Sequential(NormedConv(WIDTH, WIDTH), NormedConv(WIDTH, SIMILARITY_WIDTH, 1))
-        self.reference = nn.Sequential(NormedConv(WIDTH, WIDTH), NormedConv(WIDTH, SIMILARITY_WIDTH, 1))
+        self.shared = _convs(2, width)
+        self.query = nn.Sequential(NormedConv(width, width), NormedConv(width, width // 2, 1))
+        self.reference = nn.Sequential(NormedConv(width, width), NormedConv(width, width // 2, 1))
 
     def forward(self, track: Tensor) -> tuple[Tensor, Tensor]:
         shared = self.shared(F.relu(track))
@@ -141,12 +138,12 @@ class Tracking(nn.Module):
 class Memory(nn.Module):
     """What a stored category or kernel feature is converted by before it is read."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1 = NormedConv(WIDTH, WIDTH)
+        self.conv1 = NormedConv(width, width)
 
     def forward(self, feature: Tensor) -> Tensor:
-        """``[B, 256, 252]`` from ``[B, 256, 12, 21]``."""
+        """``[B, d, 252]`` from ``[B, d, 12, 21]``."""
         converted: Tensor = self.conv1(feature).flatten(2)
         return converted
 
@@ -154,10 +151,10 @@ class Memory(nn.Module):
 class ResBlock(nn.Module):
     """x + conv(ReLU(conv(ReLU(x)))), without norms."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv1 = WinogradConv2d(WIDTH, WIDTH, 3, padding=1)
-        self.conv2 = WinogradConv2d(WIDTH, WIDTH, 3, padding=1)
+        self.conv1 = WinogradConv2d(width, width, 3, padding=1)
+        self.conv2 = WinogradConv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv2(F.relu_(self.conv1(F.relu(x)))).add_(x)
@@ -166,11 +163,11 @@ class ResBlock(nn.Module):
 class Refine(nn.Module):
     """Finer features by a skip connection: from a map of half the size."""
 
-    def __init__(self, skip_channels: int) -> None:
+    def __init__(self, skip_channels: int, width: int) -> None:
         super().__init__()
-        self.skip = WinogradConv2d(skip_channels, WIDTH, 3, padding=1)
-        self.skip_block = ResBlock()
-        self.block = ResBlock()
+        self.skip = WinogradConv2d(skip_channels, width, 3, padding=1)
+        self.skip_block = ResBlock(width)
+        self.block = ResBlock(width)
 
     def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
         fine = F.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False)
@@ -179,16 +176,16 @@ class Refine(nn.Module):
 
 
 class Mask(nn.Module):
-    """Mask features ``[B, 256, H/4, W/4]``."""
+    """Mask features ``[B, d, H/4, W/4]``."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv4 = CoordinateConv(1024, WIDTH)
-        self.block4 = ResBlock()
-        self.refine3 = Refine(512)
-        self.refine2 = Refine(256)
-        self.conv1 = NormedConv(WIDTH, WIDTH)
-        self.pred = NormedConv(WIDTH, WIDTH, 1)
+        self.conv4 = CoordinateConv(1024, width)
+        self.block4 = ResBlock(width)
+        self.refine3 = Refine(512, width)
+        self.refine2 = Refine(256, width)
+        self.conv1 = NormedConv(width, width)
+        self.pred = NormedConv(width, width, 1)
 
     def forward(self, r2: Tensor, r3: Tensor, r4: Tensor) -> Tensor:
         x = self.block4(self.conv4(r4))
@@ -203,19 +200,20 @@ class VISOLONetwork(nn.Module):
     Args:
         depth: of the ResNet, 50 or 101.
         classes: number of categories.
+        width: channels of the branches, a multiple of 64 (of the groups of the norms, twice); 256 in the paper.
     """
 
-    def __init__(self, depth: int = 50, classes: int = 40) -> None:
+    def __init__(self, depth: int = 50, classes: int = 40, width: int = 256) -> None:
         super().__init__()
         self.classes = classes
         self.backbone = ResNet(depth, stages=3)
-        self.category_pre = CategoryPre()
-        self.category_post = CategoryPost(classes)
-        self.kernel_pre = KernelPre()
-        self.kernel_post = KernelPost()
-        self.mask = Mask()
-        self.tracking = Tracking()
-        self.memory = Memory()
+        self.category_pre = CategoryPre(width)
+        self.category_post = CategoryPost(classes, width)
+        self.kernel_pre = KernelPre(width)
+        self.kernel_post = KernelPost(width)
+        self.mask = Mask(width)
+        self.tracking = Tracking(width)
+        self.memory = Memory(width)
 
     def initialise(self, generator: torch.Generator) -> None:
         """Kaiming-normal convolutions (fan-out) with zero biases, as the published training starts."""
@@ -230,8 +228,8 @@ def read_memory(present: Tensor, similarity: Tensor, converted: Tensor) -> Tenso
     """Present grid features plus what the memory holds for each cell (temporal aggregation).
 
     Args:
-        present: ``[256, 252]``.
+        present: ``[d, 252]``.
         similarity: logits ``[252, T * 252]``, rows = cells of the present frame, columns = cells of the T frames.
-        converted: ``[256, T * 252]``, the memory's features.
+        converted: ``[d, T * 252]``, the memory's features.
     """
     return present + converted @ similarity.softmax(1).T

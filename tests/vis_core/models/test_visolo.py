@@ -1,0 +1,300 @@
+"""VISOLO live: bounded memory, any input, and what its options change."""
+
+import gc
+import json
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+import vis_core
+from vis_core import masks
+from vis_core.checkpoints import write_tensors
+from vis_core.errors import CheckpointError, OptionError
+from vis_core.models.visolo import SYSTEM, detection, published
+from vis_core.models.visolo.memory import Entry, FrameMemory
+from vis_core.models.visolo.network import VISOLONetwork
+from vis_core.structures import Frame, TrackState
+
+SIZE = (64, 96)
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture
+def load(narrow_visolo):
+    def load(**options):
+        options = {"weights": narrow_visolo, "device": "cpu", "precision": "fp32", "input_size": SIZE} | options
+        return vis_core.load("visolo", **options)
+
+    return load
+
+
+def picture(index, size=SIZE):
+    return Frame(RANDOM.integers(0, 256, (*size, 3), dtype=np.uint8), stamp=index * 10, index=index)
+
+
+def entry(frame):
+    return Entry(frame, *(torch.zeros(1),) * 3)
+
+
+@pytest.mark.parametrize("interval", [1, 2, 5, 7])
+def test_the_memory_keeps_every_interval_and_the_last_two(interval):
+    memory = FrameMemory(interval, None)
+    for t in range(40):
+        memory.append(entry(t))
+        if t >= 2:
+            newest = interval * ((t - 2) // interval)
+            assert [e.frame for e in memory.readable] == [*range(0, newest + 1, interval), t - 1, t]
+        if t >= 1:
+            assert memory.newest_kept.frame == interval * ((t + 1 - 2) // interval)
+
+
+@pytest.mark.parametrize("limit", [2, 3, 6])
+def test_a_bounded_memory_reads_the_last_two_and_the_newest_kept(limit):
+    bounded, whole = FrameMemory(5, limit), FrameMemory(5, None)
+    for t in range(60):
+        for memory in (bounded, whole):
+            memory.append(entry(t))
+        kept = [e.frame for e in whole.readable[:-2]]
+        expected = kept[len(kept) - min(limit - 2, len(kept)) :] + [e.frame for e in whole.readable[-2:]]
+        assert [e.frame for e in bounded.readable] == expected
+        if t >= 1:
+            assert bounded.newest_kept.frame == whole.newest_kept.frame
+
+
+def test_every_frame_is_answered_at_once_under_its_own_stamp(load):
+    segmenter = load()
+    for i in range(4):
+        (instances,) = segmenter.step(picture(i, (48, 70)))
+        assert (instances.stamp, instances.index, instances.size) == (10 * i, i, (48, 70))
+        assert all(mask.size == (48, 70) for mask in instances.masks)
+    assert segmenter.flush() == [] and segmenter.delay == 0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_videos_shorter_than_the_memory_rule_work(count, load):
+    segmenter = load(memory_frames=None)
+    for i in range(count):
+        assert len(segmenter.step(picture(i))) == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 500), (333, 3)])
+def test_images_of_any_size_are_taken(size, load):
+    (instances,) = load().step(picture(0, size))
+    assert instances.dense_masks().shape == (len(instances), *size)
+
+
+def test_a_reset_gives_the_answers_of_a_fresh_start_but_for_ids(load):
+    segmenter, frames = load(), [picture(i) for i in range(4)]
+    first = [segmenter.step(frame)[0] for frame in frames]
+    segmenter.reset()
+    assert segmenter.state_bytes() <= sum(len(first[-1]) * 5 * 8 for _ in range(2))
+    second = [segmenter.step(frame)[0] for frame in frames]
+    for a, b in zip(first, second, strict=True):
+        seen_a, seen_b = a[a.visible], b[b.visible]
+        np.testing.assert_array_equal(seen_a.scores, seen_b.scores)
+        assert seen_a.masks == seen_b.masks
+        assert seen_a.states.tolist() == seen_b.states.tolist()
+    assert not set(second[0][second[0].visible].track_ids) & set(first[-1].track_ids)
+    ended = second[0][second[0].states == TrackState.ENDED]
+    assert set(ended.track_ids) == set(first[-1].track_ids)
+
+
+def test_a_change_of_image_size_starts_anew(load):
+    segmenter = load()
+    segmenter.step(picture(0, (64, 96)))
+    (instances,) = segmenter.step(picture(1, (96, 64)))
+    assert not (instances.states == TrackState.TRACKED).any()
+
+
+def test_a_frame_without_a_kept_cell_skips_the_mask_branch_and_changes_nothing_else(load):
+    frames = [picture(i) for i in range(3)]
+    skipping, running = load(), load()
+    ran = []
+    skipping.network.mask.register_forward_hook(lambda *_: ran.append(1))
+    for i, frame in enumerate(frames):
+        skipping.score_threshold = 1.0 if i == 1 else 0.1
+        running.score_threshold = skipping.score_threshold
+        (a,), (b,) = skipping.step(frame), running.step(frame)
+        assert len(ran) == (i + 1 if i < 1 else i)
+        np.testing.assert_array_equal(a.scores, b.scores)
+        if i == 1:
+            assert not a.visible.any()
+
+
+def test_at_most_max_instances_are_answered_the_best_ones():
+    dense = torch.zeros(6, 8, 12, dtype=torch.bool)
+    for i in range(6):
+        dense[i, :, 2 * i : 2 * i + 2] = True
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.04])
+    found = detection.Detections(
+        torch.arange(6), torch.arange(6), scores, torch.zeros(6, 7), dense, torch.zeros(6, 2, 3)
+    )
+    assert detection.suppress(found, 0.05, max_instances=3).cells.tolist() == [0, 1, 2]
+    assert detection.suppress(found, 0.05, max_instances=100).cells.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_smooth_masks_are_close_to_the_published_ones(load):
+    frame = Frame(RANDOM.integers(0, 256, (64, 96, 3), dtype=np.uint8).repeat(3, 0).repeat(3, 1))
+    (published_way,), (smooth,) = load().step(frame), load(mask_resize="logits").step(frame)
+    np.testing.assert_array_equal(published_way.scores, smooth.scores)
+    a, b = published_way.dense_masks(), smooth.dense_masks()
+    assert 0.9 < (a & b).sum() / (a | b).sum() < 1
+
+
+def test_winograd_answers_like_the_direct_form(monkeypatch, load):
+    monkeypatch.setattr("vis_core.nn.winograd._LEAST_PIXELS", 0)
+    direct, fast = load(), load(convolution="winograd")
+    for i in range(3):
+        frame = picture(i)
+        (a,), (b,) = direct.step(frame), fast.step(frame)
+        np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)
+        assert a.track_ids.tolist() == b.track_ids.tolist()
+
+
+def test_half_precision_runs_and_scores_stay_close(load):
+    frame = picture(0)
+    (full,), (half,) = load().step(frame), load(precision="bf16").step(frame)
+    assert half.scores.dtype == np.float32 and len(half)
+    assert abs(float(full.scores[0]) - float(half.scores[0])) < 0.1
+
+
+def run_long(load, frames):
+    """Peak of the state's size and of the process's memory in the second half, relative to the first."""
+    # No detection continues a track, so that tracks are born and lost all the time.
+    segmenter, process = load(max_lost_frames=5, tracking_threshold=1.0), psutil.Process()
+    pictures = [picture(i) for i in range(16)]
+    state, memory = [], []
+    for i in range(frames):
+        image = pictures[i % 16 if i % 48 < 40 else 0].image
+        segmenter.step(Frame(image, i, i))
+        state.append(segmenter.state_bytes())
+        if i % 20 == 0:
+            gc.collect()
+            memory.append(process.memory_info().rss)
+    half = len(state) // 2
+    return max(state[half:]) / max(state[:half]), max(memory[len(memory) // 2 :]) - max(memory[: len(memory) // 2])
+
+
+def test_memory_is_flat_over_hundreds_of_frames(load):
+    state, growth = run_long(load, 400)
+    assert state <= 1.1
+    assert growth < 8 << 20
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_ten_thousand_frames(load):
+    state, growth = run_long(load, 10_000)
+    assert state <= 1.1
+    assert growth < 8 << 20
+
+
+def test_the_state_of_a_frame_costs_what_the_specification_says(load):
+    segmenter = load(memory_frames=6)
+    for i in range(60):
+        segmenter.step(picture(i))
+    per_frame = 4 * 252 * (32 + 64 + 64)  # r, converted c and k at a quarter of the published width
+    assert segmenter.memory.nbytes() == 6 * per_frame
+
+
+def published_tensors(depth=50, classes=7):
+    """A published-form checkpoint with random weights, by turning the rename table round."""
+    network = VISOLONetwork(depth, classes)
+    network.initialise(torch.Generator().manual_seed(1))
+    tensors = {}
+    for key, value in network.state_dict().items():
+        theirs, ours = next(row for row in published._TABLE if key.startswith(row[1]))
+        tensors[theirs + key[len(ours) :]] = value
+    for key in [key for key in tensors if key.startswith("model.Tracking_branch.")]:
+        tensors[key.replace("model.Tracking_branch.", "tracking_module.")] = tensors[key].clone()
+    return tensors
+
+
+def test_class_count_and_depth_follow_the_checkpoint(tmp_path, load):
+    torch.save({"model": published_tensors(101, 7)}, tmp_path / "w.pth")
+    segmenter = load(weights=tmp_path / "w.pth")
+    assert segmenter.network.backbone.depth == 101
+    assert segmenter.class_names == tuple(f"class {i}" for i in range(1, 8))
+    (instances,) = segmenter.step(picture(0))
+    assert (instances.labels < 7).all()
+
+
+def test_class_names_of_a_weight_file_are_used(tmp_path, load):
+    tensors = published.convert(published_tensors(classes=2))
+    metadata = {"format": "vis_core 1", "system": "visolo", "class_names": json.dumps(["cup", "box"])}
+    write_tensors(tmp_path / "w.safetensors", tensors, metadata)
+    assert load(weights=tmp_path / "w.safetensors").class_names == ("cup", "box")
+
+
+@pytest.mark.parametrize(
+    "names",
+    ['["one"]', '["a", "a", "b"]', "not json", '{"a": 1}', '["a", 2]'],
+)
+def test_class_names_that_do_not_fit_are_refused(tmp_path, names, load):
+    tensors = published.convert(published_tensors(classes=2))
+    metadata = {"format": "vis_core 1", "system": "visolo", "class_names": names}
+    write_tensors(tmp_path / "w.safetensors", tensors, metadata)
+    with pytest.raises(CheckpointError, match="class_names"):
+        load(weights=tmp_path / "w.safetensors")
+
+
+def test_copies_of_the_tracking_branch_that_differ_are_refused(tmp_path, load):
+    tensors = published_tensors()
+    tensors["tracking_module.track_Q_conv1.bias"] += 1
+    torch.save({"model": tensors}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"tracking_module\.track_Q_conv1\.bias differs"):
+        load(weights=tmp_path / "w.pth")
+
+
+def test_missing_and_left_over_keys_are_listed(tmp_path, load):
+    tensors = published_tensors()
+    del tensors["model.Mask_branch.convR1.weight"]
+    tensors["model.Mask_branch.convR9.weight"] = torch.zeros(1)
+    torch.save({"model": tensors}, tmp_path / "w.pth")
+    with pytest.raises(CheckpointError, match=r"missing: mask\.conv1\.weight[\s\S]*left over: .*convR9"):
+        load(weights=tmp_path / "w.pth")
+
+
+@pytest.mark.filterwarnings("ignore:.*random")
+def test_random_weights_are_the_same_every_time(load):
+    a, b = load(weights=None), load(weights=None)
+    assert all(torch.equal(x, y) for x, y in zip(a.network.state_dict().values(), b.network.state_dict().values()))
+    assert len(a.class_names) == 40
+
+
+@pytest.mark.parametrize("size", [(60, 96), (0, 16), (64, 97)])
+def test_input_sizes_that_the_network_cannot_take_are_refused(size, load):
+    with pytest.raises(OptionError, match="input_size"):
+        load(input_size=size)
+
+
+def test_the_options_are_those_that_the_specification_names():
+    assert {name: option.default for name, option in SYSTEM.options.items() if name != "convolution"} == {
+        "input_size": (352, 624),
+        "memory_frames": 6,
+        "memory_interval": 5,
+        "max_lost_frames": 30,
+        "max_lost_tracks": 100,
+        "score_threshold": 0.1,
+        "mask_threshold": 0.5,
+        "update_threshold": 0.05,
+        "tracking_threshold": 0.1,
+        "max_instances": 100,
+        "mask_resize": "published",
+        "published_quirks": False,
+    }
+
+
+def test_a_mask_that_lies_in_a_better_one_goes_and_then_covers_nothing():
+    dense = torch.zeros(4, 8, 8, dtype=torch.bool)
+    dense[0, :, :4] = True  # best
+    dense[1, :, 2:5] = True  # two thirds of it under the best: goes
+    dense[2, :, 4:6] = True  # half of it under the one that went, none under the best: stays
+    dense[3, :2, 5:8] = True
+    assert detection.without_overlaps(detection.intersections(dense)) == [0, 2, 3]
+
+
+def test_masks_are_packed_at_the_size_of_the_image(load):
+    (instances,) = load().step(picture(0, (31, 57)))
+    assert all(masks.from_box(m.size, m.box, m.runs) == m for m in instances.masks)

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import torch
+
+from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD, InputTransform
+
+RANDOM = np.random.default_rng(0)
+
+
+def picture(*size):
+    return RANDOM.integers(0, 256, (*size, 3), dtype=np.uint8)
+
+
+def pillow_by_hand(image, size):
+    """Triangle filter in exact integers: along the rows, then along the columns, rounded after each."""
+    for axis, target in ((1, size[1]), (0, size[0])):
+        length = image.shape[axis]
+        if length == target:
+            continue
+        scale = length / target
+        support = max(scale, 1.0)
+        rows = []
+        for i in range(target):
+            center = (i + 0.5) * scale
+            first, last = max(int(center - support + 0.5), 0), min(int(center + support + 0.5), length)
+            weights = [max(0.0, 1 - abs((k - center + 0.5) / support)) for k in range(first, last)]
+            fixed = [int(w / sum(weights) * 2**22 + 0.5) for w in weights]
+            taken = image.take(range(first, last), axis).astype(np.int64)
+            shape = [-1 if a == axis else 1 for a in range(3)]
+            rows.append(((taken * np.reshape(fixed, shape)).sum(axis) + 2**21) >> 22)
+        image = np.stack(rows, axis).clip(0, 255)
+    return image
+
+
+@pytest.mark.parametrize("size", [(30, 50), (64, 96), (200, 110), (1, 1), (3, 300), (64, 50)])
+def test_the_resize_is_the_fixed_point_triangle_filter(size):
+    image = picture(*size)
+    found = InputTransform((64, 96)).resize(image).numpy()
+    np.testing.assert_array_equal(found, pillow_by_hand(image, (64, 96)))
+
+
+def test_the_resize_is_pillows_where_it_is_installed():
+    image_module = pytest.importorskip("PIL.Image", reason="compares with Pillow, which is not a dependency")
+    image = picture(123, 77)
+    expected = np.asarray(image_module.fromarray(image).resize((96, 64), image_module.BILINEAR))
+    np.testing.assert_array_equal(InputTransform((64, 96)).resize(image).numpy(), expected)
+
+
+def test_an_image_of_the_right_size_is_only_normalised():
+    image = picture(32, 48)
+    found = InputTransform((32, 48))(image)
+    expected = (image.astype(np.float64) - IMAGENET_MEAN) / IMAGENET_STD
+    assert found.shape == (1, 3, 32, 48) and found.is_contiguous(memory_format=torch.channels_last)
+    np.testing.assert_allclose(found[0].permute(1, 2, 0).numpy(), expected, atol=1e-6)
+
+
+def test_read_only_and_mirrored_arrays_are_taken_and_never_written():
+    image = picture(32, 48)
+    kept = image.copy()
+    mirrored = InputTransform((32, 48))(image[:, ::-1])
+    image.flags.writeable = False
+    straight = InputTransform((32, 48))(image)
+    assert torch.equal(mirrored, straight.flip(3))
+    np.testing.assert_array_equal(image, kept)

@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from vis_core.nn.backbones import ResNet
+
+
+@pytest.mark.parametrize(("depth", "parameters"), [(50, 23_454_912), (101, 42_394_816)])
+def test_sizes_and_strides_are_those_of_the_paper(depth, parameters):
+    network = ResNet(depth)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    with torch.no_grad():
+        maps = network.eval()(torch.zeros(1, 3, 64, 96))
+    assert [tuple(m.shape[1:]) for m in maps] == [(256, 16, 24), (512, 8, 12), (1024, 4, 6), (2048, 2, 3)]
+
+
+@torch.no_grad()
+def test_folding_the_norms_changes_nothing_but_rounding():
+    torch.manual_seed(0)
+    network = ResNet(50, stages=3).eval()
+    for name, buffer in network.named_buffers():
+        buffer.uniform_(0.5, 1.5) if "weight" in name or "var" in name else buffer.normal_(0, 0.1)
+    x = torch.randn(1, 3, 64, 64)
+    before = network(x)
+    network.fold_norms()
+    network.fold_norms()
+    for a, b in zip(before, network(x), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(a.abs().max()))
+    assert not any("norm" in key for key in network.state_dict())
