@@ -11,6 +11,10 @@
     evaluation = evaluate("instances.json", "results.json", ("ap", "hota", "clear", "identity"), jobs=4)
     evaluation.summary["HOTA"], evaluation.summary["IDSW"], evaluation.summary["IDF1"]
 
+    from vis_core.evaluation import evaluate_stream              # what a node published, with arrival times
+
+    evaluate_stream("instances.json", "stream.jsonl").policies["live"].summary["AP"]
+
 Scores are fractions, -1 where there is nothing to find. A file that would give a wrong number is refused with an
 ``InputError`` that names every fault; what is only odd is told as an ``InputWarning`` and kept in
 ``evaluation.warnings``. Needs NumPy, SciPy and pycocotools; never torch.
@@ -29,6 +33,10 @@ if TYPE_CHECKING:
     from vis_core.evaluation.findings import InputWarning as InputWarning
     from vis_core.evaluation.ground_truth import read_ground_truth as read_ground_truth
     from vis_core.evaluation.results import read_results as read_results
+    from vis_core.evaluation.stream import Stream as Stream
+    from vis_core.evaluation.stream import read_stream as read_stream
+    from vis_core.evaluation.streaming_scores import StreamEvaluation as StreamEvaluation
+    from vis_core.evaluation.streaming_scores import evaluate_stream as evaluate_stream
     from vis_core.evaluation.tracks import GroundTruth as GroundTruth
     from vis_core.evaluation.tracks import Result as Result
     from vis_core.evaluation.tracks import Results as Results
@@ -41,11 +49,15 @@ _HOME = {
     "InputWarning": "findings",
     "Result": "tracks",
     "Results": "tracks",
+    "Stream": "stream",
+    "StreamEvaluation": "streaming_scores",
     "Track": "tracks",
     "Video": "tracks",
     "evaluate": "evaluator",
+    "evaluate_stream": "streaming_scores",
     "read_ground_truth": "ground_truth",
     "read_results": "results",
+    "read_stream": "stream",
 }
 __all__ = [
     "Evaluation",
@@ -53,11 +65,15 @@ __all__ = [
     "InputWarning",
     "Result",
     "Results",
+    "Stream",
+    "StreamEvaluation",
     "Track",
     "Video",
     "evaluate",
+    "evaluate_stream",
     "read_ground_truth",
     "read_results",
+    "read_stream",
 ]
 
 

@@ -24,6 +24,7 @@ _AP_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100"
 _OCCLUSION_COLUMNS = ("AP_light", "AP_medium", "AP_heavy", "AR_light", "AR_medium", "AR_heavy")
 _TRACK_ROWS = ("HOTA", "DetA", "AssA", "LocA", "MOTA", "MOTP", "sMOTA", "IDSW", "Frag", "IDF1", "IDP", "IDR")
 _CATEGORY_COLUMNS = ("AP", "AP50", "AP75", "AR10", "GT_IDs", "HOTA", "IDF1", "IDSW")
+_STREAM_COLUMNS = ("AP", "AP50", "AR10", "HOTA", "MOTA", "IDF1", "IDSW")
 _VIDEO_COLUMNS = ("AP50", "HOTA", "IDSW", "CLR_FN", "CLR_FP")
 
 _output = Console(highlight=False, soft_wrap=True)
@@ -40,6 +41,9 @@ def evaluate(
         bool, typer.Option("--compat", help="Reproduce what the official tools get wrong in silence.")
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes; the scores are the same.")] = 1,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="RESULTS is a recorded stream, one JSON message a line.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for metrics.json.")] = None,
 ) -> None:
     """Score a result file against ground truth: AP and AR, HOTA, CLEAR (MOTA), Identity (IDF1).
@@ -51,6 +55,9 @@ def evaluate(
     from vis_core.evaluation.metrics_file import write_json
 
     names = [name.strip() for name in metrics.split(",") if name.strip()]
+    if stream:
+        _evaluate_stream(results, ground_truth, names, class_agnostic, out)
+        return
     evaluation = evaluator.evaluate(
         ground_truth, results, names, class_agnostic=class_agnostic, compat=compat, jobs=jobs
     )
@@ -60,6 +67,42 @@ def evaluate(
         path = out / "metrics.json"
         write_json(metrics_of(evaluation, str(ground_truth), str(results), options), path)
         _output.print(f"Written: {escape(str(path))}")
+
+
+def _evaluate_stream(
+    stream: Path, ground_truth: Path, names: list[str], class_agnostic: bool, out: Path | None
+) -> None:
+    from vis_core.evaluation.metrics_file import stream_metrics, write_json
+    from vis_core.evaluation.streaming_scores import evaluate_stream
+
+    evaluation = evaluate_stream(ground_truth, stream, names, class_agnostic=class_agnostic)
+    scores = {policy: part.summary for policy, part in evaluation.policies.items()}
+    _print_table(scores, _STREAM_COLUMNS, "frame takes", "Stream")
+    first, latency = evaluation.first_detection_summary, evaluation.latency or {}
+    figures = {
+        "frames": f"{evaluation.frames} in {evaluation.duration:.2f} s",
+        "answered": f"{evaluation.answered_frames}, {_figure(evaluation.rate, '.2f', ' a second')}",
+        "dropped": str(evaluation.dropped_frames),
+        "latency p50 / p95 / p99 / max": " / ".join(
+            _figure(latency.get(key), ".3f", " s") for key in ("p50", "p95", "p99", "max")
+        ),
+        "identity switches a minute": _figure(evaluation.id_switches_per_minute, ".2f", ""),
+        "time to first detection": f"{_figure(first['mean'], '.3f', ' s')} mean, "
+        f"{_figure(first['median'], '.3f', ' s')} median, {first['never']} never detected",
+    }
+    table = Table(show_header=False)
+    for name, text in figures.items():
+        table.add_row(name, text)
+    _output.print(table, soft_wrap=False)
+    if out is not None:
+        options = {"metrics": names, "class_agnostic": class_agnostic}
+        path = out / "metrics.json"
+        write_json(stream_metrics(evaluation, str(ground_truth), str(stream), options), path)
+        _output.print(f"Written: {escape(str(path))}")
+
+
+def _figure(value: float | None, form: str, unit: str) -> str:
+    return "-" if value is None else f"{value:{form}}{unit}"
 
 
 def _show(evaluation: Evaluation) -> None:

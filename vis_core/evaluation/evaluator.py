@@ -42,8 +42,8 @@ class Evaluation:
 
     The summaries are under the names of the tools, as fractions and counts. AP, AP50, AP75, APs, APm, APl, AR1, AR10,
     AR100, ARs, ARm, ARl (of OVIS files also AP_light, ...) are -1 where there is nothing to find. HOTA, DetA, ...,
-    MOTA, IDSW, ..., IDF1, ... count every detection of every class alike; means over classes are in ``tracks``.
-    GT_IDs and IDs are the numbers of tracks and of results.
+    MOTA, IDSW, ..., IDF1, ... are means over all classes, as AP is, and counts are sums; of a video they count every
+    detection of every class alike. GT_IDs and IDs are the numbers of tracks and of results.
 
     Attributes:
         videos: name by id.
@@ -212,7 +212,7 @@ def _summarise(
             per_video[number] |= {key: alone[key] for key in ("AP", "AP50")}
     if families:
         tracks = track_scores.summarise(scores, list(categories), families)
-        summary |= flatten(tracks.detection_average)
+        summary |= flatten(tracks.class_average)
         for number in categories:
             per_category[number] |= flatten(tracks.by_class[number])
         for number in videos:

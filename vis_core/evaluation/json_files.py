@@ -10,12 +10,13 @@ from typing import Any
 from vis_core.errors import InputError
 
 
-def read_text(path: str | os.PathLike[str], what: str) -> str:
+def read_text(path: str | os.PathLike[str], what: str, *, may_be_empty: bool = False) -> str:
     """The text of a file in UTF-8, with or without a byte order mark.
 
     Args:
         path: the file.
         what: its role, for messages.
+        may_be_empty: whether an empty file is as good as any.
 
     Raises:
         InputError: the file cannot be read, is empty or is not UTF-8.
@@ -26,7 +27,7 @@ def read_text(path: str | os.PathLike[str], what: str) -> str:
         raise InputError(f"{path}: {what}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: {what}: not a text in UTF-8 (byte {error.start}); give a JSON file") from error
-    if not text.strip():
+    if not text.strip() and not may_be_empty:
         raise InputError(f"{path}: {what}: the file is empty; was it written to its end?")
     return text
 

@@ -17,6 +17,7 @@ from vis_core.evaluation.average_precision import IOU_THRESHOLDS, RECALL_THRESHO
 from vis_core.evaluation.evaluator import Evaluation, flatten
 from vis_core.evaluation.hota import ALPHAS
 from vis_core.evaluation.output_files import written_whole
+from vis_core.evaluation.streaming_scores import StreamEvaluation
 
 VERSION = 1
 
@@ -56,6 +57,38 @@ def metrics(
     }
 
 
+def stream_metrics(
+    evaluation: StreamEvaluation, ground_truth: str, stream: str, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What ``metrics.json`` holds of a recorded stream; arguments as of ``metrics``."""
+    first = {str(track): time for track, time in evaluation.first_detection.items()}
+    return {
+        "schema": "vis_core.evaluation.stream",
+        "version": VERSION,
+        "tool": f"vis_core {vis_core.__version__}",
+        "ground_truth": ground_truth,
+        "stream": stream,
+        "options": dict(options or {}),
+        "policies": {
+            policy: {
+                "summary": dict(scores.summary),
+                "per_category": _rows(scores.categories, scores.per_category),
+            }
+            for policy, scores in evaluation.policies.items()
+        },
+        "duration_s": evaluation.duration,
+        "frames": evaluation.frames,
+        "messages": evaluation.messages,
+        "answered_frames": evaluation.answered_frames,
+        "dropped_frames": evaluation.dropped_frames,
+        "rate_hz": evaluation.rate,
+        "latency_s": None if evaluation.latency is None else dict(evaluation.latency),
+        "id_switches_per_minute": evaluation.id_switches_per_minute,
+        "time_to_first_detection_s": {"per_track": first, **evaluation.first_detection_summary},
+        "warnings": list(evaluation.warnings),
+    }
+
+
 def write_json(content: Mapping[str, Any], path: Path) -> None:
     """Write a JSON file whole or not at all.
 
@@ -83,8 +116,8 @@ def _curves(evaluation: Evaluation) -> dict[str, Any]:
             "iou_0.50": precision_at_recall(curves, [0]),
             "iou_0.75": precision_at_recall(curves, [5]),
         }
-    if evaluation.tracks is not None and "HOTA" in evaluation.tracks.detection_average:
-        scores = evaluation.tracks.detection_average["HOTA"]
+    if evaluation.tracks is not None and "HOTA" in evaluation.tracks.class_average:
+        scores = evaluation.tracks.class_average["HOTA"]
         out["alphas"] = ALPHAS.tolist()
         for name in ("HOTA", "DetA", "AssA", "LocA"):
             out[f"{name}_at_alpha"] = scores[name].tolist()

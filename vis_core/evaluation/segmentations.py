@@ -30,11 +30,13 @@ class SegmentationReader:
     Args:
         findings: where errors go.
         polygons: whether a segmentation may be a list of polygons.
+        frames: whether messages name the frame.
     """
 
-    def __init__(self, findings: Findings, *, polygons: bool) -> None:
+    def __init__(self, findings: Findings, *, polygons: bool, frames: bool = True) -> None:
         self._findings = findings
         self._polygons = polygons
+        self._frames = frames
         self._waiting: list[tuple[Masks, Areas, int, bytes, tuple[int, int], str, int]] = []
         self._characters = 0
 
@@ -182,7 +184,7 @@ class SegmentationReader:
         self._error(entry, index, frame, f"counts sum to {shown(total)}, but {size[0]} x {size[1]} is {pixels} pixels")
 
     def _error(self, entry: str, index: int, frame: int, text: str) -> None:
-        self._findings.error(entry, text, index=index, frame=frame)
+        self._findings.error(entry, text, index=index, frame=frame if self._frames else None)
 
 
 def _is_size(given: Any, size: tuple[int, int]) -> bool:

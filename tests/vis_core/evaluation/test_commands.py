@@ -1,5 +1,6 @@
 """The command ``vis evaluate``, as its users run it."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -89,3 +90,22 @@ def test_an_unknown_metric_is_refused(files):
     done = vis("evaluate", files[1], "--ground-truth", files[0], "--metrics", "ap,mota")
     assert done.returncode == 2
     assert "mota not known; choose of ap, hota, clear, identity" in done.stderr
+
+
+def test_a_recorded_stream_is_scored_under_each_policy(load_case, tmp_path):
+    case = load_case("case_11_stream")
+    for name in ("ground_truth.json", "stream.jsonl"):
+        (tmp_path / name).write_bytes(gzip.decompress((case.folder / f"{name}.gz").read_bytes()))
+    done = vis(
+        *("evaluate", tmp_path / "stream.jsonl", "--ground-truth", tmp_path / "ground_truth.json"),
+        *("--stream", "--out", tmp_path / "out"),
+    )
+    assert done.returncode == 0, done.stderr
+    for text in ("strict", "hold", "live", "answered", "0.145 s", "80.03"):
+        assert text in done.stdout
+    written = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert written["schema"] == "vis_core.evaluation.stream"
+    expected = case.headline["expected"]["live"]["AP"]
+    assert written["policies"]["live"]["summary"]["AP"] == pytest.approx(expected, abs=1e-12)
+    document = (_ROOT / "docs" / "metrics_schema.md").read_text()
+    assert {key for key in written if f"`{key}`" not in document} == set()

@@ -1,0 +1,174 @@
+"""Scores of recorded streams: the recorded cases, rules one by one, and malformed streams."""
+
+import copy
+import gzip
+import json
+import warnings
+
+import pytest
+
+from vis_core.errors import InputError
+from vis_core.evaluation import InputWarning, evaluate_stream
+from vis_core.evaluation.metrics_file import stream_metrics
+
+
+def score(ground_truth, messages, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)
+        return evaluate_stream(ground_truth, messages, **options)
+
+
+@pytest.mark.parametrize("name", ["case_11_stream", "case_15_stream_messy"])
+def test_recorded_stream_scores_as_recorded(load_case, tmp_path, name):
+    case = load_case(name)
+    path = tmp_path / "stream.jsonl"
+    path.write_bytes(gzip.decompress((case.folder / "stream.jsonl.gz").read_bytes()))
+    expected = dict(case.headline["expected"])
+    found = stream_metrics(score(case.ground_truth, path), "gt", "stream")
+    for policy in ("strict", "hold", "live", "answered"):
+        for key, value in expected.pop(policy).items():
+            assert found["policies"][policy]["summary"][key] == pytest.approx(value, abs=1e-12), (policy, key)
+    first = expected.pop("time_to_first_detection_s")
+    assert found["time_to_first_detection_s"].pop("per_track") == pytest.approx(first.pop("per_track"), abs=1e-12)
+    assert found["time_to_first_detection_s"] == pytest.approx(first, abs=1e-12)
+    assert found["latency_s"] == pytest.approx(expected.pop("latency_s"), abs=1e-12)
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, abs=1e-12), key
+
+
+SECOND = 10**9
+
+
+def column(position):
+    counts = [position * 10, 10, (9 - position) * 10]
+    return {"size": [10, 10], "counts": counts if counts[-1] else counts[:-1]}
+
+
+def truth(columns, **extra):
+    """One track at a column in each frame, a frame a second from second 1."""
+    return {
+        "videos": [
+            {"id": 1, "width": 10, "height": 10, "length": len(columns), "stamps": [SECOND * (i + 1) for i in range(4)]}
+        ],
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+        "annotations": [
+            {
+                "id": 1,
+                "video_id": 1,
+                "category_id": 1,
+                "segmentations": [None if c is None else column(c) for c in columns],
+                **extra,
+            }
+        ],
+    }
+
+
+def message(stamp, arrival, at, category=1, value=0.5, track_id=1):
+    segmentation = None if at is None else column(at)
+    track = {"track_id": track_id, "category_id": category, "score": value, "segmentation": segmentation}
+    return {"stamp": int(stamp * SECOND), "arrival": int(arrival * SECOND), "tracks": [track]}
+
+
+def test_strict_takes_the_stamp_hold_the_latest_stamp_live_the_latest_arrival():
+    ground_truth = truth([0, 1, 2, 3])
+    messages = [message(1, 2.5, 0), message(3, 3.2, 2)]
+    policies = score(ground_truth, messages).policies
+    ious = {name: part.matches[1][1].ious[0, 0] for name, part in policies.items()}
+    assert ious["strict"] == 20 / 40  # frames 1 and 3 of 4 are right
+    assert ious["hold"] == 20 / 60  # 0, 0, 2, 2
+    assert ious["live"] == 0  # nothing, nothing, 0, 2: always late
+    assert ious["answered"] == 1
+
+
+def test_of_two_messages_with_one_stamp_the_later_in_the_file_counts():
+    evaluation = score(truth([0, 1, 2, 3]), [message(1, 1.1, 9), message(1, 1.05, 0)])
+    assert evaluation.policies["answered"].matches[1][1].ious[0, 0] == 1
+    evaluation = score(truth([0, 1, 2, 3]), [message(1, 1.05, 0), message(1, 1.1, 9)])
+    assert evaluation.policies["answered"].matches[1][1].ious[0, 0] == 0
+
+
+def test_of_two_messages_that_arrived_together_live_takes_the_later_stamp():
+    messages = [message(2, 3, 2), message(1, 3, 9)]
+    assert score(truth([None, None, 2, None]), messages).policies["live"].matches[1][1].ious[0, 0] == 0.5
+
+
+def test_category_and_score_come_from_all_messages():
+    messages = [message(1, 1, 0, 2, 0.9), message(2, 2, 1, 1, 0.5), message(3, 3, 2, 1, 0.5), message(9, 9, 0, 1, 0.1)]
+    matches = score(truth([0, 1, 2, 3]), messages).policies["strict"].matches[1][1]
+    assert matches.scores.tolist() == [pytest.approx(0.5)]
+    tie = [message(1, 1, 0, 2, 0.5), message(2, 2, 1, 1, 0.5)]
+    assert score(truth([0, 1, 2, 3]), tie).policies["strict"].matches[1][1].scores.size == 1
+
+
+def test_first_detection_waits_for_category_and_overlap():
+    ground_truth = truth([None, 1, 2, 3])
+    messages = [message(2, 2.1, 1, category=2), message(3, 3.5, 9), message(4, 4.25, 3)]
+    evaluation = score(ground_truth, messages)
+    assert evaluation.first_detection == {1: pytest.approx(2.25)}
+    assert evaluation.first_detection_summary == {"mean": 2.25, "median": 2.25, "never": 0}
+    never = score(ground_truth, messages[:2])
+    assert never.first_detection_summary == {"mean": None, "median": None, "never": 1}
+    assert score(truth([0, 1, 2, 3], iscrowd=1), messages).first_detection == {}
+
+
+def test_an_empty_stream_scores_zero(tmp_path):
+    path = tmp_path / "stream.jsonl"
+    path.write_text("")
+    evaluation = score(truth([0, 1, 2, 3]), path)
+    assert [part.summary["AP"] for part in evaluation.policies.values()] == [0, 0, 0, -1]
+    assert (evaluation.answered_frames, evaluation.dropped_frames, evaluation.latency) == (0, 4, None)
+
+
+def broken(change):
+    messages = [message(1, 1, 0), message(2, 2, 1)]
+    change(messages)
+    return messages
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda m: m[1].pop("stamp"), ["line 2", "stamp is missing"]),
+        (lambda m: m[1].update(arrival=1.5), ["line 2", "arrival 1.5"]),
+        (lambda m: m[1].update(stamp=2**70), ["line 2", "stamp"]),
+        (lambda m: m[0].update(tracks={}), ["line 1", "tracks"]),
+        (lambda m: m.__setitem__(0, 7), ["line 1", "7"]),
+        (lambda m: m[0]["tracks"].append(m[0]["tracks"][0]), ["line 1 tracks[1]", "track_id 1", "tracks[0]"]),
+        (lambda m: m[0]["tracks"][0].update(track_id="x"), ["line 1 tracks[0]", "track_id", '"x"']),
+        (lambda m: m[0]["tracks"][0].update(score=float("nan")), ["line 1 tracks[0]", "score", "NaN"]),
+        (lambda m: m[0]["tracks"][0].pop("segmentation"), ["line 1 tracks[0]", "segmentation"]),
+        (lambda m: m[1]["tracks"][0]["segmentation"].update(size=[9, 9]), ["line 2 tracks[0]", "size [9, 9]"]),
+        (lambda m: m[1]["tracks"][0]["segmentation"].update(counts="~"), ["line 2 tracks[0]", "counts"]),
+    ],
+)
+def test_a_malformed_stream_is_an_error_that_names_the_place(change, named):
+    with pytest.raises(InputError) as caught:
+        score(truth([0, 1, 2, 3]), broken(change))
+    for text in named:
+        assert text in str(caught.value)
+
+
+def test_a_torn_line_is_an_error_that_names_it(tmp_path):
+    path = tmp_path / "stream.jsonl"
+    path.write_text(json.dumps(message(1, 1, 0)) + "\n" + json.dumps(message(2, 2, 1))[:40])
+    with pytest.raises(InputError, match=r"stream\.jsonl: stream line 2: not JSON"):
+        score(truth([0, 1, 2, 3]), path)
+
+
+def test_ground_truth_without_stamps_is_refused():
+    ground_truth = copy.deepcopy(truth([0, 1, 2, 3]))
+    del ground_truth["videos"][0]["stamps"]
+    with pytest.raises(InputError, match="stamps"):
+        score(ground_truth, [])
+
+
+@pytest.mark.parametrize("messages", [[message(0.5, 0.7, 0)], [message(1, 0.7, 0)]])
+def test_stamps_of_another_recording_or_clock_are_told(messages):
+    with pytest.warns(InputWarning, match="another recording|clocks"):
+        evaluate_stream(truth([0, 1, 2, 3]), messages)
+
+
+def test_an_unknown_category_is_told_and_dropped():
+    with pytest.warns(InputWarning, match="category_id 7"):
+        evaluation = evaluate_stream(truth([0, 1, 2, 3]), [message(1, 1, 0, category=7)])
+    assert evaluation.policies["strict"].summary["IDs"] == 0
