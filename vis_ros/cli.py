@@ -318,14 +318,14 @@ def _require_ros() -> None:
 
 @contextmanager
 def _interruptible(outcome: str) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end what is inside in order, with exit code 130 or 143."""
+    """Ctrl-C, SIGTERM and a closed terminal end what is inside in order, with exit code 128 + the signal's number."""
     received = [signal.SIGINT]
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         received[0] = signal.Signals(number)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     except KeyboardInterrupt:

@@ -34,6 +34,10 @@ _OUTPUT_LINES = 40
 _TICK = 0.005
 
 
+# The kernel is to end the process when the thread that started it ends, even by SIGKILL: PR_SET_PDEATHSIG, SIGTERM.
+_DIE_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1], sys.argv[1:])"
+
+
 class NodeError(VisError):
     """The node in the other process did not do what was asked; the text ends with its last output."""
 
@@ -42,7 +46,8 @@ class NodeProcess:
     """The segmenter node in a process, driven through its lifecycle services, and ended with the block.
 
     Make publishers and subscriptions that are to miss nothing before: they are announced in order, so a node that
-    answers a service already knows of them.
+    answers a service already knows of them. Enter the block in a thread that outlives
+    it: the node ends with the thread.
 
     Args:
         session: domain and namespace; must outlast it.
@@ -79,7 +84,7 @@ class NodeProcess:
         search = [] if package_root == sysconfig.get_path("purelib") else [package_root]
         # In a session of its own, so that Ctrl-C reaches only us, and we end it in order.
         self._process: subprocess.Popen[str] = subprocess.Popen(  # noqa: S603
-            [*self._command, "--ros-args", "--params-file", file.name, *rules],
+            [sys.executable, "-c", _DIE_WITH_PARENT, *self._command, "--ros-args", "--params-file", file.name, *rules],
             env={
                 **os.environ,
                 "ROS_DOMAIN_ID": str(self._session.domain_id),
