@@ -14,7 +14,7 @@ from vis_core.checkpoints import write_tensors
 from vis_core.errors import CheckpointError, OptionError
 from vis_core.models.visolo import SYSTEM, detection, published
 from vis_core.models.visolo.memory import Entry, FrameMemory
-from vis_core.models.visolo.network import VISOLONetwork
+from vis_core.models.visolo.network import CoordinateConv, VISOLONetwork
 from vis_core.structures import Frame, TrackState
 
 SIZE = (64, 96)
@@ -254,6 +254,27 @@ def test_missing_and_left_over_keys_are_listed(tmp_path, load):
     torch.save({"model": tensors}, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match=r"missing: mask\.conv1\.weight[\s\S]*left over: .*convR9"):
         load(weights=tmp_path / "w.pth")
+
+
+@torch.inference_mode()
+def test_a_segmenter_made_in_inference_mode_answers_the_same(load):
+    frame = picture(0)
+    (inside,) = load().step(frame)
+    with torch.inference_mode(False):
+        (outside,) = load().step(frame)
+    np.testing.assert_array_equal(inside.scores, outside.scores)
+
+
+def test_changed_weights_are_not_answered_from_a_cache():
+    conv = CoordinateConv(8, 32, (3, 4)).eval()
+    x = torch.randn(1, 8, 6, 8)
+    with torch.no_grad():
+        before = conv(x)
+        conv.weight.mul_(-1)
+        after = conv(x)
+    with torch.enable_grad():
+        torch.testing.assert_close(after, conv(x).detach(), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(before, after)
 
 
 @pytest.mark.filterwarnings("ignore:.*random")

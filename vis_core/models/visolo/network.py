@@ -49,7 +49,8 @@ class CoordinateConv(NormedConv):
             return super().forward(self._resized(x))
         # What the coordinates contribute is the same for every frame of a size, so it is computed once; the
         # convolution is then one of 1024 channels, a number that kernels like, not of 1026.
-        key = (input.shape[2:], input.dtype, input.device, self.weight.data_ptr(), self.weight._version)
+        version = 0 if self.weight.is_inference() else self.weight._version
+        key = (input.shape[2:], input.dtype, input.device, self.weight.data_ptr(), version)
         if self._constant is None or self._constant[0] != key:
             channels = self.in_channels - 2
             place = self._resized(coordinates(input))
