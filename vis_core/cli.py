@@ -203,3 +203,4 @@ def _end(outcome: RunOutcome, received: list[int]) -> None:
 
 # Commands that live elsewhere; their modules import nothing heavy before they run.
 app.command()(evaluation_commands.evaluate)
+app.command()(evaluation_commands.submit)

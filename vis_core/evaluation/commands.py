@@ -69,6 +69,27 @@ def evaluate(
         _output.print(f"Written: {escape(str(path))}")
 
 
+def submit(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Result file: JSON list of tracks.")],
+    split: Annotated[str, typer.Option(help="Benchmark: ytvis2019, ytvis2021 or ovis.")],
+    videos: Annotated[
+        Path | None, typer.Option(help="JSON of the split's videos; without it ids, sizes and lengths go unchecked.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Zip to write; default: RESULTS with the ending .zip.")] = None,
+) -> None:
+    """Check a result file against the rules of a benchmark server and write the zip that it wants."""
+    from vis_core.evaluation.submission import pack
+
+    target = results.with_suffix(".zip") if out is None else out
+    packed = pack(results, split, target, videos)
+    for text in packed.warnings:
+        _output.print(f"[yellow]warning:[/] {escape(text)}")
+    tracks = sum(len(items) for items in packed.tracks.values())
+    used = sum(1 for items in packed.tracks.values() if items)
+    size = target.stat().st_size / 1e6
+    _output.print(f"Written: {escape(str(target))}: {tracks} tracks in {used} videos, {size:.1f} MB")
+
+
 def _evaluate_stream(
     stream: Path, ground_truth: Path, names: list[str], class_agnostic: bool, out: Path | None
 ) -> None:

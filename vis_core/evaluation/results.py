@@ -13,7 +13,12 @@ from vis_core.evaluation.tracks import GroundTruth, Result, Results
 
 
 def read_results(
-    source: str | os.PathLike[str] | Sequence[Mapping[str, Any]], ground_truth: GroundTruth, *, compat: bool = False
+    source: str | os.PathLike[str] | Sequence[Mapping[str, Any]],
+    ground_truth: GroundTruth,
+    *,
+    compat: bool = False,
+    known_categories_only: bool = False,
+    path: str | None = None,
 ) -> Results:
     """Read and check a result file against its ground truth.
 
@@ -22,17 +27,18 @@ def read_results(
         ground_truth: what the results are of.
         compat: accept scores that are not finite, and tracks with fewer or more frames than their video, as the
             official tool does.
+        known_categories_only: refuse an unknown category, where else it is dropped with a warning.
+        path: of the file that a list was read from, for messages.
 
     Raises:
         InputError: the file is not usable; the text names all errors, up to 20.
     """
+    content: Any = source
     if isinstance(source, (str, os.PathLike)):
-        path: str | None = os.fspath(source)
-        content = parse_json(read_text(source, "results"), os.fspath(source), "results")
-    else:
-        path, content = None, source
+        path = os.fspath(source)
+        content = parse_json(read_text(source, "results"), path, "results")
     findings = Findings(path, "results")
-    reader = _Reader(findings, ground_truth, compat)
+    reader = _Reader(findings, ground_truth, compat, known_categories_only)
     if isinstance(content, (list, tuple)):
         for index, entry in enumerate(content):
             reader.read(entry, index)
@@ -49,10 +55,13 @@ _MOST_UNKNOWN = 10
 
 
 class _Reader:
-    def __init__(self, findings: Findings, ground_truth: GroundTruth, compat: bool) -> None:
+    def __init__(
+        self, findings: Findings, ground_truth: GroundTruth, compat: bool, known_categories_only: bool
+    ) -> None:
         self._findings = findings
         self._ground_truth = ground_truth
         self._compat = compat
+        self._known_categories_only = known_categories_only
         self._segmentations = SegmentationReader(findings, polygons=False)
         self._read: list[tuple[int, int, int, float, Masks, Areas, int | None]] = []
         self._unknown: dict[int, list[int]] = {}
@@ -68,6 +77,9 @@ class _Reader:
         number = self._integer(
             entry, "image_id" if "video_id" not in entry and "image_id" in entry else "video_id", place, index
         )
+        if self._known_categories_only and category is not None and category not in self._ground_truth.categories:
+            known = f"{min(self._ground_truth.categories)} to {max(self._ground_truth.categories)}"
+            findings.error(place, f"category_id {category} is not one of the split, {known}", index=index)
         score = self._score(entry, place, index)
         video = self._ground_truth.videos.get(number) if number is not None else None
         if number is not None and video is None:

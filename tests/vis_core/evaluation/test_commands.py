@@ -109,3 +109,13 @@ def test_a_recorded_stream_is_scored_under_each_policy(load_case, tmp_path):
     assert written["policies"]["live"]["summary"]["AP"] == pytest.approx(expected, abs=1e-12)
     document = (_ROOT / "docs" / "metrics_schema.md").read_text()
     assert {key for key in written if f"`{key}`" not in document} == set()
+
+
+def test_submit_writes_a_zip_beside_the_results(files):
+    done = vis("submit", files[1], "--split", "ovis", "--videos", files[0])
+    assert done.returncode == 0, done.stderr
+    assert "6 tracks in 2 videos" in done.stdout
+    assert files[1].with_suffix(".zip").exists()
+    refused = vis("submit", files[1], "--split", "coco")
+    assert refused.returncode == 2
+    assert "ytvis2019" in refused.stderr
