@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vis_core.structures import TrackState as TrackState
     from vis_core.video import open_video as open_video
 
-__version__ = "0.1.0"
+    __version__: str
 
 _HOME = {
     "load": "vis_core.catalog",
@@ -38,6 +38,10 @@ __all__ = ["Frame", "Instances", "Segmenter", "TrackState", "__version__", "load
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("vis_ros")  # declared in package.xml
     if name not in _HOME:
         raise AttributeError(f"module 'vis_core' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
