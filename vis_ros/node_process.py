@@ -46,8 +46,7 @@ class NodeProcess:
     """The segmenter node in a process, driven through its lifecycle services, and ended with the block.
 
     Make publishers and subscriptions that are to miss nothing before: they are announced in order, so a node that
-    answers a service already knows of them. Enter the block in a thread that outlives
-    it: the node ends with the thread.
+    answers a service already knows of them. The node also ends with the thread that entered the block.
 
     Args:
         session: domain and namespace; must outlast it.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -32,6 +33,7 @@ from vis_ros.node_process import NodeError, NodeProcess
 from vis_ros.session import Session, free_domain
 
 _DISCOVERY_SECONDS = 30.0
+_FIRST_ANSWER_SECONDS = 60.0
 _QUIET_SECONDS = 5.0
 
 
@@ -139,7 +141,8 @@ class InstanceRecorder:
 
     Args:
         session: where to listen.
-        deliver: called with each message; what it raises is raised again by `check` and `close`.
+        deliver: called with each message; what it raises is raised again by `check` and `close`. A message that is
+            broken is left out with a warning.
         topic: relative to the session's namespace.
     """
 
@@ -191,14 +194,20 @@ class InstanceRecorder:
             if self._error is not None:
                 continue
             arrival, received_at, message = item
+            self.last_at = received_at
             try:
-                names = {int(track.class_id): str(track.class_name) for track in message.tracks}
                 instances = messages.from_message(message, self.count)
+            except InputError as error:
+                warnings.warn(
+                    f"{self.topic}: message of stamp {messages.stamp_of(message)} left out: {error}", stacklevel=1
+                )
+                continue
+            names = {int(track.class_id): str(track.class_name) for track in message.tracks}
+            try:
                 self._deliver(Received(instances, names, arrival, received_at))
             except Exception as error:
                 self._error = error
             self.count += 1
-            self.last_at = received_at
 
 
 def replay(
@@ -307,7 +316,8 @@ def _wait_for_answers(process: NodeProcess, recorder: InstanceRecorder, ledger: 
     while not ledger.last_is_answered:
         recorder.check()
         latest = max(began, recorder.last_at)
-        quiet = _QUIET_SECONDS + 3 * max(ledger.latencies, default=0) / 1e9
+        slowest = max(ledger.latencies, default=None)
+        quiet = _FIRST_ANSWER_SECONDS if slowest is None else _QUIET_SECONDS + 3 * slowest / 1e9
         if (time.monotonic_ns() - latest) / 1e9 > quiet:
             return
         process.wait_until(lambda: ledger.last_is_answered, 0.1)

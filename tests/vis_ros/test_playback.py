@@ -130,6 +130,26 @@ def test_the_recorder_hands_on_every_message_with_its_arrival(own_session, scene
     assert arrivals[0] >= began
 
 
+def test_a_broken_message_is_left_out_with_a_warning_and_the_next_is_heard(own_session, scene):
+    received: queue.Queue[Received] = queue.Queue()
+    first, second = scene.video.instances()[:2]
+
+    def exchange() -> int:
+        with InstanceRecorder(own_session, received.put):
+            publisher = publish_instances(own_session, [])
+            for answer in (first, second):
+                header = Header(stamp=messages.to_stamp(answer.stamp))
+                message = messages.to_message(answer, header, "visolo", ("disc", "box", "star"))
+                if answer is first:
+                    message.tracks[0].runs[0] += 1
+                publisher.publish(message)
+            return received.get(timeout=TIMEOUT).instances.stamp
+
+    with pytest.warns(UserWarning, match="message of stamp 0 left out: mask: runs sum to"):
+        assert exchange() == second.stamp
+    assert received.empty()
+
+
 def test_an_error_in_handing_on_is_raised_to_whoever_records(own_session, scene):
     failed = threading.Event()
 
@@ -156,10 +176,14 @@ def test_an_answer_to_no_image_is_an_error_and_equal_stamps_are_answered_in_turn
         ledger.note_answer(7, 300)
 
 
-def test_waiting_for_answers_ends_when_nothing_comes(monkeypatch):
-    monkeypatch.setattr(playback, "_QUIET_SECONDS", 0.05)
+@pytest.mark.parametrize("waited", ["_FIRST_ANSWER_SECONDS", "_QUIET_SECONDS"])
+def test_waiting_for_answers_ends_when_nothing_comes(monkeypatch, waited):
+    monkeypatch.setattr(playback, waited, 0.05)
     ledger = playback._Ledger()
-    ledger.note_sent(1, 0)
+    for stamp in (1, 2):
+        ledger.note_sent(stamp, 0)
+    if waited == "_QUIET_SECONDS":
+        ledger.note_answer(1, 10)
     recorder = SimpleNamespace(last_at=0, check=lambda: None)
     process = SimpleNamespace(wait_until=lambda condition, timeout: threading.Event().wait(0.01))
     playback._wait_for_answers(process, recorder, ledger)
