@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -23,11 +24,12 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType, JumpThreshold  # type: ignore[attr-defined]
 from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSPolicyKind, QoSProfile, qos_policy_name_from_kind, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from vis_core.streaming import Segmenter
 
 _POLICIES = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNAL_SECONDS = 0.1  # a signal is seen after this at most
 _WARM_UP_SIZE = (480, 640)
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -157,8 +161,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
 
     def _report_problem(self, text: str) -> None:
         self._problem = text
-        if self.context.ok():
-            self.get_logger().error(text)
+        self.get_logger().error(text)
 
     def _make_segmenter(self) -> Segmenter:
         values = {name: parameters.check(name, option, self._value(name)) for name, option in self._table.items()}
@@ -377,34 +380,36 @@ def main(args: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if args is None else args
     # Threads of the network that wait must not spin: other nodes need the cores. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        if "--default-transport" not in arguments:
-            use_shared_memory()
-        rclpy.init(args=arguments)
-    except (RuntimeError, VisError) as error:
-        sys.exit(f"segmenter: {error}")
+    # Signals are ours: rclpy's handlers would take the context away from a worker that is about to publish.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
     node: SegmenterNode | None = None
     try:
-        node = SegmenterNode()
+        try:
+            if "--default-transport" not in arguments:
+                use_shared_memory()
+            rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+            node = SegmenterNode()
+        except (ParameterException, RuntimeError, VisError) as error:
+            sys.exit(f"segmenter: {error}")
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         if node.get_parameter("autostart").value:
             node.start_by_itself()
         else:
             node.get_logger().info("waits for the lifecycle services")
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
+        while rclpy.ok():
+            executor.spin_once(timeout_sec=_SIGNAL_SECONDS)
+    except KeyboardInterrupt:
         pass
-    except ParameterException as error:
-        sys.exit(f"segmenter: {error}")
-    except Exception:
-        if rclpy.ok():  # else a signal came in the middle of something, and this is what that something said
-            raise
     finally:
+        for number in _SIGNALS:  # the end is on its way; a second one would only cut it short
+            signal.signal(number, signal.SIG_IGN)
         if node is not None:
             node.destroy_node()
         if rclpy.ok():
             rclpy.shutdown()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

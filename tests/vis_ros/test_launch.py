@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from vis_ros.session import free_domain
-
 LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch" / "visolo.launch.py"
 RUN = """
     import sys
@@ -79,13 +77,6 @@ def launch(ros_domain_id: int) -> Iterator[subprocess.Popen[str]]:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         process.communicate(timeout=TIMEOUT)
-
-
-@pytest.fixture
-def ros_domain_id() -> Iterator[int]:
-    """A domain that nobody else uses."""
-    with free_domain() as domain:
-        yield domain
 
 
 def _output_until(process: subprocess.Popen[str], text: str) -> str:

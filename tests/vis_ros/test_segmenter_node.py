@@ -42,7 +42,6 @@ from vis_core.structures import Frame, Instances, TrackState
 from vis_ros import messages
 from vis_ros.msg import InstanceTrack, InstanceTrackArray
 from vis_ros.segmenter_node import SegmenterNode
-from vis_ros.session import free_domain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEIGHT, WIDTH = 24, 32
@@ -173,13 +172,6 @@ def image(stamp: float, size: tuple[int, int] = (HEIGHT, WIDTH), **changes: Any)
     for name, value in changes.items():
         setattr(message, name, value)
     return message
-
-
-@pytest.fixture
-def ros_domain_id() -> Iterator[int]:
-    """A domain that nobody else uses, so that tests that run side by side never hear each other."""
-    with free_domain() as domain:
-        yield domain
 
 
 @pytest.fixture
@@ -715,25 +707,54 @@ def test_visolo_runs_from_image_topic_to_tracks(tiny, capfd):
 # The process
 
 
-@pytest.mark.parametrize(
-    ("parameters", "ready"),
-    [
-        ({"autostart": "true", "input_size": "[64, 96]"}, "active: /image to /instances"),
-        ({"autostart": "false"}, "waits for the lifecycle services"),
-    ],
-)
+@pytest.mark.parametrize("autostart", [True, False])
 @pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_node_ends_at_once_without_noise(ros_domain_id, with_signal, parameters, ready):
+def test_an_interrupted_node_ends_at_once_without_noise(ros_domain_id, with_signal, autostart):
+    parameters = {"autostart": str(autostart).lower(), "input_size": "[64, 96]", "max_instances": "1"}
     arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    log = []
     with _process(["--ros-args", *arguments], ros_domain_id) as process:
-        log = []
         for line in process.stdout:
             log.append(line)
-            if ready in line:
+            if ("active: /image to /instances" if autostart else "waits for the lifecycle services") in line:
                 break
         process.send_signal(with_signal)
         rest, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, "".join(log) + rest
+    assert rest == ""
+
+
+def test_a_node_interrupted_at_work_ends_without_noise(ros_domain_id, context):
+    peer = Peer(context)
+    instances = peer.listen(InstanceTrackArray, "instances")
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(peer)
+    spinning = threading.Thread(target=executor.spin, daemon=True)
+    spinning.start()
+    arguments = ["-r", "__ns:=/vis", "-p", "input_size:=[64, 96]", "-p", "max_instances:=1"]
+    with _process(["--ros-args", *arguments], ros_domain_id) as process:
+        for line in process.stdout:
+            if "active:" in line:
+                break
+        camera_stops = threading.Event()
+
+        def film() -> None:
+            stamp = 0
+            while not camera_stops.wait(0.005):
+                stamp += 1
+                peer.send(float(stamp))
+
+        camera = threading.Thread(target=film)
+        camera.start()
+        instances.get(timeout=TIMEOUT)
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=TIMEOUT)
+        camera_stops.set()
+        camera.join(TIMEOUT)
+    executor.shutdown()
+    spinning.join(TIMEOUT)
+    peer.destroy_node()
+    assert process.returncode == 0, rest
     assert rest == ""
 
 
