@@ -72,6 +72,14 @@ def test_every_frame_is_answered_at_once_under_its_own_stamp(load):
     assert segmenter.flush() == [] and segmenter.delay == 0
 
 
+def test_without_an_age_limit_no_track_ends_however_many_are_lost(load):
+    segmenter = load(max_lost_frames=None, max_lost_tracks=1, tracking_threshold=1.0)
+    for i in range(12):
+        (instances,) = segmenter.step(picture(i))
+    assert (instances.states == TrackState.LOST).sum() > 3
+    assert not (instances.states == TrackState.ENDED).any()
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_videos_shorter_than_the_memory_rule_work(count, load):
     segmenter = load(memory_frames=None)

@@ -165,7 +165,6 @@ def test_a_video_gives_the_published_intermediates_identities_and_masks(name, qu
         input_size=tuple(case.config["network_size"]),
         memory_frames=case.config["memory_limit"],
         max_lost_frames=None,
-        max_lost_tracks=None,
         published_quirks=quirks,
     )
     recorder = Recorder(segmenter)

@@ -66,7 +66,7 @@ SYSTEM = System(
         "memory_frames": Option(6, "past frames that are read at most; none: all, for ever", 2, 10000, optional=True),
         "memory_interval": Option(5, "every how many frames one is kept in memory", 1, 10000),
         "max_lost_frames": Option(
-            30, "a track ends when it was not seen for more frames; none: never", 0, 1000000, optional=True
+            30, "a track ends when it was not seen for more frames; none: no track ever ends", 0, 1000000, optional=True
         ),
         "max_lost_tracks": Option(100, "tracks that may be lost at a time; none: no limit", 0, 1000000, optional=True),
         "score_threshold": Option(0.1, "least score of a grid cell", 0, 1),
