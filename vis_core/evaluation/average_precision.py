@@ -145,15 +145,9 @@ def accumulate(
         if not tracks.any():
             continue
         for m, limit in enumerate(LIMITS):
-            all_scores = np.concatenate([item.scores[:limit] for item in found])
-            order = np.argsort(-all_scores, kind="stable")
-            all_scores = all_scores[order]
-            matched = np.concatenate([item.matched[:, :, :limit] for item in found], axis=2)[:, :, order]
-            counted = ~np.concatenate([item.ignored[:, :, :limit] for item in found], axis=2)[:, :, order]
-            right = np.cumsum(matched & counted, axis=2, dtype=np.float64)
-            wrong = np.cumsum(~matched & counted, axis=2, dtype=np.float64)
+            right, wrong, ordered = _sorted_counts(found, limit, slice(None))
             for r in np.flatnonzero(tracks).tolist():
-                part = _curve(right[r], wrong[r], int(tracks[r]), all_scores)
+                part = _curve(right[r], wrong[r], ordered, int(tracks[r]))
                 precision[:, :, k, r, m], recall[:, k, r, m], scores[:, :, k, r, m] = part
     if occlusions:
         split = (len(SIZES), len(OCCLUSIONS))
@@ -161,6 +155,36 @@ def accumulate(
         scores = scores.reshape(precision.shape)
         recall = recall.reshape(shape[0], shape[2], *split, len(LIMITS))
     return Curves(tuple(categories), precision, recall, scores)
+
+
+def video_summary(matches: Mapping[int, Matches]) -> dict[str, float]:
+    """AP and AP50 of one video alone; -1 where there is nothing to find.
+
+    Args:
+        matches: of the video, by category.
+    """
+    precisions = [
+        _curve(right[0], wrong[0], scores, int(item.tracks[0]))[0]
+        for item in matches.values()
+        if item.tracks[0]
+        for right, wrong, scores in [_sorted_counts([item], LIMITS[-1], slice(0, 1))]
+    ]
+    if not precisions:
+        return {"AP": -1.0, "AP50": -1.0}
+    return {"AP": float(np.mean(precisions)), "AP50": float(np.mean([precision[0] for precision in precisions]))}
+
+
+def _sorted_counts(
+    found: Sequence[Matches], limit: int, ranges: slice
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Running numbers of right and of wrong results ``[ranges, 10, D]``, the surest first, and their scores ``[D]``."""
+    scores = np.concatenate([item.scores[:limit] for item in found])
+    order = np.argsort(-scores, kind="stable")
+    matched = np.concatenate([item.matched[ranges, :, :limit] for item in found], axis=2)[:, :, order]
+    counted = ~np.concatenate([item.ignored[ranges, :, :limit] for item in found], axis=2)[:, :, order]
+    right = np.cumsum(matched & counted, axis=2, dtype=np.float64)
+    wrong = np.cumsum(~matched & counted, axis=2, dtype=np.float64)
+    return right, wrong, scores[order]
 
 
 def _match(
@@ -179,13 +203,15 @@ def _match(
     ranges, thresholds, results = len(ignored_tracks), len(IOU_THRESHOLDS), len(scores)
     matched = np.zeros((ranges, thresholds, results), np.bool_)
     ignored = np.zeros_like(matched)
+    if not tracks:
+        ignored[:] = out_of_range[:, None, :]
+        return Matches(scores, matched, ignored, np.zeros(ranges, np.int64), ious)
     least = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
     crowd = np.array([track.crowd for track in tracks], np.bool_)
     silent = np.array([compat and track.id == 0 for track in tracks], np.bool_)
     free = np.ones((ranges, thresholds, len(tracks)), np.bool_)
     range_at, threshold_at = np.indices((ranges, thresholds))
-    reachable = np.flatnonzero((ious >= least[0]).any(axis=1)) if tracks else ()
-    for d in reachable:
+    for d in np.flatnonzero((ious >= least[0]).any(axis=1)):
         candidates = (free | crowd) & (ious[d] >= least[:, None])
         # Tracks that count come first; the others are looked at only where none of those is left.
         counted = candidates & ~ignored_tracks[:, None, :]
@@ -215,7 +241,7 @@ def _ignored_tracks(tracks: Sequence[Track], occlusions: bool) -> npt.NDArray[np
 
 
 def _curve(
-    right: npt.NDArray[np.float64], wrong: npt.NDArray[np.float64], tracks: int, scores: npt.NDArray[np.float64]
+    right: npt.NDArray[np.float64], wrong: npt.NDArray[np.float64], scores: npt.NDArray[np.float64], tracks: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Precision ``[10, 101]``, final recall ``[10]`` and scores ``[10, 101]`` from cumulative counts ``[10, D]``."""
     precision = np.zeros((len(IOU_THRESHOLDS), len(RECALL_THRESHOLDS)))
@@ -226,7 +252,7 @@ def _curve(
     precisions = right / (wrong + right + np.spacing(1))
     precisions = np.maximum.accumulate(precisions[:, ::-1], axis=1)[:, ::-1]
     for t, row in enumerate(recalls):
-        first = np.searchsorted(row, RECALL_THRESHOLDS, side="left")
+        first = row.searchsorted(RECALL_THRESHOLDS, side="left")
         within = first < scores.size
         precision[t, within] = precisions[t, first[within]]
         reached[t, within] = scores[first[within]]

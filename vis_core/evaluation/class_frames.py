@@ -48,20 +48,38 @@ class ClassFrames:
     result_seen: npt.NDArray[np.bool_]
     pairs: Pairs
 
-    def conflicting(self, pairs: Pairs) -> npt.NDArray[np.bool_]:
-        """Whether a frame has a track or a result in several of the pairs: bool ``[F]``.
+    def plain_assignment(
+        self, pairs: Pairs, values: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """The best assignment of the frames in which it is plain to see.
 
-        Elsewhere every pair belongs to the best assignment.
+        It is where each track, or else each result of it, has only one pair, so that the best pair of the other wins,
+        and none is as good as another.
+
+        Args:
+            pairs: of any frames.
+            values: float64 ``[P]``, above 0, what each contributes.
+
+        Returns:
+            bool ``[P]``, which pairs the assignment holds, and bool ``[F]``, in which frames it is not plain.
         """
         frames, tracks = self.track_seen.shape
-        results = self.result_seen.shape[1]
         at_track = pairs.frames * tracks + pairs.tracks
-        at_result = pairs.frames * results + pairs.results
-        several = np.bincount(at_track, minlength=frames * tracks)[at_track] > 1
-        several |= np.bincount(at_result, minlength=frames * results)[at_result] > 1
-        out = np.zeros(frames, np.bool_)
-        out[pairs.frames[several]] = True
-        return out
+        at_result = pairs.frames * self.result_seen.shape[1] + pairs.results
+        held = np.ones(values.size, np.bool_)
+        alone = np.ones(values.size, np.bool_)
+        plain = np.zeros(values.size, np.bool_)
+        for at in (at_track, at_result):
+            count = np.bincount(at)[at]
+            best = np.zeros(int(at.max()) + 1 if at.size else 0)
+            np.maximum.at(best, at, values)
+            is_best = values == best[at]
+            alone &= np.bincount(at, is_best)[at] == 1
+            plain |= count == 1
+            held &= is_best
+        hard = np.zeros(frames, np.bool_)
+        hard[pairs.frames[~(alone & plain)]] = True
+        return held, hard
 
     def assign(self, frame: int, pairs: Pairs, values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """The assignment of the frame's tracks to its results with the largest sum: which pairs it holds, bool ``[P]``.

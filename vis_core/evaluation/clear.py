@@ -58,24 +58,30 @@ def _follow(frames: ClassFrames) -> tuple[int, float, int, np.ndarray, np.ndarra
         is matched and the number of times that it begins to be followed.
     """
     near = frames.pairs.select(frames.pairs.ious >= THRESHOLD - EPSILON)
-    conflicting = frames.conflicting(near)
+    held, hard = frames.plain_assignment(near, near.ious)
     # Frames with one side empty are passed over; the others are numbered.
-    number = np.cumsum(frames.track_seen.any(axis=1) & frames.result_seen.any(axis=1))
-    followed = np.zeros(frames.track_seen.shape[1], np.int64)
-    starts = np.zeros_like(followed)
+    number = np.cumsum(frames.track_seen.any(axis=1) & frames.result_seen.any(axis=1)).tolist()
+    followed = [0] * frames.track_seen.shape[1]
+    starts = [0] * len(followed)
     before: dict[int, int] = {}
     ever: dict[int, int] = {}
     before_number = -1
     right, similarity, switches = 0, 0.0, 0
+    tracks, results, ious, held_in_all = near.tracks.tolist(), near.results.tolist(), near.ious.tolist(), held.tolist()
     occurring, first = np.unique(near.frames, return_index=True)
-    for frame, begin, end in zip(occurring.tolist(), first, [*first[1:], near.frames.size]):
-        part = Pairs(near.frames[begin:end], near.tracks[begin:end], near.results[begin:end], near.ious[begin:end])
+    bounds = [*first.tolist(), len(tracks)]
+    for frame, begin, end in zip(occurring.tolist(), bounds, bounds[1:]):
         if number[frame] != before_number + 1:
             before = {}
-        if conflicting[frame]:
-            kept = [before.get(track) == result for track, result in zip(part.tracks.tolist(), part.results.tolist())]
-            part = part.select(frames.assign(frame, part, 1000.0 * np.array(kept) + part.ious))
-        now = dict(zip(part.tracks.tolist(), part.results.tolist()))
+        chosen = [at for at in range(begin, end) if held_in_all[at]]
+        kept = [at for at in range(begin, end) if before.get(tracks[at]) == results[at]]
+        # A match of the previous frame is kept before all others.
+        if hard[frame] or not all(held_in_all[at] for at in kept):
+            part = Pairs(near.frames[begin:end], near.tracks[begin:end], near.results[begin:end], near.ious[begin:end])
+            values = part.ious.copy()
+            values[np.array(kept, np.intp) - begin] += 1000.0
+            chosen = (np.flatnonzero(frames.assign(frame, part, values)) + begin).tolist()
+        now = {tracks[at]: results[at] for at in chosen}
         for track, result in now.items():
             switches += ever.get(track, result) != result
             followed[track] += 1
@@ -83,8 +89,8 @@ def _follow(frames: ClassFrames) -> tuple[int, float, int, np.ndarray, np.ndarra
         ever.update(now)
         before, before_number = now, number[frame]
         right += len(now)
-        similarity += float(part.ious.sum())
-    return right, similarity, switches, followed, starts
+        similarity += sum(ious[at] for at in chosen)
+    return right, similarity, switches, np.array(followed), np.array(starts)
 
 
 def _with_ratios(sums: dict[str, float]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from vis_core.errors import OptionError
 from vis_core.evaluation import hota, track_scores
-from vis_core.evaluation.average_precision import Curves, Matches, accumulate, match_video
+from vis_core.evaluation.average_precision import Curves, Matches, accumulate, match_video, video_summary
 from vis_core.evaluation.class_frames import split_by_class
 from vis_core.evaluation.findings import InputWarning
 from vis_core.evaluation.ground_truth import read_ground_truth
@@ -208,8 +208,7 @@ def _summarise(
         for number in categories:
             per_category[number] |= curves.summary(number)
         for number in videos:
-            alone = accumulate([matches[number]], sorted(matches[number]), occlusions=occlusions).summary()
-            per_video[number] |= {key: alone[key] for key in ("AP", "AP50")}
+            per_video[number] |= video_summary(matches[number])
     if families:
         tracks = track_scores.summarise(scores, list(categories), families)
         summary |= flatten(tracks.class_average)

@@ -85,8 +85,8 @@ def _alignment(
 def _assign(frames: ClassFrames, pairs: Pairs, alignment: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     """Which pairs the best assignment of each frame holds: bool ``[P]``."""
     values = alignment * pairs.ious
-    held = np.ones(values.size, np.bool_)
-    for frame in np.flatnonzero(frames.conflicting(pairs)).tolist():
+    held, hard = frames.plain_assignment(pairs, values)
+    for frame in np.flatnonzero(hard).tolist():
         here = slice(*np.searchsorted(pairs.frames, (frame, frame + 1)))
         part = Pairs(pairs.frames[here], pairs.tracks[here], pairs.results[here], pairs.ious[here])
         held[here] = frames.assign(frame, part, values[here])

@@ -77,26 +77,22 @@ def check_texts(texts: Sequence[bytes], pixels: npt.NDArray[np.int64]) -> Checke
     ends[text_ends - 1] = True  # a text that is cut off must not run into the next one
 
     numbers, last, groups = _numbers(codes, ends)
-    owner = np.searchsorted(text_ends, last, side="right")
-    long = groups > _MOST_GROUPS
-    if long.any():
-        bad_owner = owner[long]
-        found[bad_owner] = np.where(found[bad_owner] == GOOD, TOO_LARGE, found[bad_owner])
+    counts = np.diff(np.searchsorted(last, text_ends), prepend=0)
+    if groups.max() > _MOST_GROUPS:
+        owner = np.searchsorted(text_ends, last[groups > _MOST_GROUPS], side="right")
+        found[owner] = np.where(found[owner] == GOOD, TOO_LARGE, found[owner])
 
-    runs, rows, real = _runs(numbers, owner, filled.size)
-    negative = runs < 0
-    if negative.any():
-        bad_owner = np.searchsorted(rows, np.flatnonzero(negative.any(axis=1)), side="right") - 1
-        found[bad_owner] = np.where(found[bad_owner] == GOOD, NEGATIVE, found[bad_owner])
-    areas[filled] = np.add.reduceat(runs[:, 1], rows)
-    sums[filled] = np.add.reduceat(runs[:, 0], rows) + areas[filled]
+    table, rows = _runs(numbers, counts)
+    if table.min() < 0:
+        owner = np.searchsorted(rows, np.flatnonzero(table.min(axis=1) < 0), side="right") - 1
+        found[owner] = np.where(found[owner] == GOOD, NEGATIVE, found[owner])
+    areas[filled] = np.add.reduceat(table[:, 1], rows)
+    sums[filled] = np.add.reduceat(table[:, 0], rows) + areas[filled]
     found[(found == GOOD) & (sums[filled] != pixels[filled])] = WRONG_SUM
-    zero = (runs == 0) & real
-    zero[rows, 0] = False
-    zero_rows = zero.any(axis=1)
-    if zero_rows.any():
-        at = np.searchsorted(rows, np.flatnonzero(zero_rows), side="right") - 1
-        zero_inside[filled[at]] = True
+    # A first run and the padding may be zero; whatever zero is left stands inside.
+    may_be = (table[rows, 0] == 0).astype(np.int64) + (counts & 1)
+    zeros = np.add.reduceat((table == 0).sum(axis=1), rows)
+    zero_inside[filled] = zeros > may_be
     status[filled] = found
     return CheckedTexts(status, areas, sums, zero_inside)
 
@@ -107,58 +103,58 @@ def _numbers(
     """The signed numbers of concatenated texts, the character where each ends, and its number of groups."""
     last = np.flatnonzero(ends)
     groups = np.diff(last, prepend=-1)
-    first = last - groups + 1
-    numbers = (codes[first] & 31).astype(np.int64)
+    high = codes[last].astype(np.int64)
+    # The last group carries the sign; most numbers are that one group.
+    numbers = high - ((high & 16) << 1)
     more = np.flatnonzero(groups > 1)
-    for group in range(1, _MOST_GROUPS):
+    at = last[more]
+    for _ in range(1, _MOST_GROUPS):
         if not more.size:
             break
-        numbers[more] |= (codes[first[more] + group] & 31).astype(np.int64) << (5 * group)
-        more = more[groups[more] > group + 1]
-    sign = (codes[last] & 16) != 0
-    numbers[sign] -= np.int64(1) << (5 * np.minimum(groups[sign], _MOST_GROUPS))
+        at = at - 1
+        numbers[more] = (numbers[more] << 5) | (codes[at] & 31)
+        still = at > last[more] - groups[more] + 1
+        more, at = more[still], at[still]
     return numbers, last, groups
 
 
 def _runs(
-    numbers: npt.NDArray[np.int64], owner: npt.NDArray[np.intp], count: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    numbers: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Undo the differences.
 
+    Args:
+        numbers: of all texts.
+        counts: int64 ``[N]``, numbers of each text.
+
     Returns:
-        runs: int64 ``[R, 2]``, background and foreground by turns, the rows of a text together, padded with a zero.
-        rows: int64 ``[count]``, the first row of each text.
-        real: bool ``[R, 2]``, False at the padding.
+        table: int64 ``[R, 2]``, background and foreground by turns, the rows of a text together, padded with a zero.
+        rows: int64 ``[N]``, the first row of each text.
     """
-    counts = np.bincount(owner, minlength=count)
-    heights = (counts + 1) // 2
+    heights = (counts + 1) >> 1
     row_ends = heights.cumsum()
     rows = row_ends - heights
-    shift = 2 * rows - (counts.cumsum() - counts)
-    flat = np.zeros(2 * int(row_ends[-1]), np.int64)
-    at = np.arange(numbers.size) + shift[owner]
-    flat[at] = numbers
-    table = flat.reshape(-1, 2)
-    leading = table[rows, 0].copy()
+    odd = np.flatnonzero(counts & 1)
+    if odd.size:
+        numbers = np.insert(numbers, counts.cumsum()[odd], 0)
+    table = numbers.reshape(-1, 2).copy()
+    leading = table[rows, 0]
     table[rows, 0] = 0
-    total = table.cumsum(axis=0)
-    base = total[rows] - table[rows]
-    runs = total - np.repeat(base, heights, axis=0)
-    runs[rows, 0] = leading
-    real = np.ones(flat.size, np.bool_)
-    odd = counts % 2 == 1
-    real[2 * row_ends[odd] - 1] = False
-    real_runs = real.reshape(-1, 2)
-    runs[~real_runs] = 0
-    return runs, rows, real_runs
+    for column in (0, 1):
+        total = table[:, column].cumsum()
+        total -= np.repeat(total[rows] - table[rows, column], heights)
+        table[:, column] = total
+    table[rows, 0] = leading
+    table[row_ends[odd] - 1, 1] = 0
+    return table, rows
 
 
 def decode_text(text: bytes) -> npt.NDArray[np.int64]:
     """The runs of one compressed text that has been checked."""
     codes = np.frombuffer(text, np.uint8) - np.uint8(48)
     numbers, last, _ = _numbers(codes, codes < 32)
-    runs, _, real = _runs(numbers, np.zeros(last.size, np.intp), 1)
-    return runs[real]
+    table, _ = _runs(numbers, np.array([last.size]))
+    return table.ravel()[: last.size]
 
 
 def merge_zero_runs(runs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,18 @@ Masks = list[bytes | None]
 Areas = npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A track whose texts wait for their check, up to the position ``end`` among all that wait."""
+
+    masks: Masks
+    areas: Areas
+    size: tuple[int, int]
+    entry: str
+    index: int
+    end: int
+
+
 class SegmentationReader:
     """Reads the segmentations of one file.
 
@@ -37,7 +50,10 @@ class SegmentationReader:
         self._findings = findings
         self._polygons = polygons
         self._frames = frames
-        self._waiting: list[tuple[Masks, Areas, int, bytes, tuple[int, int], str, int]] = []
+        # Compressed texts that wait for their check, their frames, and the tracks that they belong to, in this order.
+        self._texts: list[bytes] = []
+        self._text_frames: list[int] = []
+        self._tracks: list[_Waiting] = []
         self._characters = 0
 
     def read(self, segmentations: Sequence[Any], size: tuple[int, int], entry: str, index: int) -> tuple[Masks, Areas]:
@@ -54,74 +70,86 @@ class SegmentationReader:
         """
         masks: Masks = [None] * len(segmentations)
         areas = np.full(len(segmentations), -1, np.int64)
+        expected = [size[0], size[1]]
+        texts, frames = self._texts, self._text_frames
         for frame, segmentation in enumerate(segmentations):
             if segmentation is None or (isinstance(segmentation, list) and not segmentation):
                 continue
             if isinstance(segmentation, dict):
-                self._read_runs(segmentation, masks, areas, frame, size, entry, index)
+                given = segmentation.get("size")
+                if given == expected or self._check_size(segmentation, size, entry, index, frame):
+                    counts = segmentation.get("counts")
+                    if isinstance(counts, str):
+                        # A character outside latin-1 is no legal one either; what replaces it is refused later.
+                        counts = counts.encode("latin-1", "replace")
+                    if isinstance(counts, bytes):
+                        masks[frame] = counts
+                        texts.append(counts)
+                        frames.append(frame)
+                        self._characters += len(counts)
+                    else:
+                        self._read_plain_runs(counts, masks, areas, frame, size, entry, index)
             elif isinstance(segmentation, list) and self._polygons:
                 self._read_polygons(segmentation, masks, areas, frame, size, entry, index)
             else:
                 wanted = "run lengths or polygons" if self._polygons else "run lengths {size, counts}"
                 self._error(entry, index, frame, f"segmentation {shown(segmentation)}; give {wanted} or null")
+        self._tracks.append(_Waiting(masks, areas, size, entry, index, len(texts)))
+        if self._characters > _BATCH_CHARACTERS:
+            self.finish()
         return masks, areas
 
     def finish(self) -> None:
         """Check what still waits."""
-        waiting, self._waiting, self._characters = self._waiting, [], 0
-        if not waiting:
+        texts, tracks = self._texts, self._tracks
+        frames = np.array(self._text_frames, np.int64)
+        self._texts, self._text_frames, self._tracks, self._characters = [], [], [], 0
+        if not texts:
             return
-        pixels = np.array([item[4][0] * item[4][1] for item in waiting], np.int64)
-        checked = run_lengths.check_texts([item[3] for item in waiting], pixels)
-        areas_found = checked.areas.tolist()
-        for position in np.flatnonzero((checked.status != run_lengths.GOOD) | checked.zero_inside).tolist():
-            masks, _, frame, text, size, entry, index = waiting[position]
-            status = int(checked.status[position])
-            if status == run_lengths.GOOD:
-                masks[frame] = run_lengths.encode_runs(run_lengths.merge_zero_runs(run_lengths.decode_text(text)), size)
-            elif status == run_lengths.WRONG_SUM:
-                self._wrong_sum(entry, index, frame, int(checked.sums[position]), size)
-            else:
-                reason = run_lengths.REASONS[status]
-                self._error(entry, index, frame, f"counts {shown(text.decode('latin-1'))} {reason}")
-        for (_, areas, frame, *_), area in zip(waiting, areas_found, strict=True):
-            areas[frame] = area
+        ends = np.array([track.end for track in tracks])
+        pixels = np.repeat([track.size[0] * track.size[1] for track in tracks], np.diff(ends, prepend=0))
+        total = np.cumsum([len(text) for text in texts])
+        begin = 0
+        while begin < len(texts):
+            limit = _BATCH_CHARACTERS + (int(total[begin - 1]) if begin else 0)
+            end = max(begin + 1, int(np.searchsorted(total, limit, side="right")))
+            checked = run_lengths.check_texts(texts[begin:end], pixels[begin:end])
+            first, last = np.searchsorted(ends, (begin, end - 1), side="right").tolist()
+            for track in range(first, last + 1):
+                low, high = max(begin, int(ends[track - 1]) if track else 0), min(end, int(ends[track]))
+                tracks[track].areas[frames[low:high]] = checked.areas[low - begin : high - begin]
+            for position in np.flatnonzero((checked.status != run_lengths.GOOD) | checked.zero_inside).tolist():
+                at = begin + position
+                waiting = tracks[int(np.searchsorted(ends, at, side="right"))]
+                self._mend(waiting, int(frames[at]), texts[at], checked, position)
+            begin = end
 
-    def _read_runs(
-        self,
-        segmentation: dict[str, Any],
-        masks: Masks,
-        areas: Areas,
-        frame: int,
-        size: tuple[int, int],
-        entry: str,
-        index: int,
-    ) -> None:
-        given = segmentation.get("size")
-        if given != [size[0], size[1]] and not _is_size(given, size):
-            wanted = f"the video is [{size[0]}, {size[1]}] (height, width)"
-            text = f"size {shown(given)}, but {wanted}" if "size" in segmentation else f"size is missing; {wanted}"
-            self._error(entry, index, frame, text)
-            return
-        counts = segmentation.get("counts")
-        if isinstance(counts, str):
-            # A character outside latin-1 is no legal one either; what replaces it is refused below.
-            counts = counts.encode("latin-1", "replace")
-        if isinstance(counts, bytes):
-            masks[frame] = counts
-            self._waiting.append((masks, areas, frame, counts, size, entry, index))
-            self._characters += len(counts)
-            if self._characters > _BATCH_CHARACTERS:
-                self.finish()
-        elif isinstance(counts, list):
-            self._read_plain_runs(counts, masks, areas, frame, size, entry, index)
+    def _mend(self, track: _Waiting, frame: int, text: bytes, checked: run_lengths.CheckedTexts, position: int) -> None:
+        """Merge the zero runs of a mask away, or tell what is wrong with it."""
+        status = int(checked.status[position])
+        if status == run_lengths.GOOD:
+            runs = run_lengths.merge_zero_runs(run_lengths.decode_text(text))
+            track.masks[frame] = run_lengths.encode_runs(runs, track.size)
+        elif status == run_lengths.WRONG_SUM:
+            self._wrong_sum(track.entry, track.index, frame, int(checked.sums[position]), track.size)
         else:
-            text = f"counts {shown(counts)}; give a text or a list of runs" if counts is not None else "counts missing"
-            self._error(entry, index, frame, text)
+            reason = f"counts {shown(text.decode('latin-1'))} {run_lengths.REASONS[status]}"
+            self._error(track.entry, track.index, frame, reason)
+
+    def _check_size(
+        self, segmentation: dict[str, Any], size: tuple[int, int], entry: str, index: int, frame: int
+    ) -> bool:
+        given = segmentation.get("size")
+        if _is_size(given, size):
+            return True
+        wanted = f"the video is [{size[0]}, {size[1]}] (height, width)"
+        text = f"size {shown(given)}, but {wanted}" if "size" in segmentation else f"size is missing; {wanted}"
+        self._error(entry, index, frame, text)
+        return False
 
     def _read_plain_runs(
         self,
-        counts: list[Any],
+        counts: Any,
         masks: Masks,
         areas: Areas,
         frame: int,
@@ -129,6 +157,10 @@ class SegmentationReader:
         entry: str,
         index: int,
     ) -> None:
+        if not isinstance(counts, list):
+            text = f"counts {shown(counts)}; give a text or a list of runs" if counts is not None else "counts missing"
+            self._error(entry, index, frame, text)
+            return
         if set(map(type, counts)) - {int}:
             odd = next(value for value in counts if type(value) is not int)
             self._error(entry, index, frame, f"counts hold {shown(odd)}; runs are integers")
