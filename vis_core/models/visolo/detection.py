@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vis_core import masks as run_lengths
+from vis_core.masks import RunLengths
 from vis_core.models.visolo.network import GRID
 
 NMS_PRE = 500
@@ -92,16 +97,15 @@ def candidates(
     """
     cells, labels, scores = kept
     height, width = mask_features.shape[1:]
-    logits = (kernels[:, cells].T @ mask_features.flatten(1)).unflatten(1, (height, width)).float()
+    logits = (kernels[:, cells].T @ mask_features.flatten(1)).unflatten(1, (height, width))
     masks = torch.empty((len(cells), 4 * height, 4 * width), dtype=torch.bool, device=logits.device)
-    quality = torch.empty_like(scores)
-    for start in range(0, len(cells), 16):  # in parts, so that the memory needed does not grow with the candidates
-        rows = slice(start, start + 16)
+    inside = torch.empty_like(scores)
+    for start in range(0, len(cells), 8):  # in parts, so that probabilities stay in the cache
+        rows = slice(start, start + 8)
         probabilities = mask_probabilities(logits[rows])
-        masks[rows] = probabilities > mask_threshold
-        inside = probabilities.mul_(masks[rows]).sum((1, 2))
-        quality[rows] = inside / masks[rows].sum((1, 2))
-    scores = scores * quality
+        torch.gt(probabilities, mask_threshold, out=masks[rows])
+        inside[rows] = F.threshold(probabilities, mask_threshold, 0.0, inplace=True).sum((1, 2))
+    scores = scores * (inside / masks.flatten(1).view(torch.uint8).sum(1, dtype=torch.int32))
     order = scores.sort(descending=True, stable=True).indices
     if not published_quirks:
         order = order[~scores[order].isnan()]
@@ -112,8 +116,11 @@ def candidates(
 
 def intersections(masks: Tensor) -> Tensor:
     """Common pixels of each pair of masks ``[N, h, w]``: exact counts as float32 ``[N, N]``."""
-    flat = masks.flatten(1).float()
-    return flat @ flat.T
+    flat = masks.flatten(1)
+    if flat.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
+        # Products of bytes: the same counts, for 60 masks and more in a fifth of the time.
+        return torch._int_mm(flat.view(torch.int8), flat.view(torch.int8).T).float()
+    return flat.float() @ flat.float().T
 
 
 def matrix_nms(scores: Tensor, labels: Tensor, common: Tensor, sigma: float = NMS_SIGMA) -> Tensor:
@@ -161,8 +168,8 @@ def suppress(found: Detections, update_threshold: float, max_instances: int) -> 
     return Detections(stay.cells, stay.labels, scores[rows], stay.vectors, stay.masks, stay.logits)
 
 
-def original_size(found: Detections, size: tuple[int, int], mask_resize: str, mask_threshold: float) -> list[Tensor]:
-    """Masks at the image's size, bool ``[H, W]`` each, one after another so that only one is dense at a time.
+def packed_masks(found: Detections, size: tuple[int, int], mask_resize: str, mask_threshold: float) -> list[RunLengths]:
+    """Masks at the image's size, resized bilinearly; what a mask costs follows its box, not the image.
 
     Args:
         size: height and width of the image.
@@ -170,11 +177,50 @@ def original_size(found: Detections, size: tuple[int, int], mask_resize: str, ma
             gives smoother edges.
         mask_threshold: of a mask's probability, for ``logits``.
     """
-    if mask_resize == "published":
-        if tuple(found.masks.shape[1:]) == size:
-            return list(found.masks)
-        return [_resized(mask.float(), size) >= 0.5 for mask in found.masks]
-    return [_resized(mask_probabilities(x[None])[0], size) > mask_threshold for x in found.logits]
+    # Rows and columns that each mask touches, brought to the host at once.
+    pixels = found.masks.view(torch.uint8)
+    occupied = torch.cat((pixels.amax(2), pixels.amax(1)), 1).cpu().numpy()
+    out = []
+    for row, marks in enumerate(occupied):
+        if not marks.any():
+            out.append(RunLengths(size))
+            continue
+        (rows, y, height), (columns, x, width) = (
+            _meeting(part, n) for part, n in zip(np.split(marks, pixels.shape[1:2]), size)
+        )
+        if mask_resize == "published":
+            dense = found.masks[row, rows, columns]
+            if dense.shape != (height, width):
+                dense = _resized(dense.float(), (height, width)) >= 0.5
+        else:
+            probabilities = mask_probabilities(found.logits[row : row + 1])[0]
+            dense = _resized(probabilities[rows, columns], (height, width)) > mask_threshold
+        part = run_lengths.encode(dense.cpu().numpy())
+        if part.area:
+            left, top, width, height = part.box
+            part = RunLengths(size, (x + left, y + top, width, height), part.runs)
+        out.append(part if part.area else RunLengths(size))
+    return out
+
+
+def _meeting(occupied: npt.NDArray[np.uint8], target: int) -> tuple[slice, int, int]:
+    """Part of an axis that holds all of a mask, one pixel of margin, and ends where pixels of both sizes meet.
+
+    Resizing that part alone gives the pixels that resizing the whole axis gives, but for rounding of positions.
+
+    Args:
+        occupied: ``[n]``, not 0 where the mask has a pixel.
+        target: pixels of the axis after the resize.
+
+    Returns:
+        The part before the resize, and start and length of the part after it.
+    """
+    meetings = gcd(len(occupied), target)
+    before, after = len(occupied) // meetings, target // meetings
+    marks = np.flatnonzero(occupied)
+    first = max(int(marks[0]) - 1, 0) // before
+    last = min(-(-(int(marks[-1]) + 2) // before), meetings)
+    return slice(first * before, last * before), first * after, (last - first) * after
 
 
 def _resized(mask: Tensor, size: tuple[int, int]) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vis_core import masks as run_lengths
 from vis_core.models.visolo import detection
 from vis_core.models.visolo.detection import Detections
 from vis_core.models.visolo.memory import Entry, FrameMemory
@@ -62,7 +61,7 @@ class GridAssociator:
     def remember(self, track_ids: list[int], query: Tensor) -> None:
         """Store the query features ``[128, N]`` of the cells in which these tracks are now."""
         for column, track_id in enumerate(track_ids):
-            self._queries[track_id] = query[:, column]
+            self._queries[track_id] = query[:, column].clone()  # a view would keep the whole frame's features
 
     def forget(self, track_ids: tuple[int, ...]) -> None:
         """Drop tracks that have ended."""
@@ -88,15 +87,14 @@ class VISOLO(Segmenter):
         input_size: height and width of the network's input, multiples of 16.
         memory_frames: frames that are read at most; None: all (the published rule).
         memory_interval: every how many frames one is kept.
-        max_lost_frames: a track ends when it was not seen for more frames; None: no track ever ends (the published
-            rule), whatever `max_lost_tracks`.
+        max_lost_frames: a track ends when it was not seen for more frames; None: never (the published rule).
         max_lost_tracks: at most this many tracks are lost at a time; None: no limit.
         score_threshold: of a cell.
         mask_threshold: of a pixel.
         update_threshold: of an instance, after matrix NMS.
         tracking_threshold: least similarity of a detection and the track that it continues.
         max_instances: instances a frame at most.
-        mask_resize: ``published`` or ``logits``, see `detection.original_size`.
+        mask_resize: ``published`` or ``logits``, see `detection.packed_masks`.
         published_quirks: reproduce what the published code does with empty masks and cell 0.
     """
 
@@ -133,7 +131,7 @@ class VISOLO(Segmenter):
         self.transform = InputTransform(input_size).to(self.device)
         self.memory = FrameMemory(memory_interval, memory_frames)
         self.associator = GridAssociator(tracking_threshold)
-        self.lifecycle = TrackLifecycle(max_lost_frames, None if max_lost_frames is None else max_lost_tracks)
+        self.lifecycle = TrackLifecycle(max_lost_frames, max_lost_tracks)
         self._size: tuple[int, int] | None = None
 
     @torch.inference_mode()
@@ -194,12 +192,10 @@ class VISOLO(Segmenter):
         """The frame's instances; where no cell passes the threshold the mask branch is not run."""
         kept = detection.kept_cells(categories, weight, self.score_threshold, self.published_quirks)
         if len(kept[0]):
-            features = self.network.mask(*maps)[0]
+            features = self.network.mask(*maps)[0].float()
         else:
-            features = maps[0].new_zeros((kernels.shape[0], *maps[0].shape[2:]))
-        found = detection.candidates(
-            features, kernels.to(features.dtype), categories, kept, self.mask_threshold, self.published_quirks
-        )
+            features = kernels.new_zeros(()).expand(len(kernels), *maps[0].shape[2:])
+        found = detection.candidates(features, kernels, categories, kept, self.mask_threshold, self.published_quirks)
         return detection.suppress(found, self.update_threshold, self.max_instances)
 
     def link(self, found: Detections, entry: Entry) -> list[int | None]:
@@ -209,8 +205,7 @@ class VISOLO(Segmenter):
 
     def report(self, frame: Frame, found: Detections, continues: list[int | None]) -> Instances:
         """The frame's `Instances`, masks at its size."""
-        dense = detection.original_size(found, frame.size, self.mask_resize, self.mask_threshold)
-        packed = [run_lengths.encode(mask.cpu().numpy()) for mask in dense]
+        packed = detection.packed_masks(found, frame.size, self.mask_resize, self.mask_threshold)
         return self.lifecycle.update(frame, continues, found.scores.cpu().numpy(), found.vectors.cpu().numpy(), packed)
 
     def reset(self) -> None:

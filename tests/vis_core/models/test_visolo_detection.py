@@ -1,0 +1,125 @@
+"""VISOLO's decoding against the plain form of each of its steps."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vis_core import masks
+from vis_core.models.visolo import detection
+from vis_core.models.visolo.detection import Detections
+
+THRESHOLD = 0.5
+
+
+def blobs(count, size, generator):
+    """Mask logits of smooth shapes: everywhere, nowhere, in corners, and in the middle."""
+    height, width = size
+    coarse = torch.randn(count, 1, max(height // 4, 2), max(width // 4, 2), generator=generator) - 0.5
+    logits = F.interpolate(coarse, size, mode="bilinear", align_corners=False)[:, 0] * 4
+    logits[0], logits[1] = -5, 5
+    logits[2:4] = -5
+    logits[2, 0, 0] = logits[3, -1, -1] = 5
+    logits[4:6, : height // 3] = -5
+    logits[4:6, :, width // 2 :] = -5
+    return logits
+
+
+def detections(logits):
+    count = len(logits)
+    found = detection.mask_probabilities(logits) > THRESHOLD
+    return Detections(torch.arange(count), *[torch.zeros(count)] * 2, torch.zeros(count, 3), found, logits)
+
+
+@pytest.mark.parametrize("how", ["published", "logits"])
+@pytest.mark.parametrize("size", [(32, 48), (64, 96), (36, 60), (1, 1), (7, 500), (333, 3), (53, 47), (240, 330)])
+def test_packed_masks_are_those_of_resizing_whole_maps(size, how):
+    found = detections(blobs(8, (8, 12), torch.Generator().manual_seed(0)))
+    maps = found.masks.float() if how == "published" else detection.mask_probabilities(found.logits)
+    whole = F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+    expected = (whole >= 0.5 if how == "published" else whole > THRESHOLD).numpy()
+    packed = detection.packed_masks(found, size, how, THRESHOLD)
+    assert [mask.size for mask in packed] == [size] * len(packed)
+    for mask, dense, values in zip(packed, expected, whole.numpy(), strict=True):
+        differs = mask.dense() != dense
+        assert not (differs & (np.abs(values - 0.5) > 1e-5)).any()  # a tie may round either way, nothing else
+        assert masks.encode(mask.dense()) == mask
+
+
+def test_no_detections_pack_to_no_masks():
+    found = detections(blobs(6, (8, 12), torch.Generator().manual_seed(0))).chosen(torch.zeros(0, dtype=torch.int64))
+    assert detection.packed_masks(found, (20, 30), "published", THRESHOLD) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 17, 40])
+@pytest.mark.parametrize("capability", ["AVX512", "DEFAULT"])
+def test_intersections_are_exact_counts_on_every_processor(count, capability, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    dense = torch.rand(count, 88, 156, generator=torch.Generator().manual_seed(count)) > 0.4
+    expected = torch.einsum("ihw,jhw->ij", dense.double(), dense.double())
+    found = detection.intersections(dense)
+    assert found.dtype == torch.float32
+    assert torch.equal(found.double(), expected)
+
+
+def test_scores_are_multiplied_by_the_mean_probability_inside_the_mask():
+    random = torch.Generator().manual_seed(0)
+    cells = torch.arange(20)
+    features, kernels = torch.randn(8, 9, 11, generator=random), torch.randn(8, 252, generator=random)
+    categories = torch.rand(5, 252, generator=random)
+    scores, labels = categories[:, :20].max(0)
+    found = detection.candidates(features, kernels, categories, (cells, labels, scores), 0.6, False)
+    for row, cell in enumerate(found.cells.tolist()):
+        logits = (kernels[:, cell, None, None] * features).sum(0)
+        probabilities = F.interpolate(logits[None, None], scale_factor=4, mode="bilinear")[0, 0].sigmoid()
+        inside = probabilities > 0.6
+        assert (found.masks[row] ^ inside).sum() <= 1
+        torch.testing.assert_close(found.scores[row], scores[cell] * probabilities[inside].mean(), rtol=1e-3, atol=1e-4)
+        assert torch.equal(found.vectors[row], categories[:, cell])
+    assert (found.scores.diff() <= 0).all()
+    assert len(found) == len(cells)
+
+
+def test_equal_scores_are_ordered_by_cell():
+    features, kernels = torch.ones(8, 4, 4), torch.ones(8, 252)
+    cells = torch.tensor([3, 40, 41, 200])
+    kept = cells, torch.zeros(4, dtype=torch.int64), torch.full((4,), 0.5)
+    found = detection.candidates(features, kernels, torch.full((1, 252), 0.5), kept, 0.5, False)
+    assert found.cells.tolist() == cells.tolist()
+
+
+def overlap_free_by_loop(dense):
+    """Step 7 as it is stated, mask by mask."""
+    dense = dense.clone()
+    for i in range(len(dense)):
+        for j in range(i + 1, len(dense)):
+            if dense[i].any() and dense[j].any() and (dense[i] & dense[j]).sum() / dense[j].sum() > 0.5:
+                dense[j] = False
+    return [i for i in range(len(dense)) if dense[i].any()]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_overlaps_are_removed_as_the_loop_over_masks_removes_them(seed):
+    random = torch.Generator().manual_seed(seed)
+    dense = torch.zeros(30, 40, 40, dtype=torch.bool)
+    for mask in dense:
+        y, x, height, width = (int(torch.randint(low, 25, (), generator=random)) for low in (0, 0, 4, 4))
+        mask[y : y + height, x : x + width] = True
+    assert detection.without_overlaps(detection.intersections(dense)) == overlap_free_by_loop(dense)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_matrix_nms_is_the_double_loop_of_its_formula(seed):
+    random = torch.Generator().manual_seed(seed)
+    dense = torch.rand(12, 6, 6, generator=random) > 0.4
+    labels = torch.randint(0, 3, (12,), generator=random)
+    scores = torch.rand(12, generator=random).sort(descending=True).values
+    common = detection.intersections(dense)
+    iou = np.zeros((12, 12))
+    for i in range(12):
+        for j in range(i + 1, 12):
+            if labels[i] == labels[j]:
+                iou[i, j] = (dense[i] & dense[j]).sum() / (dense[i] | dense[j]).sum()
+    compensation = iou.max(0)
+    decay = [min(np.exp(-2 * iou[i, j] ** 2) / np.exp(-2 * compensation[i] ** 2) for i in range(12)) for j in range(12)]
+    np.testing.assert_allclose(detection.matrix_nms(scores, labels, common), scores.numpy() * decay, rtol=1e-5)
