@@ -87,7 +87,8 @@ class VISOLO(Segmenter):
         input_size: height and width of the network's input, multiples of 16.
         memory_frames: frames that are read at most; None: all (the published rule).
         memory_interval: every how many frames one is kept.
-        max_lost_frames: a track ends when it was not seen for more frames; None: never (the published rule).
+        max_lost_frames: a track ends when it was not seen for more frames; None: no track ever ends (the published
+            rule), whatever `max_lost_tracks`.
         max_lost_tracks: at most this many tracks are lost at a time; None: no limit.
         score_threshold: of a cell.
         mask_threshold: of a pixel.
@@ -131,7 +132,7 @@ class VISOLO(Segmenter):
         self.transform = InputTransform(input_size).to(self.device)
         self.memory = FrameMemory(memory_interval, memory_frames)
         self.associator = GridAssociator(tracking_threshold)
-        self.lifecycle = TrackLifecycle(max_lost_frames, max_lost_tracks)
+        self.lifecycle = TrackLifecycle(max_lost_frames, None if max_lost_frames is None else max_lost_tracks)
         self._size: tuple[int, int] | None = None
 
     @torch.inference_mode()
