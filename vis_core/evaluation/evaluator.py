@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
+import threading
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -99,7 +101,7 @@ def evaluate(
         metrics: which scores to compute, of ``METRICS``.
         class_agnostic: ignore the category labels.
         compat: reproduce what the official tools get wrong in silence.
-        jobs: number of processes; the scores are the same bits. With more than one, a script that calls this keeps
+        jobs: number of processes; the scores are the same bits. With more than one, a script that has threads keeps
             its main part under ``if __name__ == "__main__"``, as ``multiprocessing`` asks for.
 
     Raises:
@@ -154,9 +156,24 @@ def _run(todo: Sequence[_Job], jobs: int) -> Iterable[tuple[dict[int, Matches], 
     jobs = min(jobs, len(todo))
     if jobs <= 1:
         return map(_score, todo)
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context(method)) as pool:
-        return list(pool.map(_score, todo, chunksize=max(1, len(todo) // (4 * jobs))))
+    # A forked process has the videos without copying them, but a fork is not safe beside other threads.
+    method = "fork" if sys.platform == "linux" and threading.active_count() == 1 else "spawn"
+    chunk = max(1, len(todo) // (4 * jobs))
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context(method), _take_over, (todo,)) as pool:
+        return list(pool.map(_score_at, range(len(todo)), chunksize=chunk))
+
+
+def _take_over(todo: Sequence[_Job]) -> None:
+    """Begin a process: keep what is to be done."""
+    _in_this_process[:] = todo
+
+
+def _score_at(position: int) -> tuple[dict[int, Matches], dict[int, Scores]]:
+    return _score(_in_this_process[position])
+
+
+# In a process of a pool: what ``_take_over`` was given.
+_in_this_process: list[_Job] = []
 
 
 def _score(job: _Job) -> tuple[dict[int, Matches], dict[int, Scores]]:

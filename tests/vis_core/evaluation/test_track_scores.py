@@ -1,5 +1,6 @@
 """HOTA, CLEAR and Identity against the values recorded from TrackEval, and against scenes done by hand."""
 
+import threading
 import warnings
 
 import numpy as np
@@ -157,10 +158,18 @@ def test_class_agnostic_scores_tracks_as_one_class():
     assert score(ground_truth, results, class_agnostic=True).summary["HOTA"] == pytest.approx(1.0)
 
 
-def test_several_processes_give_the_same_bits(load_case):
+@pytest.mark.parametrize("beside_a_thread", [False, True])
+def test_several_processes_give_the_same_bits(load_case, beside_a_thread):
     case = load_case("case_08_empty_sides")
     metrics = ("ap", *TRACK_METRICS)
-    one, three = (score(case.ground_truth, case.results, metrics, jobs=jobs) for jobs in (1, 3))
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    if beside_a_thread:  # then processes are not forked
+        thread.start()
+    try:
+        one, three = (score(case.ground_truth, case.results, metrics, jobs=jobs) for jobs in (1, 3))
+    finally:
+        over.set()
     np.testing.assert_array_equal(one.curves.precision, three.curves.precision)
     assert dict(one.summary) == dict(three.summary)
     assert {k: dict(v) for k, v in one.per_video.items()} == {k: dict(v) for k, v in three.per_video.items()}
