@@ -104,11 +104,12 @@ class StreamStatistics:
             self._processing.append(processing_seconds)
             self._state_bytes = state_bytes
 
-    def add_publication(self, latency_seconds: float) -> None:
-        """A result was published, so many seconds after its image was captured."""
+    def add_publication(self, latency_seconds: float | None) -> None:
+        """A result was published, so many seconds after its image was captured; None: that is unknown."""
         with self._lock:
             self._published += 1
-            self._latencies.append(latency_seconds)
+            if latency_seconds is not None:
+                self._latencies.append(latency_seconds)
 
     def report(self, incompatible: Collection[tuple[str, str]] = ()) -> Report:
         """The state of the stream now.

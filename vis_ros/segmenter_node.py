@@ -7,12 +7,14 @@ Importing this module imports neither torch nor a network: they are loaded when 
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from vis_core.streaming import Segmenter
 
 _POLICIES = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
+_MOST_DEPTH = 100  # images that the middleware holds; callbacks only queue them, so it never holds many
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIGNAL_SECONDS = 0.1  # a signal is seen after this at most
 _WARM_UP_SIZE = (480, 640)
@@ -232,7 +235,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
 
         quality = QoSProfile(
             history=qos_profile_sensor_data.history,
-            depth=max(capacity, qos_profile_sensor_data.depth),
+            depth=max(min(capacity, _MOST_DEPTH), qos_profile_sensor_data.depth),
             reliability=qos_profile_sensor_data.reliability,
             durability=qos_profile_sensor_data.durability,
         )
@@ -265,10 +268,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         for publisher in self._outputs.values():
             self.destroy_lifecycle_publisher(publisher)
         self._outputs = {}
-        gc.collect()
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _return_memory()
 
     # Called by the worker's thread
 
@@ -277,7 +277,8 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             instances = instances[instances.track_ids > self._warm_up_tracks]
         outputs, (system, class_names) = self._outputs, self._naming
         outputs["instances"].publish(messages.to_message(instances, header, system, class_names))
-        latency = (self.get_clock().now().nanoseconds - instances.stamp) * 1e-9
+        # A driver that stamps nothing leaves 0, which is no time of capture.
+        latency = (self.get_clock().now().nanoseconds - instances.stamp) * 1e-9 if instances.stamp else None
         if self._statistics is not None:
             self._statistics.add_publication(latency)
         if outputs["~/label_image"].get_subscription_count():
@@ -286,7 +287,8 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             from vis_core.overlay import draw_overlay
 
             outputs["~/overlay"].publish(messages.rgb_message(draw_overlay(image, instances, class_names), header))
-        outputs["~/debug/pipeline_latency_ms"].publish(Float64(data=latency * 1e3))
+        if latency is not None:
+            outputs["~/debug/pipeline_latency_ms"].publish(Float64(data=latency * 1e3))
 
     def _publish_processing_time(self, seconds: float) -> None:
         self._outputs["~/debug/processing_time_ms"].publish(Float64(data=seconds * 1e3))
@@ -352,6 +354,16 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
+
+
+def _return_memory() -> None:
+    """Give what was freed back to the system: the C library and torch would keep it for themselves."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _warm_up(segmenter: Segmenter) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -165,7 +166,8 @@ class Worker:
 
     def _fail(self, text: str) -> None:
         self._statistics.count_failure()
-        self._log_throttled("failure", f"{self._topic}: the segmenter failed, its state is reset; {text}", error=True)
+        text = f"{self._topic}: the segmenter failed, its state is reset; {text}\n{traceback.format_exc()}"
+        self._log_throttled("failure", text, error=True)
         self._owed.clear()
         self._previous = None
         try:

@@ -5,6 +5,8 @@ from array import array
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vis_ros import encodings
 from vis_ros.encodings import BadImageError, compressed_to_rgb, to_rgb
@@ -194,3 +196,40 @@ def test_a_broken_file_is_refused_with_a_reason(content, reason):
     with pytest.raises(BadImageError) as caught:
         compressed_to_rgb(content, "jpeg")
     assert caught.value.reason == reason
+
+
+_SIZES = st.integers(0, 12) | st.integers(0, 2**32 - 1)
+
+
+@settings(deadline=None)
+@given(
+    data=st.binary(max_size=600),
+    height=_SIZES,
+    width=_SIZES,
+    step=_SIZES,
+    encoding=st.sampled_from(encodings.ENCODINGS) | st.text(max_size=8),
+)
+def test_whatever_a_raw_message_claims_it_is_an_image_or_a_bad_one(data, height, width, step, encoding):
+    try:
+        pixels = to_rgb(data, height, width, step, encoding)
+    except BadImageError:
+        return
+    assert (pixels.shape, pixels.dtype) == ((height, width, 3), np.uint8)
+
+
+@settings(deadline=None)
+@given(
+    source=st.sampled_from([JPEG, PNG]),
+    at=st.floats(0, 1, exclude_max=True),
+    noise=st.binary(max_size=8),
+    cut=st.booleans(),
+)
+def test_whatever_a_damaged_file_holds_it_is_an_image_or_a_bad_one(source, at, noise, cut):
+    position = int(at * len(source))
+    damaged = source[:position] + noise + (b"" if cut else source[position + len(noise) :])
+    try:
+        pixels = compressed_to_rgb(damaged, "rgb8; jpeg compressed bgr8")
+    except BadImageError:
+        return
+    assert pixels.dtype == np.uint8
+    assert pixels.shape[2] == 3

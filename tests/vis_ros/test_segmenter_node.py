@@ -18,6 +18,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="needs the ROS 2 wheels or a sourced ROS 2")
@@ -454,7 +455,8 @@ def test_a_frame_that_the_segmenter_fails_at_is_counted_and_the_next_goes_on(sta
     assert segmenter.resets == resets + 1
     assert stage.exchange(3.0).header.stamp.sec == 3
     logged = capfd.readouterr().err
-    assert "told to fail" in logged
+    assert "ValueError: told to fail" in logged
+    assert "in step" in logged
     assert "2.000000000" in logged
 
 
@@ -565,6 +567,16 @@ def test_processing_time_and_latency_are_published_for_every_frame(stage):
     assert 0 < latency.get(timeout=TIMEOUT).data < TIMEOUT * 1e3
 
 
+def test_images_without_a_stamp_have_results_but_no_latency(stage):
+    latency = stage.peer.listen(Float64, "segmenter/debug/pipeline_latency_ms")
+    stage.exchange(0.0)
+    stage.exchange(5.0)
+    now = stage.peer.get_clock().now().nanoseconds * 1e-9
+    assert latency.get(timeout=TIMEOUT).data * 1e-3 == pytest.approx(now - 5.0, abs=TIMEOUT)
+    values = values_of(stage.diagnostic(lambda status: values_of(status).get("results published") == "2"))
+    assert float(values["latency p50 [ms]"]) == float(values["latency p95 [ms]"])
+
+
 # Diagnostics and QoS
 
 
@@ -662,6 +674,15 @@ def test_a_value_out_of_range_is_refused_with_the_reason(make_stage, segmenter):
     assert not stage.peer.set_parameter("queue_size", 0).successful
     assert "multiple of" in stage.peer.set_parameter("input_size", [65, 96]).reason
     assert not stage.peer.set_parameter("system", "visolo").successful
+
+
+def test_cleanup_returns_the_memory_of_the_network(tiny):
+    process = psutil.Process()
+    assert tiny.peer.change_state(Transition.TRANSITION_CONFIGURE)
+    weights = sum(weight.nbytes for weight in tiny.node._segmenter.network.parameters())
+    configured = process.memory_info().rss
+    assert tiny.peer.change_state(Transition.TRANSITION_CLEANUP)
+    assert configured - process.memory_info().rss > 0.9 * weights > 100e6
 
 
 def _process(arguments: list[str], domain: int) -> subprocess.Popen[str]:
