@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from vis_core.evaluation.evaluator import evaluate as evaluate
     from vis_core.evaluation.findings import InputWarning as InputWarning
     from vis_core.evaluation.ground_truth import read_ground_truth as read_ground_truth
+    from vis_core.evaluation.mots import read_mots as read_mots
+    from vis_core.evaluation.mots import write_mots as write_mots
     from vis_core.evaluation.results import read_results as read_results
     from vis_core.evaluation.stream import Stream as Stream
     from vis_core.evaluation.stream import read_stream as read_stream
@@ -56,8 +58,10 @@ _HOME = {
     "evaluate": "evaluator",
     "evaluate_stream": "streaming_scores",
     "read_ground_truth": "ground_truth",
+    "read_mots": "mots",
     "read_results": "results",
     "read_stream": "stream",
+    "write_mots": "mots",
 }
 __all__ = [
     "Evaluation",
@@ -72,8 +76,10 @@ __all__ = [
     "evaluate",
     "evaluate_stream",
     "read_ground_truth",
+    "read_mots",
     "read_results",
     "read_stream",
+    "write_mots",
 ]
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from vis_core.evaluation.evaluator import Evaluation
     from vis_core.evaluation.track_scores import TrackScores
+    from vis_core.evaluation.tracks import GroundTruth, Results
 
 _MOST_ROWS = 40
 _COUNTS = ("IDSW", "Frag", "CLR_FN", "CLR_FP", "GT_IDs", "IDs")
@@ -31,8 +32,12 @@ _output = Console(highlight=False, soft_wrap=True)
 
 
 def evaluate(
-    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Result file: JSON list of tracks.")],
-    ground_truth: Annotated[Path, typer.Option(help="Ground truth: JSON of YouTube-VIS, OVIS or COCO images.")],
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="Result file: JSON list of tracks, or folder of MOTS text.")
+    ],
+    ground_truth: Annotated[
+        Path, typer.Option(help="Ground truth: JSON of YouTube-VIS, OVIS or COCO images, or folder of MOTS text.")
+    ],
     metrics: Annotated[str, typer.Option(help="Scores, with commas: ap, hota, clear, identity.")] = (
         "ap,hota,clear,identity"
     ),
@@ -44,6 +49,9 @@ def evaluate(
     stream: Annotated[
         bool, typer.Option("--stream", help="RESULTS is a recorded stream, one JSON message a line.")
     ] = False,
+    first_frame: Annotated[
+        int, typer.Option(min=0, max=1, help="Of MOTS text: 0 of KITTI-MOTS, 1 of MOTSChallenge.")
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for metrics.json.")] = None,
 ) -> None:
     """Score a result file against ground truth: AP and AR, HOTA, CLEAR (MOTA), Identity (IDF1).
@@ -58,9 +66,13 @@ def evaluate(
     if stream:
         _evaluate_stream(results, ground_truth, names, class_agnostic, out)
         return
-    evaluation = evaluator.evaluate(
-        ground_truth, results, names, class_agnostic=class_agnostic, compat=compat, jobs=jobs
-    )
+    truth: Path | GroundTruth = ground_truth
+    found: Path | Results = results
+    if ground_truth.is_dir() or ground_truth.suffix == ".txt":
+        from vis_core.evaluation.mots import read_mots
+
+        truth, found = read_mots(ground_truth, results, first_frame=first_frame)
+    evaluation = evaluator.evaluate(truth, found, names, class_agnostic=class_agnostic, compat=compat, jobs=jobs)
     _show(evaluation)
     if out is not None:
         options = {"metrics": names, "class_agnostic": class_agnostic, "compat": compat}

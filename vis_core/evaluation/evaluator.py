@@ -20,6 +20,7 @@ from vis_core.evaluation.average_precision import Curves, Matches, accumulate, m
 from vis_core.evaluation.class_frames import split_by_class
 from vis_core.evaluation.findings import InputWarning
 from vis_core.evaluation.ground_truth import read_ground_truth
+from vis_core.evaluation.ignored_regions import without_ignored
 from vis_core.evaluation.overlaps import overlap
 from vis_core.evaluation.results import read_results
 from vis_core.evaluation.track_scores import Scores, TrackScores
@@ -82,6 +83,7 @@ class _Job:
     class_agnostic: bool
     occlusions: bool
     compat: bool
+    ignored_regions: tuple[bytes | None, ...] = ()
 
 
 def evaluate(
@@ -130,6 +132,7 @@ def evaluate(
             class_agnostic,
             occlusions,
             compat,
+            ground_truth.ignored_regions.get(number, ()),
         )
         for number, video in ground_truth.videos.items()
     ]
@@ -180,13 +183,19 @@ def _score(job: _Job) -> tuple[dict[int, Matches], dict[int, Scores]]:
     """Score one video: what is matched for AP, and the track scores, both by category."""
     groups = group_by_category(job.results, job.tracks, class_agnostic=job.class_agnostic)
     categories = None if job.class_agnostic else {track.category for track in job.tracks}
-    overlaps = overlap(job.results, job.tracks, job.video.size, categories)
+    results = job.results
+    overlaps = overlap(results, job.tracks, job.video.size, categories)
+    if job.ignored_regions:
+        regions, size = job.ignored_regions, job.video.size
+        results = without_ignored(results, job.tracks, overlaps, groups, regions, size)
+        groups = group_by_category(results, job.tracks, class_agnostic=job.class_agnostic)
+        overlaps = overlap(results, job.tracks, size, categories)
     matches: dict[int, Matches] = {}
     if job.ap:
-        matches = match_video(job.results, job.tracks, overlaps, groups, occlusions=job.occlusions, compat=job.compat)
+        matches = match_video(results, job.tracks, overlaps, groups, occlusions=job.occlusions, compat=job.compat)
     scores: dict[int, Scores] = {}
     if job.families:
-        for category, frames in split_by_class(job.results, job.tracks, overlaps, groups).items():
+        for category, frames in split_by_class(results, job.tracks, overlaps, groups).items():
             if frames.track_seen.any() or frames.result_seen.any():
                 scores[category] = track_scores.score_class(frames, job.families)
     return matches, scores

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +95,8 @@ class GroundTruth:
         tracks: of each video, in file order.
         has_occlusion: whether it is an OVIS file: tracks have occlusion levels.
         warnings: what is odd in the file.
+        ignored_regions: of some videos, for each frame the compressed run lengths of a region, or None: results in it
+            that match nothing are left out.
     """
 
     videos: Mapping[int, Video]
@@ -102,6 +104,7 @@ class GroundTruth:
     tracks: Mapping[int, tuple[Track, ...]]
     has_occlusion: bool = False
     warnings: tuple[str, ...] = ()
+    ignored_regions: Mapping[int, tuple[bytes | None, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
