@@ -1,9 +1,11 @@
-"""What imports without what: vis_core without ROS, the evaluation without torch."""
+"""What imports what: each floor those below, vis_core no ROS, the evaluation no torch."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,17 @@ ROS = (
     "ament_index_python, builtin_interfaces, cv_bridge, diagnostic_msgs, launch, launch_ros, lifecycle_msgs, "
     "message_filters, rcl_interfaces, rclpy, rosbag2_py, rosbags, rpyutils, sensor_msgs, std_msgs, std_srvs, vis_ros"
 )
+
+FLOORS = (
+    ("vis_core", "errors structures masks images video video_sources video_writer checkpoints overlay results"),
+    ("vis_core", "nn"),
+    ("vis_core", "streaming tracking data"),
+    ("vis_core", "models"),
+    ("vis_core", "catalog training evaluation"),
+    ("vis_core", "cli export segmenting terminal"),
+    ("vis_ros", ""),
+)
+"""From the lowest: a package, and what of it is on the floor (empty: all)."""
 
 BLOCK = """
 import importlib, pkgutil, sys
@@ -75,3 +88,66 @@ print(evaluate(truth, results).summary["AP"])
 
 def test_importing_vis_core_loads_neither_torch_nor_opencv():
     assert run("import vis_core\nprint({'torch', 'cv2'} & set(sys.modules))").strip() == "set()"
+
+
+def floor(module: str) -> int | None:
+    """The floor of a module, None for the package vis_core itself (its version, and its lazy public names)."""
+    package, _, rest = module.partition(".")
+    if package == "vis_core" and not rest:
+        return None
+    for level, (owner, names) in enumerate(FLOORS):
+        if package == owner and (not names or rest.partition(".")[0] in names.split()):
+            return level
+    pytest.fail(f"{module} stands on no floor; a new module is to be named in FLOORS")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Modules of this repository that a file imports anywhere in its text, as ``package.module[.name]``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name for name in found if name.partition(".")[0] in ("vis_core", "vis_ros"))
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted([*(ROOT / "vis_core").rglob("*.py"), *(ROOT / "vis_ros").rglob("*.py")]):
+        yield ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path
+
+
+def test_no_module_imports_from_a_floor_above_it():
+    checked = 0
+    for name, path in modules():
+        own = floor(name)
+        for imported in imports(path) if own is not None else ():
+            if imported in ("vis_core", "vis_core.__version__"):
+                continue
+            other = floor(imported)
+            assert other is not None
+            assert other <= own, f"{name} (floor {own}) imports {imported} (floor {other})"
+            checked += 1
+    assert checked > 100
+
+
+def test_systems_never_import_each_other():
+    checked = 0
+    for name, path in modules():
+        if name.startswith("vis_core.models."):
+            own = name.split(".")[2]
+            for imported in imports(path):
+                if imported.startswith("vis_core.models."):
+                    assert imported.split(".")[2] == own, f"{name} imports {imported}"
+                    checked += 1
+    assert checked
+
+
+def test_the_evaluation_needs_the_lowest_floor_alone():
+    for name, path in modules():
+        if name.startswith("vis_core.evaluation"):
+            for imported in imports(path):
+                allowed = imported == "vis_core" or imported.startswith("vis_core.evaluation") or floor(imported) == 0
+                assert allowed, f"{name} imports {imported}"
