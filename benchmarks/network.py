@@ -3,8 +3,8 @@
     python benchmarks/network.py [--weights visolo.safetensors] [--threads 2]
 
 All variants take turns frame by frame with the same weights and frames; the figure is the least of all rounds, since
-a neighbour's load only ever adds. The plain formulation: default layout, norms not folded, tracking features and
-memory convolutions recomputed for every memory frame.
+a neighbour's load only ever adds. The plain formulation: default layout, norms not folded, coordinates appended,
+tracking features and memory convolutions recomputed for every memory frame, each side only where it is used.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,18 +28,58 @@ import torch
 import typer
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 import vis_core
 from vis_core import open_video
 from vis_core.checkpoints import load_tensors
 from vis_core.models.visolo import published
-from vis_core.models.visolo.network import VISOLONetwork, read_memory
+from vis_core.models.visolo.detection import mask_probabilities
+from vis_core.models.visolo.network import CoordinateConv, NormedConv, VISOLONetwork, coordinates, read_memory
 from vis_core.models.visolo.segmenter import VISOLO
 from vis_core.structures import Frame
 
 PARTS = ("preprocess", "backbone", "branches", "post-process", "tracking", "mask packing")
-console = Console(width=140)
+console = Console(width=160)
+
+
+@dataclass
+class Outputs:
+    """What the network gives for a frame.
+
+    Attributes:
+        scores: of categories, ``[C, 252]``.
+        kernels: ``[256, 252]``.
+        features: mask features ``[256, h/4, w/4]``.
+    """
+
+    scores: Tensor
+    kernels: Tensor
+    features: Tensor
+
+    def masks(self, cells: Tensor) -> Tensor:
+        """Masks of some cells at network size, bool ``[N, h, w]``."""
+        logits = (self.kernels[:, cells].T @ self.features.flatten(1)).unflatten(1, self.features.shape[1:])
+        return mask_probabilities(logits) > 0.5
+
+
+def recorded(network: VISOLONetwork, run: Callable[[], None]) -> Outputs:
+    """What a network gives while `run` uses it once."""
+    seen: list[Tensor] = []
+    modules = (network.category_post, network.kernel_post, network.mask)
+    hooks = [module.register_forward_hook(lambda _m, _i, out: seen.append(out[0].float())) for module in modules]
+    run()
+    for hook in hooks:
+        hook.remove()
+    scores, kernels, features = seen
+    return Outputs(scores.flatten(1).sigmoid(), kernels.flatten(1), features)
+
+
+def overlap(a: Tensor, b: Tensor) -> list[float]:
+    """IoU of masks ``[N, h, w]`` with their counterparts; of two empty ones 1."""
+    union = (a | b).sum((1, 2))
+    return torch.where(union == 0, 1.0, (a & b).sum((1, 2)) / union.clamp(min=1)).tolist()
 
 
 class PlainVISOLO:
@@ -48,28 +90,32 @@ class PlainVISOLO:
         self.stored: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     @torch.inference_mode()
-    def __call__(self, image: Tensor, read: list[int]) -> Tensor:
-        """Category scores ``[C, 252]`` of a normalised image, with the memory frames of these numbers."""
+    def __call__(self, image: Tensor, read: list[int]) -> Outputs:
+        """Outputs for a normalised image, with the memory frames of these numbers."""
         net = self.network
         r2, r3, r4 = net.backbone(image)
         track, category = net.category_pre(r4)
         kernel = net.kernel_pre(r4)
         memory = [self.stored[i] for i in read] or [(track, category, kernel)]
-        (query,), _ = net.tracking(track)
-        references = [net.tracking(f)[1][0] for f, _, _ in memory]
+        query = self._side(net.tracking.query, track)
+        references = [self._side(net.tracking.reference, f) for f, _, _ in memory]
         similarity = query.T @ torch.cat(references, 1)
         grid = category.shape[2:]
+        aggregated = []
         for which, present in ((1, category), (2, kernel)):
             converted = torch.cat([net.memory(entry[which])[0] for entry in memory], 1)
-            aggregated = read_memory(present[0].flatten(1), similarity, converted).unflatten(1, grid)[None]
-            if which == 1:
-                scores = net.category_post(aggregated)[0].flatten(1).sigmoid()
-            else:
-                net.kernel_post(aggregated)
-        net.tracking(memory[-1][0])  # its query side, for the identities
-        net.mask(r2, r3, r4)
+            aggregated.append(read_memory(present[0].flatten(1), similarity, converted).unflatten(1, grid)[None])
+        scores = net.category_post(aggregated[0])[0].flatten(1).sigmoid()
+        kernels = net.kernel_post(aggregated[1])[0].flatten(1)
+        self._side(net.tracking.query, memory[-1][0])  # for the identities,
+        self._side(net.tracking.reference, track)  # between the frame before and this one
+        features = net.mask(r2, r3, r4)[0]
         self.stored[len(self.stored)] = track, category, kernel
-        return scores
+        return Outputs(scores, kernels, features)
+
+    def _side(self, side: nn.Module, track: Tensor) -> Tensor:
+        features: Tensor = side(self.network.tracking.shared(F.relu(track)))
+        return features[0].flatten(1)
 
 
 class Stopwatch:
@@ -158,7 +204,9 @@ def main(
     reference = watches["fp32"].segmenter
     set_threshold(watches, frames[0], candidates)
 
-    best_plain, difference = float("inf"), defaultdict(float)
+    best_plain = float("inf")
+    difference: dict[str, float] = defaultdict(float)
+    overlaps: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         for watch in watches.values():
             watch.segmenter.reset()
@@ -166,25 +214,21 @@ def main(
         for i, frame in enumerate(frames):
             image = reference.transform(frame.image).contiguous()
             start = time.perf_counter()
-            plain_scores = plain(image, [entry.frame for entry in reference.memory.readable])
+            expected = plain(image, [entry.frame for entry in reference.memory.readable])
             if i >= 7:
                 best_plain = min(best_plain, time.perf_counter() - start)
+            best_cells = expected.scores.amax(0).topk(candidates).indices
+            expected_masks = expected.masks(best_cells)
             for name, watch in watches.items():
-                kept: list[Tensor] = []
-                hook = watch.segmenter.network.category_post.register_forward_hook(
-                    lambda _m, _i, out, kept=kept: kept.append(out[0].flatten(1).sigmoid())
-                )
-                if i < 7:
-                    watch.segmenter.step(frame)
-                else:
-                    watch.step(frame)
-                hook.remove()
-                difference[name] = max(difference[name], float((kept[0] - plain_scores).abs().max()))
+                step = watch.segmenter.step if i < 7 else watch.step
+                found = recorded(watch.segmenter.network, lambda step=step, frame=frame: step(frame))  # type: ignore[misc]
+                difference[name] = max(difference[name], float((found.scores - expected.scores).abs().max()))
+                overlaps[name] += overlap(found.masks(best_cells), expected_masks)
 
     table = Table(title=f"VISOLO, ResNet-50, {height}x{width}, {threads} threads, {processor()}; seconds a frame")
-    for column in ("", *PARTS, "total", "network", "ratio", "scores differ by"):
+    for column in ("", *PARTS, "total", "network", "ratio", "scores differ", "IoU, least", "mean"):
         table.add_column(column, justify="left" if not column else "right")
-    table.add_row("plain formulation", *["" for _ in PARTS], "", f"{best_plain:.3f}", "1.00", "")
+    table.add_row("plain formulation", *["" for _ in PARTS], "", f"{best_plain:.3f}", "1.00", "", "", "")
     for name, watch in watches.items():
         network = watch.best["backbone"] + watch.best["branches"]
         table.add_row(
@@ -194,6 +238,8 @@ def main(
             f"{network:.3f}",
             f"{network / best_plain:.2f}",
             f"{difference[name]:.1e}",
+            f"{min(overlaps[name]):.3f}",
+            f"{np.mean(overlaps[name]):.4f}",
         )
     console.print(table)
     total = watches["fp32"].best
@@ -209,7 +255,18 @@ def plain_network(weights: Path | None) -> VISOLONetwork:
     else:
         tensors, metadata = vis_core.checkpoints.read_tensors(weights)
         load_tensors(network, tensors if "system" in metadata else published.convert(tensors), str(weights))
+    for module in network.modules():
+        if isinstance(module, CoordinateConv):
+            module.forward = partial(with_coordinates, module)  # type: ignore[method-assign]
     return network.eval().requires_grad_(False)
+
+
+def with_coordinates(conv: CoordinateConv, x: Tensor) -> Tensor:
+    """`CoordinateConv` as the paper states it."""
+    x = torch.cat((x, coordinates(x)), 1)
+    if conv.resize is not None:
+        x = F.interpolate(x, conv.resize, mode="bilinear", align_corners=False)
+    return NormedConv.forward(conv, x)
 
 
 def set_threshold(watches: dict[str, Stopwatch], frame: Frame, candidates: int) -> None:
