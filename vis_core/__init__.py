@@ -39,9 +39,12 @@ __all__ = ["Frame", "Instances", "Segmenter", "TrackState", "__version__", "load
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("vis_ros")  # declared in package.xml
+        try:
+            return version("vis_ros")  # declared in package.xml
+        except PackageNotFoundError:
+            return "unknown: vis_ros is not installed"
     if name not in _HOME:
         raise AttributeError(f"module 'vis_core' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
