@@ -28,6 +28,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vis_core.evaluation.comparison import Comparison as Comparison
+    from vis_core.evaluation.comparison import compare as compare
     from vis_core.evaluation.evaluator import Evaluation as Evaluation
     from vis_core.evaluation.evaluator import evaluate as evaluate
     from vis_core.evaluation.findings import InputWarning as InputWarning
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from vis_core.evaluation.tracks import Video as Video
 
 _HOME = {
+    "Comparison": "comparison",
     "Evaluation": "evaluator",
     "GroundTruth": "tracks",
     "InputWarning": "findings",
@@ -55,6 +58,7 @@ _HOME = {
     "StreamEvaluation": "streaming_scores",
     "Track": "tracks",
     "Video": "tracks",
+    "compare": "comparison",
     "evaluate": "evaluator",
     "evaluate_stream": "streaming_scores",
     "read_ground_truth": "ground_truth",
@@ -64,6 +68,7 @@ _HOME = {
     "write_mots": "mots",
 }
 __all__ = [
+    "Comparison",
     "Evaluation",
     "GroundTruth",
     "InputWarning",
@@ -73,6 +78,7 @@ __all__ = [
     "StreamEvaluation",
     "Track",
     "Video",
+    "compare",
     "evaluate",
     "evaluate_stream",
     "read_ground_truth",

@@ -14,6 +14,7 @@ import numpy as np
 
 import vis_core
 from vis_core.evaluation.average_precision import IOU_THRESHOLDS, RECALL_THRESHOLDS, Curves
+from vis_core.evaluation.comparison import Comparison, Difference
 from vis_core.evaluation.evaluator import Evaluation, flatten
 from vis_core.evaluation.hota import ALPHAS
 from vis_core.evaluation.output_files import written_whole
@@ -86,6 +87,32 @@ def stream_metrics(
         "id_switches_per_minute": evaluation.id_switches_per_minute,
         "time_to_first_detection_s": {"per_track": first, **evaluation.first_detection_summary},
         "warnings": list(evaluation.warnings),
+    }
+
+
+def comparison_metrics(
+    comparison: Comparison, ground_truth: str, results: tuple[str, str], options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What ``comparison.json`` holds of two result files; arguments as of ``metrics``."""
+
+    def row(item: Difference) -> dict[str, float | None]:
+        return {"first": item.first, "second": item.second, "difference": item.difference}
+
+    return {
+        "schema": "vis_core.evaluation.comparison",
+        "version": VERSION,
+        "tool": f"vis_core {vis_core.__version__}",
+        "ground_truth": ground_truth,
+        "results": list(results),
+        "options": dict(options or {}),
+        "draws": comparison.draws,
+        "overall": {
+            name: {**row(item), "low": item.low, "high": item.high} for name, item in comparison.overall.items()
+        },
+        "per_category": [
+            {"id": number, "name": comparison.categories[number], **{name: row(item) for name, item in scores.items()}}
+            for number, scores in comparison.per_category.items()
+        ],
     }
 
 

@@ -119,3 +119,38 @@ def test_submit_writes_a_zip_beside_the_results(files):
     refused = vis("submit", files[1], "--split", "coco")
     assert refused.returncode == 2
     assert "ytvis2019" in refused.stderr
+
+
+def test_two_files_are_put_side_by_side(files, sound_pair, tmp_path):
+    better = tmp_path / "better.json"
+    better.write_text(json.dumps([{**r, "category_id": 2 if r["video_id"] == 2 else 1} for r in sound_pair[1]]))
+    done = vis(
+        *("evaluate", "--compare", files[1], better, "--ground-truth", files[0], "--draws", "20"),
+        *("--out", tmp_path / "out"),
+    )
+    assert done.returncode == 0, done.stderr
+    for text in ("B - A", "HOTA", "class_2 (2)", "20 draws"):
+        assert text in done.stdout
+    written = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    expected = [evaluate(sound_pair[0], path).summary["AP"] for path in (files[1], better)]
+    assert [written["overall"]["AP"][key] for key in ("first", "second")] == expected
+    document = (_ROOT / "docs" / "metrics_schema.md").read_text()
+    assert {key for key in (*written, *written["overall"]["AP"]) if f"`{key}`" not in document} == set()
+
+
+@pytest.mark.parametrize("arguments", [(1, 1), (1, "--compare"), (1, 1, "--compare", "--stream")])
+def test_the_number_of_files_must_fit(files, arguments):
+    given = [files[1] if item == 1 else item for item in arguments]
+    done = vis("evaluate", *given, "--ground-truth", files[0])
+    assert done.returncode == 2
+    assert "--compare" in done.stderr
+
+
+def test_folders_of_mots_text_are_scored(tmp_path):
+    for name in ("gt", "results"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text("1 2000 2 2 2 4\n")
+    done = vis("evaluate", tmp_path / "results", "--ground-truth", tmp_path / "gt", "--first-frame", "1")
+    assert done.returncode == 0, done.stderr
+    assert "pedestrian" not in done.stderr
+    assert "HOTA" in done.stdout
