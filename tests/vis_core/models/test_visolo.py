@@ -298,6 +298,14 @@ def test_random_weights_are_the_same_every_time(load):
     assert len(a.class_names) == 40
 
 
+@pytest.mark.parametrize("shape", [(40, 256), (0, 64, 3, 3), (5, 0, 3, 3), (5, 100, 3, 3), (1, 640_000, 1, 1)])
+def test_a_width_that_no_network_has_is_refused_before_anything_is_allocated(tmp_path, load, shape):
+    metadata = {"format": "vis_core 1", "system": "visolo"}
+    write_tensors(tmp_path / "w.safetensors", {"category_post.pred.weight": torch.zeros(shape)}, metadata)
+    with pytest.raises(CheckpointError, match=r"category_post\.pred\.weight.* is of shape"):
+        load(weights=tmp_path / "w.safetensors")
+
+
 @pytest.mark.parametrize("size", [(60, 96), (0, 16), (64, 97)])
 def test_input_sizes_that_the_network_cannot_take_are_refused(size, load):
     with pytest.raises(OptionError, match="input_size"):

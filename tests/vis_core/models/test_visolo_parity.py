@@ -11,6 +11,7 @@ import vis_core
 from vis_core.masks import RunLengths
 from vis_core.models.visolo import detection
 from vis_core.models.visolo.segmenter import GridAssociator
+from vis_core.nn import winograd
 from vis_core.nn.input_transform import InputTransform
 from vis_core.structures import Frame
 from vis_core.tracking.lifecycle import TrackLifecycle
@@ -151,11 +152,16 @@ VIDEOS = [
 
 
 @pytest.mark.parametrize(
-    ("name", "quirks"), [(name, name == "case_2_other_size") for name in VIDEOS] + [("case_2_other_size", False)]
+    ("name", "quirks", "convolution"),
+    [(name, name == "case_2_other_size", "direct") for name in VIDEOS]
+    + [("case_2_other_size", False, "direct"), ("case_1_small", False, "winograd")],
 )
-def test_a_video_gives_the_published_intermediates_identities_and_masks(name, quirks, checkpoint):
+def test_a_video_gives_the_published_intermediates_identities_and_masks(
+    name, quirks, convolution, checkpoint, monkeypatch
+):
     """Case 2 holds both answers: the published one, and that of our rule for empty masks from frame 5 on."""
     case = Case(name)
+    monkeypatch.setattr(winograd, "_LEAST_PIXELS", 0)
     size = tuple(case.config["output_size"])
     segmenter = vis_core.load(
         "visolo",
@@ -166,6 +172,7 @@ def test_a_video_gives_the_published_intermediates_identities_and_masks(name, qu
         memory_frames=case.config["memory_limit"],
         max_lost_frames=None,
         published_quirks=quirks,
+        convolution=convolution,
     )
     recorder = Recorder(segmenter)
     own = quirks != case.config.get("published_quirks", False)

@@ -18,6 +18,8 @@ from vis_core.nn.precision import compute_type
 from vis_core.nn.winograd import WinogradConv2d, Workspace
 from vis_core.streaming import Option, PublishedFormat, System
 
+_WIDTHS = range(64, 513, 64)  # bounded before anything is allocated: the size of a network grows with its square
+
 
 def build(
     tensors: Mapping[str, Tensor] | None,
@@ -31,8 +33,12 @@ def build(
     depth, classes, width = 50, 40, 256
     if tensors is not None:
         prediction = tensors.get("category_post.pred.weight")
-        if prediction is None or prediction.dim() != 4 or prediction.shape[1] % 64:
-            raise CheckpointError("visolo: category_post.pred.weight, which gives classes and width, is missing or odd")
+        if prediction is None or prediction.dim() != 4 or len(prediction) == 0 or prediction.shape[1] not in _WIDTHS:
+            found = "missing" if prediction is None else f"of shape {list(prediction.shape)}"
+            raise CheckpointError(
+                f"visolo: category_post.pred.weight, which gives classes and width, is {found}; expected "
+                "[classes, width, 3, 3] with a width that is a multiple of 64, up to 512"
+            )
         classes, width = prediction.shape[:2]
         depth = 101 if any(key.startswith("backbone.res4.6.") for key in tensors) else 50
     network = VISOLONetwork(depth, classes, width)

@@ -1,8 +1,8 @@
 """The network of VISOLO (Han et al., CVPR 2022): a grid of cells, each of which may hold one instance.
 
 The grid has 12 x 21 cells whatever the input size. Tensors on the grid are ``[B, d, 12, 21]``, or flattened row by
-row ``[d, 252]``, with width d = 256. Features of past frames help the present one through `Memory` and the similarity of
-`Tracking`; neither holds any state.
+row ``[d, 252]``, with width d = 256. Features of past frames help the present one through `Memory` and the
+similarity of `Tracking`; neither holds any state.
 """
 
 from __future__ import annotations
