@@ -59,7 +59,13 @@ def own_session() -> Iterator[Session]:
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+    """Processes that live under this one, but for the one that multiprocessing keeps once it was used by any test."""
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.status() != psutil.STATUS_ZOMBIE
+        and "multiprocessing.resource_tracker" not in " ".join(child.cmdline())
+    ]
 
 
 # The parts
