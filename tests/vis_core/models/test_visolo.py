@@ -198,6 +198,7 @@ def test_memory_is_flat_over_hundreds_of_frames(load):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_memory_is_flat_over_ten_thousand_frames(load):
     state, growth = run_long(load, 10_000)
     assert state <= 1.1
