@@ -5,4 +5,5 @@ from xml.etree import ElementTree
 
 from setuptools import setup
 
-setup(version=ElementTree.parse(Path(__file__).with_name("package.xml")).findtext("version"))
+manifest = ElementTree.parse(Path(__file__).with_name("package.xml"))  # noqa: S314 - a file of ours
+setup(version=manifest.findtext("version"))
