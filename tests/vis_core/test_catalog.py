@@ -128,7 +128,7 @@ def test_options_out_of_range_are_refused_by_name(options, words):
 
 
 def test_whole_numbers_and_lists_are_taken_where_they_fit():
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="random"):
         segmenter = vis_core.load("alpha", threshold=1, size=[64, 64])
     assert segmenter.given["threshold"] == 1.0 and isinstance(segmenter.given["threshold"], float)
     assert segmenter.given["size"] == (64, 64)
