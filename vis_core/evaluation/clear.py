@@ -7,7 +7,8 @@ et al., MOTS: Multi-Object Tracking and Segmentation, CVPR 2019.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,7 +28,17 @@ def clear(frames: ClassFrames) -> dict[str, float]:
         nothing = dict.fromkeys((*_SUMS, *_RATIOS), 0.0)
         lost = float((present > 0).sum())
         return {**nothing, "CLR_FN": float(tracks), "CLR_FP": float(results), "ML": lost, "MLR": 1.0}
-    right, similarity, switches, followed, starts = _follow(frames)
+    right, similarity, switches = 0, 0.0, 0
+    followed, starts = np.zeros(present.size, np.int64), np.zeros(present.size, np.int64)
+    ever: dict[int, int] = {}
+    for step in follow(frames):
+        for track, result in step.now.items():
+            switches += ever.get(track, result) != result
+            followed[track] += 1
+            starts[track] += track not in step.before
+        ever.update(step.now)
+        right += len(step.now)
+        similarity += step.similarity
     share = followed[present > 0] / present[present > 0]
     mostly, partly = int((share > 0.8).sum()), int((share >= 0.2).sum())
     sums = {
@@ -50,23 +61,31 @@ def combine(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return _with_ratios({name: float(sum(item[name] for item in scores)) for name in _SUMS})
 
 
-def _follow(frames: ClassFrames) -> tuple[int, float, int, np.ndarray, np.ndarray]:
-    """Walk through the video.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A frame in which tracks are matched.
 
-    Returns:
-        Number of matches, the sum of their IoU, identity switches, and for each track the number of frames in which it
-        is matched and the number of times that it begins to be followed.
+    Attributes:
+        frame: its position.
+        now: by track the result that it is matched to.
+        before: the same in the frame before in which both sides have masks.
+        similarity: sum of the IoU of the matches.
     """
+
+    frame: int
+    now: Mapping[int, int]
+    before: Mapping[int, int]
+    similarity: float
+
+
+def follow(frames: ClassFrames) -> Iterator[Step]:
+    """Walk through a video: the frames in which a track is matched to a result."""
     near = frames.pairs.select(frames.pairs.ious >= THRESHOLD - EPSILON)
     held, hard = frames.plain_assignment(near, near.ious)
     # Frames with one side empty are passed over; the others are numbered.
     number = np.cumsum(frames.track_seen.any(axis=1) & frames.result_seen.any(axis=1)).tolist()
-    followed = [0] * frames.track_seen.shape[1]
-    starts = [0] * len(followed)
     before: dict[int, int] = {}
-    ever: dict[int, int] = {}
     before_number = -1
-    right, similarity, switches = 0, 0.0, 0
     tracks, results, ious, held_in_all = near.tracks.tolist(), near.results.tolist(), near.ious.tolist(), held.tolist()
     occurring, first = np.unique(near.frames, return_index=True)
     bounds = [*first.tolist(), len(tracks)]
@@ -82,15 +101,8 @@ def _follow(frames: ClassFrames) -> tuple[int, float, int, np.ndarray, np.ndarra
             values[np.array(kept, np.intp) - begin] += 1000.0
             chosen = (np.flatnonzero(frames.assign(frame, part, values)) + begin).tolist()
         now = {tracks[at]: results[at] for at in chosen}
-        for track, result in now.items():
-            switches += ever.get(track, result) != result
-            followed[track] += 1
-            starts[track] += track not in before
-        ever.update(now)
+        yield Step(frame, now, before, sum(ious[at] for at in chosen))
         before, before_number = now, number[frame]
-        right += len(now)
-        similarity += sum(ious[at] for at in chosen)
-    return right, similarity, switches, np.array(followed), np.array(starts)
 
 
 def _with_ratios(sums: dict[str, float]) -> dict[str, float]:

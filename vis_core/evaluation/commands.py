@@ -47,7 +47,10 @@ def evaluate(
     first_frame: Annotated[
         int, typer.Option(min=0, max=1, help="Of MOTS text: 0 of KITTI-MOTS, 1 of MOTSChallenge.")
     ] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for metrics.json.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the frames: the report shows the worst switches and misses.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for metrics.json and report.html.")] = None,
 ) -> None:
     """Score a result file against ground truth: AP and AR, HOTA, CLEAR (MOTA), Identity (IDF1).
 
@@ -69,7 +72,8 @@ def evaluate(
     from vis_core.evaluation.metrics_file import metrics as metrics_of
     from vis_core.evaluation.tables import print_comparison, print_evaluation
 
-    found = [_evaluate_file(path, ground_truth, first_frame, jobs, options) for path in results]
+    files = [_read(path, ground_truth, first_frame, compat) for path in results]
+    found = [_evaluate(*pair, jobs, options) for pair in files]
     if compare:
         from vis_core.evaluation.comparison import compare as compare_evaluations
 
@@ -80,6 +84,8 @@ def evaluate(
         return
     print_evaluation(_output, found[0])
     _write(metrics_of(found[0], str(ground_truth), str(results[0]), options), out, "metrics.json")
+    if out is not None:
+        _write_report(found[0], *files[0], out / "report.html", (ground_truth, results[0]), images, class_agnostic)
 
 
 def submit(
@@ -103,18 +109,42 @@ def submit(
     _output.print(f"Written: {escape(str(target))}: {tracks} tracks in {used} videos, {size:.1f} MB")
 
 
-def _evaluate_file(
-    results: Path, ground_truth: Path, first_frame: int, jobs: int, options: dict[str, Any]
-) -> Evaluation:
-    from vis_core.evaluation import evaluator
-
-    truth: Path | GroundTruth = ground_truth
-    found: Path | Results = results
+def _read(results: Path, ground_truth: Path, first_frame: int, compat: bool) -> tuple[GroundTruth, Results]:
     if ground_truth.is_dir() or ground_truth.suffix == ".txt":
         from vis_core.evaluation.mots import read_mots
 
-        truth, found = read_mots(ground_truth, results, first_frame=first_frame)
-    return evaluator.evaluate(truth, found, jobs=jobs, **options)
+        return read_mots(ground_truth, results, first_frame=first_frame)
+    from vis_core.evaluation.ground_truth import read_ground_truth
+    from vis_core.evaluation.results import read_results
+
+    truth = read_ground_truth(ground_truth, compat=compat)
+    return truth, read_results(results, truth, compat=compat)
+
+
+def _evaluate(truth: GroundTruth, results: Results, jobs: int, options: dict[str, Any]) -> Evaluation:
+    from vis_core.evaluation import evaluator
+
+    return evaluator.evaluate(truth, results, jobs=jobs, **options)
+
+
+def _write_report(
+    evaluation: Evaluation,
+    truth: GroundTruth,
+    results: Results,
+    path: Path,
+    names: tuple[Path, Path],
+    images: Path | None,
+    class_agnostic: bool,
+) -> None:
+    from vis_core.evaluation.report import incidents_part, write_report
+
+    incidents, failed = "", list[str]()
+    if images is not None:
+        incidents, failed = incidents_part(truth, results, images, class_agnostic=class_agnostic)
+    write_report(evaluation, path, ground_truth=str(names[0]), results=str(names[1]), incidents=incidents)
+    for text in failed:
+        _output.print(f"[yellow]not shown in the report:[/] {escape(text)}")
+    _output.print(f"Written: {escape(str(path))}")
 
 
 def _evaluate_stream(

@@ -49,7 +49,7 @@ def test_evaluate_shows_tables_and_writes_all_scores(files, sound_pair, tmp_path
     assert written["curves"]["AP_at_iou"][0] == pytest.approx(expected.summary["AP50"])
     assert len(written["curves"]["precision_at_recall"]["all_iou"]) == 101
     assert len(written["curves"]["HOTA_at_alpha"]) == 19
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["metrics.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "report.html"]
 
 
 def test_the_schema_document_names_every_key(files, tmp_path):
@@ -154,3 +154,11 @@ def test_folders_of_mots_text_are_scored(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "pedestrian" not in done.stderr
     assert "HOTA" in done.stdout
+
+
+def test_what_the_report_cannot_show_is_told(files, tmp_path):
+    done = vis("evaluate", files[1], "--ground-truth", files[0], "--out", tmp_path / "out", "--images", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "not shown in the report" in done.stdout
+    assert "no such file" in done.stdout
+    assert "Worst identity switches" not in (tmp_path / "out" / "report.html").read_text()
