@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vis_core.errors import InputError
-from vis_core.evaluation import GroundTruth, Video, evaluate, read_ground_truth
+from vis_core.evaluation import GroundTruth, Video, evaluate, evaluate_stream, read_ground_truth
+from vis_core.evaluation.evaluator import METRICS
+from vis_core.evaluation.metrics_file import stream_metrics
 from vis_core.results import ResultsWriter
 from vis_core.structures import Instances
 from vis_ros.bags import ImageBag
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from vis_ros.playback import ReplayReport
 
 METRICS_VERSION = 1
-SCORES = ("AP", "AP50", "AP75", "AR1", "AR10")
+SCORES = ("AP", "AP50", "AP75", "AR1", "AR10", "HOTA", "MOTA", "IDF1", "IDSW")
+_STREAM = "stream.jsonl"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,8 +172,9 @@ def evaluate_bag(
 
             told = answer(pairing, take, folder)
             results.finish_video(entry.id, entry.length)
-        classes = _assign_categories(folder / "results.json", names, part.categories)
-        scores = evaluate(part, folder / "results.json").summary
+        classes, assigned = _assigned_categories(names, part.categories)
+        _rewrite_results(folder / "results.json", assigned)
+        scores = evaluate(part, folder / "results.json", METRICS)
         metrics = {
             "version": METRICS_VERSION,
             "bag": str(bag.path),
@@ -186,8 +190,14 @@ def evaluate_bag(
             "classes_by": classes,
             **told,
             "skipped": [{"name": name, "reason": reason} for name, reason in bag.skipped],
-            "scores": dict(scores),
+            "scores": dict(scores.summary),
+            "per_category": [
+                {"id": number, "name": part.categories[number], **row} for number, row in scores.per_category.items()
+            ],
         }
+        if (folder / _STREAM).exists():
+            _rewrite_stream(folder / _STREAM, assigned)
+            metrics["stream"] = _stream_scores(part, entry, pairing, folder / _STREAM, out / _STREAM)
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
         for file in sorted(folder.iterdir()):
             file.replace(out / file.name)
@@ -325,27 +335,59 @@ def _nearest(stamps: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]) -> np
     return positions
 
 
-def _assign_categories(path: Path, class_names: Mapping[int, str], categories: Mapping[int, str]) -> str:
-    """Give the entries of a result file, whose category is label + 1, the categories of a ground truth.
+def _assigned_categories(class_names: Mapping[int, str], categories: Mapping[int, str]) -> tuple[str, dict[int, int]]:
+    """What was gone by, ``names`` or ``ids``, and the category of a ground truth for each label + 1.
 
     A label is the category of the same name. If no label has a category's name, label + 1 is the category, as in the
-    published data sets. Results of a class that is no category are left out.
-
-    Returns:
-        What was gone by: ``names`` or ``ids``.
+    published data sets. A class that is no category has none.
     """
     ids = {_plain(name): identity for identity, name in categories.items()}
     assigned = {label + 1: ids[_plain(name)] for label, name in class_names.items() if _plain(name) in ids}
-    by = "names" if assigned else "ids"
-    assigned = assigned or {identity: identity for identity in categories}
-    entries = json.loads(path.read_text("utf-8"))
-    kept = [
+    return ("names", assigned) if assigned else ("ids", {identity: identity for identity in categories})
+
+
+def _reassigned(entries: Iterable[dict[str, Any]], assigned: Mapping[int, int]) -> list[dict[str, Any]]:
+    """Entries under the categories of the ground truth; those of a class that is no category are left out."""
+    return [
         {**entry, "category_id": assigned[entry["category_id"]]}
         for entry in entries
         if entry["category_id"] in assigned
     ]
-    path.write_text(json.dumps(kept) + "\n", "utf-8")
-    return by
+
+
+def _rewrite_results(path: Path, assigned: Mapping[int, int]) -> None:
+    path.write_text(json.dumps(_reassigned(json.loads(path.read_text("utf-8")), assigned)) + "\n", "utf-8")
+
+
+def _rewrite_stream(path: Path, assigned: Mapping[int, int]) -> None:
+    rewritten = path.with_suffix(".rewritten")
+    with path.open(encoding="utf-8") as lines, rewritten.open("w", encoding="utf-8") as out:
+        for line in lines:
+            message = json.loads(line)
+            out.write(json.dumps({**message, "tracks": _reassigned(message["tracks"], assigned)}) + "\n")
+    rewritten.replace(path)
+
+
+def _stream_scores(part: GroundTruth, video: Video, pairing: Pairing, stream: Path, name: Path) -> dict[str, Any]:
+    """Scores of what was known when; frames are stamped as their images were."""
+    stamped = replace(video, stamps=_frame_stamps(video, pairing))
+    evaluation = evaluate_stream(replace(part, videos={video.id: stamped}, warnings=()), stream)
+    return stream_metrics(evaluation, f"video {video.name}", str(name))
+
+
+def _frame_stamps(video: Video, pairing: Pairing) -> npt.NDArray[np.int64]:
+    """Nanoseconds of each frame: those of its image; between and beyond images, evenly spaced."""
+    paired = pairing.positions >= 0
+    positions, stamps = pairing.positions[paired], pairing.stamps[paired]
+    order = np.argsort(positions)
+    positions, stamps = positions[order], stamps[order]
+    step = int(np.median(np.diff(stamps) / np.diff(positions))) if len(positions) > 1 else 1
+    frames = np.arange(video.length)
+    out = np.interp(frames, positions, stamps - stamps[0]).astype(np.int64) + stamps[0]
+    out[positions] = stamps  # exactly, which floating point does not promise
+    out[frames < positions[0]] = stamps[0] + (frames[frames < positions[0]] - positions[0]) * step
+    out[frames > positions[-1]] = stamps[-1] + (frames[frames > positions[-1]] - positions[-1]) * step
+    return out
 
 
 def _span(stamps: npt.NDArray[np.int64]) -> str:

@@ -155,10 +155,10 @@ def evaluate_bag(
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Processor threads of the network.")] = None,
 ) -> None:
-    """Score a system on a recording: AP, AP50, AP75, AR1, AR10.
+    """Score a system on a recording: AP and AR, HOTA, MOTA, IDF1 and id switches.
 
     Without --live every image goes through the system, one after the other. With --live the node runs as on a robot, in
-    a process of its own, so that what it drops and how late it is counts.
+    a process of its own, so that what it drops and how late it is counts; the scores are told by what was known when.
     """
     from vis_ros import bag_evaluation
     from vis_ros.bags import ImageBag
@@ -350,7 +350,7 @@ def _report(metrics: dict[str, Any], weights: Path | None) -> None:
     if metrics["classes_by"] == "ids":
         output.print("No class name is one of the ground truth's: label + 1 is taken as the category id.")
     scores = metrics["scores"]
-    cells = {name: "-" if scores[name] < 0 else f"{100 * scores[name]:.1f}" for name in SCORES}
+    cells = {name: _cell(name, scores[name]) for name in SCORES}
     cells["frames"] = f"{metrics['pairing']['paired']}/{metrics['pairing']['frames']}"
     _print_row(cells, "random weights" if weights is None else None)
     if metrics["mode"] == "live":
@@ -358,6 +358,30 @@ def _report(metrics: dict[str, Any], weights: Path | None) -> None:
         for name, value in metrics["latency_ms"].items():
             cells[f"latency {name}"] = "-" if value is None else f"{value:.0f} ms"
         _print_row(cells, None)
+        _report_stream(metrics["stream"])
+
+
+def _report_stream(stream: dict[str, Any]) -> None:
+    """What was known when: scores by the message that a frame takes, and how soon tracks were found."""
+    cells: dict[str, str] = {}
+    for policy, scores in stream["policies"].items():
+        cells |= {f"{name} {policy}": _cell(name, scores["summary"][name]) for name in ("AP", "HOTA")}
+    _print_row(cells, None)
+    first, switches = stream["time_to_first_detection_s"], stream["id_switches_per_minute"]
+    cells = {
+        "answered a second": "-" if stream["rate_hz"] is None else f"{stream['rate_hz']:.1f}",
+        "id switches a minute": "-" if switches is None else f"{switches:.1f}",
+        "first detection after": "-" if first["median"] is None else f"{first['median']:.2f} s",
+        "never detected": str(first["never"]),
+    }
+    _print_row(cells, None)
+
+
+def _cell(name: str, value: float) -> str:
+    """A score in percent, a count as it is; '-' where there is nothing to find."""
+    if name == "IDSW":
+        return f"{value:.0f}"
+    return "-" if value == -1 and name.startswith("A") else f"{100 * value:.1f}"
 
 
 def _print_row(cells: dict[str, str], title: str | None) -> None:

@@ -15,8 +15,17 @@ from vis_core import masks
 from vis_core.data.synthetic import CLASS_NAMES, SyntheticVideo, synthetic_video, write_youtube_vis
 from vis_core.errors import InputError
 from vis_core.evaluation import Video, evaluate
+from vis_core.evaluation.evaluator import METRICS
 from vis_core.structures import Frame, Instances
-from vis_ros.bag_evaluation import answer_directly, evaluate_bag, pair
+from vis_ros.bag_evaluation import (
+    Pairing,
+    _frame_stamps,
+    answer_directly,
+    evaluate_bag,
+    new_stream,
+    pair,
+    write_stream_message,
+)
 from vis_ros.bag_writer import write_bag
 from vis_ros.bags import ImageBag
 
@@ -109,7 +118,7 @@ def test_shifted_answers_score_what_the_evaluator_says_of_results_written_by_han
     content = json.loads(scene.ground_truth.read_text())
     content["videos"] = [entry for entry in content["videos"] if entry["id"] == 1]
     content["annotations"] = [entry for entry in content["annotations"] if entry["video_id"] == 1]
-    expected = evaluate(content, entries_of(scene.video, answers)).summary
+    expected = evaluate(content, entries_of(scene.video, answers), METRICS).summary
     assert metrics["scores"] == dict(expected)
     assert 0 < metrics["scores"]["AP"] < 1
 
@@ -252,3 +261,36 @@ def test_an_answer_finds_its_frame_by_its_stamp():
 def test_the_pairing_is_told_in_one_line():
     found = pair(np.array([0, 100, 130]), video_of([0, 100, 200, 300]))
     assert str(found) == ("2 of 4 frames paired with 3 images by stamps, 2 frames without an image, 1 images unscored")
+
+
+@pytest.mark.parametrize("by", ["stamps", "order"])
+def test_a_recorded_stream_is_scored_by_what_was_known_when(scene, tmp_path, by):
+    """Perfect answers to every second image, 60 ms late, by class names in another order than the ground truth's."""
+    names = dict(enumerate(reversed(CLASS_NAMES)))
+    answers = [replace(answer, labels=len(CLASS_NAMES) - 1 - answer.labels) for answer in scene.video.instances()]
+
+    def answer(pairing, take, folder):
+        with new_stream(folder / "stream.jsonl") as stream:
+            for position, instances in list(enumerate(answers))[::2]:
+                write_stream_message(stream, instances, instances.stamp + 60 * MILLISECOND)
+                take(position, instances, names)
+        return {"mode": "live"}
+
+    with ImageBag(scene.bag) as bag:
+        metrics = evaluate_bag(bag, scene.ground_truth, tmp_path, answer, video="synthetic_3", by=by)
+    stream = metrics["stream"]
+    assert (stream["frames"], stream["answered_frames"], stream["dropped_frames"]) == (20, 10, 10)
+    assert stream["latency_s"]["p95"] == pytest.approx(0.06)
+    policies = {name: scores["summary"] for name, scores in stream["policies"].items()}
+    assert policies["answered"]["AP"] == policies["answered"]["HOTA"] == 1
+    assert policies["strict"]["AP"] == metrics["scores"]["AP"] < 1
+    assert policies["live"]["HOTA"] < policies["hold"]["HOTA"] < 1
+    assert stream["id_switches_per_minute"] == 0
+    assert stream["time_to_first_detection_s"]["never"] == 0
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+
+
+def test_frames_without_an_image_get_stamps_between_and_beyond():
+    video = Video(1, "v", (2, 2), 6)
+    pairing = Pairing("order", np.array([1, -1, 3]), np.array([100, 150, 300]), 6)
+    assert _frame_stamps(video, pairing).tolist() == [0, 100, 200, 300, 400, 500]
