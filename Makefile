@@ -33,7 +33,12 @@ endef
 
 install: $(VENV)/.installed ## make .venv with everything in it (also an ament prefix)
 
-$(VENV)/.created:
+# A virtual environment names itself by its full path everywhere, and lives on the Python that made it: where this folder
+# was moved, or that Python is gone, it is made anew.
+ANEW := $(shell test -x $(BIN)/python && test "$$(cat $(VENV)/.created)" = '$(CURDIR)' || echo anew)
+.PHONY: anew
+
+$(VENV)/.created: $(ANEW)
 	@$(PYTHON) -c '$(SUITABLE)' || { echo "*** Python 3.10 to 3.13 is needed, the ROS 2 wheels exist for no other;" \
 	  "$(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.11" >&2; exit 1; }
 	@test "$$(uname -s) $$(uname -m)" = "Linux x86_64" || { echo "*** There are no ROS 2 wheels for $$(uname -sm):" \
@@ -43,10 +48,12 @@ $(VENV)/.created:
 	@test -f "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || \
 	  { echo "*** $(PYTHON) comes without Python.h, which the messages need" \
 	  "(Debian, Ubuntu: apt install python3-dev)" >&2; exit 1; }
+	@test ! -f $@ || echo "$(VENV) was made for $$(cat $@), or for a Python that is gone: it is made anew"
 	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@rm -rf $(BUILD)
 	@$(PYTHON) -m venv --clear $(VENV) || { echo "*** making $(VENV) failed" \
 	  "(Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
-	@touch $@
+	@echo '$(CURDIR)' > $@
 
 $(VENV)/.dependencies: $(VENV)/.created pyproject.toml setup.py package.xml constraints.txt cmake/repair_wheel_exports.py
 	@echo "installing the dependencies (some minutes the first time)"
@@ -68,6 +75,7 @@ $(VENV)/.installed: $(VENV)/.dependencies CMakeLists.txt $(SOURCES)
 	  { tail -n 30 $(BUILD)/log.txt; echo "*** building the messages failed; the whole log: $(BUILD)/log.txt" >&2; exit 1; }
 	@rm -rf $(VENV)/lib/python*/site-packages/vis_ros-*.egg-info
 	@touch $@
+	@echo "done; next: make demo, make test, or: source $(BIN)/activate"
 
 demo: install ## replay a real clip through the ROS 2 node (VIDEO=file takes your own)
 	@$(BIN)/python -m vis_ros.demo --out demo $(if $(VIDEO),--video '$(VIDEO)')

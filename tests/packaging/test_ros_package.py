@@ -156,6 +156,32 @@ def test_an_install_with_cmake_is_complete_and_drops_what_the_source_dropped(tmp
         assert (target / name).is_file(), name
 
 
+def test_a_folder_that_was_moved_gets_its_environment_made_anew(tmp_path):
+    """Commands of a virtual environment name it by its full path, and would be dead."""
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+
+    def makes_anew() -> bool:
+        command = ["make", "--dry-run", f"--file={ROOT / 'Makefile'}", ".venv/.created"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return "-m venv --clear .venv" in done.stdout
+
+    assert makes_anew()  # there is none yet
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    made_for = tmp_path / ".venv" / ".created"
+    made_for.write_text(f"{tmp_path}\n")
+    assert not makes_anew()
+    made_for.write_text("/where/it/was/before\n")
+    assert makes_anew()
+    made_for.write_text(f"{tmp_path}\n")
+    python.unlink()
+    python.symlink_to("/nowhere/python3")
+    assert makes_anew()
+
+
 @pytest.mark.slow
 def test_a_download_that_fails_says_what_to_do_and_the_next_make_goes_on(tmp_path):
     if shutil.which("make") is None or shutil.which("cmake") is None:
