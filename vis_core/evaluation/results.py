@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from vis_core.evaluation.findings import Findings, is_integer, is_number, shown
 from vis_core.evaluation.json_files import parse_json, read_text
 from vis_core.evaluation.segmentations import Areas, Masks, SegmentationReader
@@ -148,14 +150,18 @@ class _Reader:
 
     def _integer(self, entry: Mapping[str, Any], key: str, place: str, index: int) -> int | None:
         value = entry.get(key)
+        if isinstance(value, np.integer):  # of a list that never was a file
+            value = int(value)
         if is_integer(value):
-            return int(value)
+            return value
         found = f"{key} {shown(value)} is not an integer" if key in entry else f"{key} is missing"
         self._findings.error(place, found, index=index)
         return None
 
     def _score(self, entry: Mapping[str, Any], place: str, index: int) -> float | None:
         score = entry.get("score")
+        if isinstance(score, np.floating):  # of a list that never was a file
+            score = float(score)
         if is_number(score):
             if not 0 <= score <= 1:
                 self._findings.warn("score", place, f"score {shown(score)} is not between 0 and 1; only order counts")

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
+
+Integers = npt.NDArray[np.int64] | npt.NDArray[np.int32]
 
 GOOD, EMPTY, BAD_CHARACTER, CUT_OFF, TOO_LARGE, NEGATIVE, WRONG_SUM = range(7)
 REASONS = {
@@ -86,24 +89,30 @@ def check_texts(texts: Sequence[bytes], pixels: npt.NDArray[np.int64]) -> Checke
     if table.min() < 0:
         owner = np.searchsorted(rows, np.flatnonzero(table.min(axis=1) < 0), side="right") - 1
         found[owner] = np.where(found[owner] == GOOD, NEGATIVE, found[owner])
-    areas[filled] = np.add.reduceat(table[:, 1], rows)
-    sums[filled] = np.add.reduceat(table[:, 0], rows) + areas[filled]
+    areas[filled] = np.add.reduceat(table[:, 1], rows, dtype=np.int64)
+    sums[filled] = np.add.reduceat(table[:, 0], rows, dtype=np.int64) + areas[filled]
     found[(found == GOOD) & (sums[filled] != pixels[filled])] = WRONG_SUM
     # A first run and the padding may be zero; whatever zero is left stands inside.
     may_be = (table[rows, 0] == 0).astype(np.int64) + (counts & 1)
-    zeros = np.add.reduceat((table == 0).sum(axis=1), rows)
-    zero_inside[filled] = zeros > may_be
+    zero = table == 0
+    if np.count_nonzero(zero) > may_be.sum():
+        zero_inside[filled] = np.add.reduceat(zero.sum(axis=1), rows) > may_be
     status[filled] = found
     return CheckedTexts(status, areas, sums, zero_inside)
 
 
 def _numbers(
     codes: npt.NDArray[np.uint8], ends: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """The signed numbers of concatenated texts, the character where each ends, and its number of groups."""
+) -> tuple[Integers, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """The signed numbers of concatenated texts, the character where each ends, and its number of groups.
+
+    They come in 32 bits where all fit in 30: the runs, taken modulo 2**32, are then right where they are between 0
+    and 2**31, and negative elsewhere.
+    """
     last = np.flatnonzero(ends)
     groups = np.diff(last, prepend=-1)
-    high = codes[last].astype(np.int64)
+    wide = groups.size > 0 and groups.max() >= _MOST_GROUPS
+    high = codes[last].astype(np.int64 if wide else np.int32)
     # The last group carries the sign; most numbers are that one group.
     numbers = high - ((high & 16) << 1)
     more = np.flatnonzero(groups > 1)
@@ -118,9 +127,7 @@ def _numbers(
     return numbers, last, groups
 
 
-def _runs(
-    numbers: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _runs(numbers: Integers, counts: npt.NDArray[np.int64]) -> tuple[Integers, npt.NDArray[np.int64]]:
     """Undo the differences.
 
     Args:
@@ -128,20 +135,19 @@ def _runs(
         counts: int64 ``[N]``, numbers of each text.
 
     Returns:
-        table: int64 ``[R, 2]``, background and foreground by turns, the rows of a text together, padded with a zero.
+        table: ``[R, 2]``, background and foreground by turns, the rows of a text together, padded with a zero.
         rows: int64 ``[N]``, the first row of each text.
     """
     heights = (counts + 1) >> 1
     row_ends = heights.cumsum()
     rows = row_ends - heights
     odd = np.flatnonzero(counts & 1)
-    if odd.size:
-        numbers = np.insert(numbers, counts.cumsum()[odd], 0)
-    table = numbers.reshape(-1, 2).copy()
+    padded: npt.NDArray[Any] = np.insert(numbers, counts.cumsum()[odd], 0) if odd.size else numbers.copy()
+    table = padded.reshape(-1, 2)
     leading = table[rows, 0]
     table[rows, 0] = 0
     for column in (0, 1):
-        total = table[:, column].cumsum()
+        total = table[:, column].cumsum(dtype=table.dtype)
         total -= np.repeat(total[rows] - table[rows, column], heights)
         table[:, column] = total
     table[rows, 0] = leading
@@ -154,7 +160,7 @@ def decode_text(text: bytes) -> npt.NDArray[np.int64]:
     codes = np.frombuffer(text, np.uint8) - np.uint8(48)
     numbers, last, _ = _numbers(codes, codes < 32)
     table, _ = _runs(numbers, np.array([last.size]))
-    return table.ravel()[: last.size]
+    return table.ravel()[: last.size].astype(np.int64)
 
 
 def merge_zero_runs(runs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -169,10 +175,33 @@ def merge_zero_runs(runs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.concatenate(([0], merged)) if colours[0] else merged
 
 
-def encode_runs(runs: npt.NDArray[np.int64], size: tuple[int, int]) -> bytes:
-    """Compressed text of runs that sum to the pixels of the image."""
-    encoded = coco_mask.frPyObjects({"size": list(size), "counts": runs.tolist()}, *size)
-    return bytes(encoded["counts"])
+def encode_runs(runs: Sequence[Sequence[int]]) -> list[bytes]:
+    """Compressed texts of many masks, each given as runs below 2**31."""
+    lengths = np.fromiter(map(len, runs), np.int64, len(runs))
+    flat = np.fromiter(chain.from_iterable(runs), np.int64, int(lengths.sum()))
+    text_ends = lengths.cumsum()
+    starts = text_ends - lengths
+    numbers = flat.copy()
+    numbers[2:] -= flat[:-2]
+    for position in range(3):
+        first = starts[lengths > position] + position
+        numbers[first] = flat[first]
+    magnitude = np.where(numbers < 0, ~numbers, numbers)
+    groups = np.ones(numbers.size, np.int64)
+    for group in range(1, _MOST_GROUPS):
+        groups += magnitude >= 1 << (5 * group - 1)
+    ends = groups.cumsum()
+    codes = np.empty(int(ends[-1]) if ends.size else 0, np.uint8)
+    at = np.arange(numbers.size)
+    for group in range(_MOST_GROUPS):
+        if not at.size:
+            break
+        more = groups[at] > group + 1
+        codes[ends[at] - groups[at] + group] = 48 + ((numbers[at] >> (5 * group)) & 31) + 32 * more
+        at = at[more]
+    data = codes.tobytes()
+    bounds = np.concatenate(([0], ends))[np.concatenate((starts, text_ends[-1:]))].tolist()
+    return [data[begin:end] for begin, end in pairwise(bounds)]
 
 
 def encode_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> tuple[bytes, int]:
@@ -181,5 +210,5 @@ def encode_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) 
     text = bytes(merged["counts"])
     checked = check_texts([text], np.array([size[0] * size[1]], np.int64))
     if checked.zero_inside[0]:
-        text = encode_runs(merge_zero_runs(decode_text(text)), size)
+        (text,) = encode_runs([merge_zero_runs(decode_text(text)).tolist()])
     return text, int(checked.areas[0])

@@ -54,6 +54,8 @@ class SegmentationReader:
         self._texts: list[bytes] = []
         self._text_frames: list[int] = []
         self._tracks: list[_Waiting] = []
+        # Plain runs that have been checked and wait to be compressed.
+        self._runs: list[tuple[Masks, int, list[int]]] = []
         self._characters = 0
 
     def read(self, segmentations: Sequence[Any], size: tuple[int, int], entry: str, index: int) -> tuple[Masks, Areas]:
@@ -100,10 +102,13 @@ class SegmentationReader:
         return masks, areas
 
     def finish(self) -> None:
-        """Check what still waits."""
+        """Check and encode what still waits."""
         texts, tracks = self._texts, self._tracks
         frames = np.array(self._text_frames, np.int64)
-        self._texts, self._text_frames, self._tracks, self._characters = [], [], [], 0
+        runs = self._runs
+        self._texts, self._text_frames, self._tracks, self._runs, self._characters = [], [], [], [], 0
+        for (masks, frame, _), text in zip(runs, run_lengths.encode_runs([item[2] for item in runs])):
+            masks[frame] = text
         if not texts:
             return
         ends = np.array([track.end for track in tracks])
@@ -129,7 +134,7 @@ class SegmentationReader:
         status = int(checked.status[position])
         if status == run_lengths.GOOD:
             runs = run_lengths.merge_zero_runs(run_lengths.decode_text(text))
-            track.masks[frame] = run_lengths.encode_runs(runs, track.size)
+            (track.masks[frame],) = run_lengths.encode_runs([runs.tolist()])
         elif status == run_lengths.WRONG_SUM:
             self._wrong_sum(track.entry, track.index, frame, int(checked.sums[position]), track.size)
         else:
@@ -171,11 +176,11 @@ class SegmentationReader:
         elif total != size[0] * size[1]:
             self._wrong_sum(entry, index, frame, total, size)
         else:
-            runs = np.array(counts, np.int64)
-            areas[frame] = int(runs[1::2].sum())
-            if not runs[1:].all():
-                runs = run_lengths.merge_zero_runs(runs)
-            masks[frame] = run_lengths.encode_runs(runs, size)
+            areas[frame] = sum(counts[1::2])
+            if 0 in counts[1:]:
+                counts = run_lengths.merge_zero_runs(np.array(counts, np.int64)).tolist()
+            self._runs.append((masks, frame, counts))
+            self._characters += len(counts)
 
     def _read_polygons(
         self,

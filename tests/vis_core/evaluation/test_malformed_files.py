@@ -132,6 +132,20 @@ def test_zero_runs_at_the_same_place_of_both_masks_do_not_change_a_score():
     assert matches.ious[0, 0] == 4 / 6
 
 
+def test_numbers_of_numpy_are_as_good_as_those_of_a_file(sound_pair):
+    results = [
+        {
+            **entry,
+            "score": np.float32(0.25),
+            "video_id": np.int64(entry["video_id"]),
+            "segmentations": [{**s, "counts": s["counts"].encode()} for s in entry["segmentations"]],
+        }
+        for entry in sound_pair[1]
+    ]
+    plain = [{**entry, "score": 0.25} for entry in sound_pair[1]]
+    assert dict(evaluate(sound_pair[0], results).summary) == dict(evaluate(sound_pair[0], plain).summary)
+
+
 def test_compat_scores_the_common_frames_and_accepts_nan(sound_pair):
     ground_truth, results = copy.deepcopy(sound_pair)
     results[0]["segmentations"].pop()

@@ -4,6 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from vis_core.errors import InputError
@@ -166,3 +168,27 @@ def test_classes_that_the_ground_truth_does_not_have_are_told(tmp_path):
         warnings.simplefilter("always")
         evaluate(*read_mots(tmp_path / "gt", tmp_path / "results"), ("clear",))
     assert any("classes [5]" in str(item.message) for item in caught)
+
+
+fields = st.one_of(
+    st.integers(0, 3).map(str),
+    st.sampled_from(["2", "4", "1000", "1001", "10", "10000", "-1", "x", "00", "99999999999999999999", "²"]),
+    st.text(alphabet="0123456789:;<=>?@PQ_`abno", max_size=4),
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(fields, min_size=5, max_size=7).map(" ".join), max_size=4), st.booleans())
+def test_any_text_is_scored_or_refused(tmp_path, lines, of_results):
+    for name in ("gt", "results"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        text = "\n".join([GOOD, "1 1000 1 2 2 4", *(lines if of_results == (name == "results") else [])])
+        (tmp_path / name / "a.txt").write_text(text, encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            evaluation = evaluate(*read_mots(tmp_path / "gt", tmp_path / "results"), ("hota", "clear", "identity"))
+        except InputError as error:
+            assert "a.txt" in str(error)  # noqa: PT017
+            return
+    assert 0 <= evaluation.summary["IDF1"] <= 1

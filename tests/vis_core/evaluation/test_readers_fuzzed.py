@@ -142,7 +142,7 @@ def test_merged_runs_are_the_same_mask_without_zeros_inside(runs):
         np.repeat(np.arange(after.size) % 2, after), np.repeat(np.arange(before.size) % 2, before)
     )
     assert after[1:].all()
-    text = encode_runs(after, (int(after.sum()), 1))
+    (text,) = encode_runs([after.tolist()])
     assert not check_texts([text], np.array([after.sum()], np.int64)).zero_inside[0]
 
 
@@ -150,3 +150,15 @@ def test_merged_runs_are_the_same_mask_without_zeros_inside(runs):
 def test_texts_that_c_code_would_misread_are_refused(text):
     assert check_texts([text, b"1"], np.array([4, 1], np.int64)).status.tolist()[0] != GOOD
     assert check_texts([text, b"1"], np.array([4, 1], np.int64)).status.tolist()[1] == GOOD
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 2**31 - 1) | st.integers(0, 40), max_size=9), max_size=5))
+def test_encoded_runs_are_the_texts_of_pycocotools(masks):
+    texts = encode_runs(masks)
+    assert len(texts) == len(masks)
+    for runs, text in zip(masks, texts, strict=True):
+        if runs and sum(runs) < 2**31:
+            expected = coco_mask.frPyObjects({"size": [sum(runs), 1], "counts": runs}, sum(runs), 1)
+            assert text == expected["counts"]
+            assert decode_text(text).tolist() == runs

@@ -6,6 +6,8 @@ import json
 import warnings
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vis_core.errors import InputError
 from vis_core.evaluation import InputWarning, evaluate_stream
@@ -172,3 +174,48 @@ def test_an_unknown_category_is_told_and_dropped():
     with pytest.warns(InputWarning, match="category_id 7"):
         evaluation = evaluate_stream(truth([0, 1, 2, 3]), [message(1, 1, 0, category=7)])
     assert evaluation.policies["strict"].summary["IDs"] == 0
+
+
+stamps = st.one_of(st.integers(-1, 5).map(lambda s: s * SECOND), st.integers(), st.none(), st.floats(0, 9e9))
+tracks = st.fixed_dictionaries(
+    {},
+    optional={
+        "track_id": st.one_of(st.integers(0, 2), st.integers(), st.none()),
+        "category_id": st.integers(0, 3),
+        "score": st.one_of(st.floats(), st.floats(0, 1), st.none()),
+        "segmentation": st.one_of(
+            st.none(), st.integers(0, 9).map(column), st.dictionaries(st.sampled_from(["size", "counts"]), st.text())
+        ),
+    },
+)
+sound_tracks = st.builds(
+    lambda i, c, s, at: {"track_id": i, "category_id": c, "score": s, "segmentation": None if at < 0 else column(at)},
+    st.integers(0, 2),
+    st.integers(0, 3),
+    st.floats(0, 1),
+    st.integers(-1, 9),
+)
+messages = st.one_of(
+    st.fixed_dictionaries({}, optional={"stamp": stamps, "arrival": stamps, "tracks": st.lists(tracks, max_size=2)}),
+    st.fixed_dictionaries(
+        {
+            "stamp": st.integers(0, 10).map(lambda s: s * SECOND // 2),
+            "arrival": st.integers(0, 10).map(lambda s: s * SECOND // 2),
+            "tracks": st.lists(sound_tracks, max_size=3, unique_by=lambda track: track["track_id"]),
+        }
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(messages, max_size=5))
+def test_any_stream_is_scored_or_refused(content):
+    try:
+        evaluation = score(truth([0, None, 2, 3]), content)
+    except InputError as error:
+        assert "stream" in str(error)  # noqa: PT017
+        return
+    for part in evaluation.policies.values():
+        assert part.summary["AP"] == -1 or 0 <= part.summary["AP"] <= 1
+        assert 0 <= part.summary["IDF1"] <= 1
+    assert evaluation.answered_frames + evaluation.dropped_frames == 4
