@@ -22,9 +22,9 @@ def hota(frames: ClassFrames) -> Values:
     """Scores of one class in one video; arrays are over the 19 localisation thresholds ``ALPHAS``."""
     tracks, results = int(frames.track_seen.sum()), int(frames.result_seen.sum())
     if not tracks or not results:
-        nothing = np.zeros(ALPHAS.size)
-        counts = {"HOTA_TP": nothing, "HOTA_FN": nothing + tracks, "HOTA_FP": nothing + results}
-        return _with_ratios(counts, {"AssA": nothing, "AssRe": nothing, "AssPr": nothing, "LocA": nothing + 1.0})
+        # Most classes of a video are such ones: they share their arrays.
+        values = {**_EMPTY, "HOTA_FN": _ZEROS + tracks if tracks else _ZEROS}
+        return {**values, "HOTA_FP": _ZEROS + results if results else _ZEROS}
     track_counts, result_counts = frames.track_seen.sum(axis=0), frames.result_seen.sum(axis=0)
     pairs = frames.pairs
     matched = pairs.select(_assign(frames, pairs, _alignment(frames, track_counts, result_counts)))
@@ -105,3 +105,15 @@ def _with_ratios(counts: Values, association: Values) -> Values:
     out["LocA(0)"] = out["LocA"][0]
     out["HOTALocA(0)"] = out["HOTA(0)"] * out["LocA(0)"]
     return out
+
+
+def _constant(value: float) -> npt.NDArray[np.float64]:
+    array = np.full(ALPHAS.size, value)
+    array.flags.writeable = False
+    return array
+
+
+_ZEROS = _constant(0.0)
+_EMPTY = _with_ratios(
+    dict.fromkeys(COUNTS, _ZEROS), {**dict.fromkeys(("AssA", "AssRe", "AssPr"), _ZEROS), "LocA": _constant(1.0)}
+)
