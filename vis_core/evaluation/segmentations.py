@@ -5,7 +5,6 @@ Compressed texts are checked many at a time: a reader takes all frames of a trac
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +16,9 @@ from vis_core.evaluation import run_lengths
 from vis_core.evaluation.findings import Findings, is_number, shown
 
 _BATCH_CHARACTERS = 1 << 16
-# pycocotools walks along the outline in memory, so its length must be bounded by the image.
+# pycocotools walks along the outline in memory, so its length must be bounded, by the image and absolutely.
 _MOST_OUTLINE = 100
+_MOST_OUTLINE_PIXELS = 10**6
 _MOST_COORDINATE = 10**6
 
 Masks = list[bytes | None]
@@ -209,8 +209,10 @@ class SegmentationReader:
             points = np.array(polygon, np.float64).reshape(-1, 2)
             outline += float(np.abs(np.diff(points, axis=0, append=points[:1])).sum())
             outside |= bool((points < 0).any() or (points > (size[1], size[0])).any())
-        if not math.isfinite(outline) or outline > _MOST_OUTLINE * (size[0] + size[1]):
-            self._error(entry, index, frame, f"polygons with an outline of {outline:.0f} pixels; the video is smaller")
+        most = min(_MOST_OUTLINE * (size[0] + size[1]), _MOST_OUTLINE_PIXELS)
+        if outline > most:
+            text = f"polygons with an outline of {outline:.0f} pixels; at most {most} are read in this video"
+            self._error(entry, index, frame, text)
             return
         if outside:
             self._findings.warn("polygon", entry, "a polygon leaves the image; it is clipped", frame=frame)

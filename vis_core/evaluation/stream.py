@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from vis_core.errors import InputError
 from vis_core.evaluation.findings import Findings, is_integer, is_number, shown
 from vis_core.evaluation.json_files import parse_json, read_text
@@ -56,8 +59,8 @@ class Stream:
     warnings: tuple[str, ...] = ()
 
 
-def streamed_video(ground_truth: GroundTruth) -> Video:
-    """The video that a stream is scored on.
+def streamed_video(ground_truth: GroundTruth) -> tuple[Video, npt.NDArray[np.int64]]:
+    """The video that a stream is scored on, and the stamps of its frames, nanoseconds.
 
     Raises:
         InputError: not exactly one video, or one without stamps.
@@ -67,7 +70,7 @@ def streamed_video(ground_truth: GroundTruth) -> Video:
     (video,) = ground_truth.videos.values()
     if video.stamps is None or not video.length:
         raise InputError("ground truth videos[0]: stamps missing; give the time of each frame in nanoseconds")
-    return video
+    return video, video.stamps
 
 
 def read_stream(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], ground_truth: GroundTruth) -> Stream:
@@ -80,7 +83,7 @@ def read_stream(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], gr
     Raises:
         InputError: the stream is not usable; the text names all errors, up to 20.
     """
-    video = streamed_video(ground_truth)
+    video, stamps = streamed_video(ground_truth)
     if isinstance(source, (str, os.PathLike)):
         findings = Findings(os.fspath(source), "stream")
         lines = enumerate(read_text(source, "stream", may_be_empty=True).split("\n"), 1)
@@ -88,16 +91,17 @@ def read_stream(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], gr
     else:
         findings = Findings(None, "stream")
         content = list(enumerate(source, 1))
-    reader = _Reader(findings, video)
+    reader = _Reader(findings, video, stamps)
     for number, message in content:
         reader.read(message, number)
     return reader.finish(ground_truth)
 
 
 class _Reader:
-    def __init__(self, findings: Findings, video: Video) -> None:
+    def __init__(self, findings: Findings, video: Video, stamps: npt.NDArray[np.int64]) -> None:
         self._findings = findings
         self._video = video
+        self._stamps = set(stamps.tolist())
         self._segmentations = SegmentationReader(findings, polygons=False, frames=False)
         self._read: list[tuple[int, int, list[tuple[int, int, float, Masks, Areas]]]] = []
 
@@ -154,8 +158,7 @@ class _Reader:
                 for track_id, category, score, masks, areas in tracks
             )
             messages.append(Message(stamp, arrival, parts))
-        stamps = set() if self._video.stamps is None else set(self._video.stamps.tolist())
-        if messages and not any(message.stamp in stamps for message in messages):
+        if messages and not any(message.stamp in self._stamps for message in messages):
             text = "no message has the stamp of a frame of the ground truth; is it another recording?"
             self._findings.warn("stamps", "", text)
         return Stream(tuple(messages), self._findings.warnings())

@@ -93,16 +93,14 @@ def evaluate_stream(
     """
     if not isinstance(ground_truth, GroundTruth):
         ground_truth = read_ground_truth(ground_truth)
-    video = streamed_video(ground_truth)
+    video, stamps = streamed_video(ground_truth)
     if not isinstance(stream, Stream):
         stream = read_stream(stream, ground_truth)
     told = ground_truth.warnings + stream.warnings
     for text in told:
         warnings.warn(text, InputWarning, stacklevel=2)
-    if video.stamps is None:
-        raise AssertionError("streamed_video lets no video without stamps through")
 
-    messages, stamps = stream.messages, video.stamps
+    messages = stream.messages
     strict = _strict(messages, stamps)
     answered = np.array([message is not None for message in strict])
     truth = replace(ground_truth, warnings=())
