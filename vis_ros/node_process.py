@@ -173,6 +173,7 @@ class NodeProcess:
     def _change(self, transition: int, name: str, timeout: float) -> None:
         if not self.wait_until(self._client.service_is_ready, timeout):
             raise self._failure(f"offers no lifecycle service after {timeout:g} s")
+        self._file.unlink(missing_ok=True)  # it has been read; even a process that is killed leaves nothing behind
         request = ChangeState.Request()
         request.transition.id = transition
         future = self._client.call_async(request)
