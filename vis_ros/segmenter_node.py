@@ -12,14 +12,11 @@ import gc
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
@@ -38,7 +35,7 @@ from std_srvs.srv import Trigger
 
 from vis_core.errors import OptionError, VisError
 from vis_core.structures import Frame, Instances
-from vis_ros import messages, parameters
+from vis_ros import messages, parameters, preparation
 from vis_ros.diagnostics import Level, Report, StreamStatistics, to_diagnostic_array
 from vis_ros.mailbox import Mailbox
 from vis_ros.transport import use_shared_memory
@@ -56,7 +53,6 @@ _POLICIES = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILI
 _MOST_DEPTH = 100  # images that the middleware holds; callbacks only queue them, so it never holds many
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIGNAL_SECONDS = 0.1  # a signal is seen after this at most
-_WARM_UP_SIZE = (480, 640)
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -98,9 +94,9 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         """Load the weights and run the network once; on failure the node stays unconfigured."""
         try:
             segmenter = self._segmenter = self._make_segmenter()
-            self._warm_up_tracks = _warm_up(segmenter)
+            self._warm_up_tracks = preparation.warm_up(segmenter)
             self._naming = self._value("system"), segmenter.class_names
-            self._running_on = _running_on(segmenter)
+            self._running_on = preparation.running_on(segmenter)
             self._create_outputs()
         except Exception as error:
             self._report_problem(f"not configured: {error}")
@@ -168,24 +164,8 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
 
     def _make_segmenter(self) -> Segmenter:
         values = {name: parameters.check(name, option, self._value(name)) for name, option in self._table.items()}
-        if values["threads"]:
-            import torch
-
-            torch.set_num_threads(values["threads"])
         load = self._load or import_module("vis_core.catalog").load
-        system, weights = values["system"], values["weights"]
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            segmenter = load(
-                system,
-                weights=Path(weights).expanduser() if weights else None,
-                device=values["device"],
-                precision=values["precision"],
-                **{name: values[name] for name in parameters.system_parameters(system)},
-            )
-        for warning in caught:
-            self.get_logger().warning(str(warning.message))
-        return segmenter
+        return preparation.make_segmenter(values, load, self.get_logger())
 
     def _create_outputs(self) -> None:
         from vis_ros.msg import InstanceTrackArray
@@ -364,22 +344,6 @@ def _return_memory() -> None:
         torch.cuda.empty_cache()
     with suppress(AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _warm_up(segmenter: Segmenter) -> int:
-    """Run a black frame, so that the first image meets no first-time cost; returns the highest track id it made."""
-    frame = Frame(np.zeros((*_WARM_UP_SIZE, 3), np.uint8))
-    answers = [*segmenter.step(frame), *segmenter.flush()]
-    segmenter.reset()
-    return max((int(answer.track_ids.max()) for answer in answers if len(answer)), default=0)
-
-
-def _running_on(segmenter: Segmenter) -> dict[str, str]:
-    weights = list(segmenter.network.parameters())
-    return {
-        "device": ", ".join(sorted({str(weight.device) for weight in weights})),
-        "precision": ", ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in weights})),
-    }
 
 
 def main(args: list[str] | None = None) -> None:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,13 +51,9 @@ def run(capsys, monkeypatch):
 
 
 @pytest.fixture
-def domain() -> Iterator[int]:
-    pytest.importorskip("rclpy", reason="needs the ROS 2 wheels or a sourced ROS 2")
+def domain(ros_domain_id: int) -> int:
     pytest.importorskip("vis_ros.msg", reason="needs the built messages")
-    from vis_ros.session import free_domain
-
-    with free_domain() as number:
-        yield number
+    return ros_domain_id
 
 
 def process(domain: int, *arguments: Any) -> subprocess.Popen[str]:
