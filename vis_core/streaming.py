@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vis_core.errors import OptionError
 from vis_core.structures import Frame, Instances
+from vis_core.trainable import Trainable
 
 
 class Segmenter(ABC):
@@ -130,6 +131,10 @@ class System:
         checkpoints_licence: licence of the published checkpoints, shown when one is loaded.
         checkpoints_source: where they are to be had.
         figures: published figures, name to value with its unit or data set.
+        trainable: ``trainable(class_names, tensors, generator, **training_options)`` makes what the trainer trains;
+            ``tensors`` to start from, in our names, whose heads may be of another class count, or None. None: the
+            system cannot be trained here.
+        training_options: what ``trainable`` takes, by name.
     """
 
     name: str
@@ -141,3 +146,5 @@ class System:
     checkpoints_licence: str
     checkpoints_source: str
     figures: Mapping[str, str] = field(default_factory=dict)
+    trainable: Callable[..., Trainable] | None = None
+    training_options: Mapping[str, Option] = field(default_factory=dict)

@@ -20,7 +20,7 @@ ROS = (
 FLOORS = (
     ("vis_core", "errors structures masks images video video_sources video_writer checkpoints overlay results"),
     ("vis_core", "nn"),
-    ("vis_core", "streaming tracking data"),
+    ("vis_core", "streaming tracking data trainable"),
     ("vis_core", "models"),
     ("vis_core", "catalog training evaluation"),
     ("vis_core", "cli export segmenting terminal"),

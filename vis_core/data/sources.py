@@ -1,0 +1,265 @@
+"""Training clips from annotated videos and images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vis_core.data.annotations import AnnotatedSet, Item
+from vis_core.data.augmentation import Augmentation, Colours, Motion, warp_image, warp_objects, window
+from vis_core.data.clips import TrainingClip
+from vis_core.errors import InputError
+from vis_core.images import read_image
+
+_MOST_INSTANCES = 120  # of an item; the numbers of the pasted ones follow, in one byte
+_LEAST_AREA = 12  # pixels of the clip's frame; what is less is ignored
+_LEAST_SHARE = 0.08  # of an instance's own area must stay visible beside what was pasted over it
+_REACH = 20  # frames on either side of which a clip's frames are drawn, as published
+
+
+class Clips:
+    """Clips of the items of one annotation file; an image becomes one by moving the camera over it.
+
+    Instances of other items are pasted in (Ghiasi et al., CVPR 2021), each with a motion of its own, so that there are
+    occlusions and changing neighbours; copies keep their class and are new identities.
+
+    Args:
+        annotated: the file's content.
+        frames: of a clip.
+        size: height and width of a clip, pixels.
+        augmentation: how clips are varied.
+        donors: the sets whose instances are pasted; none: this one's own.
+    """
+
+    def __init__(
+        self,
+        annotated: AnnotatedSet,
+        frames: int,
+        size: tuple[int, int],
+        augmentation: Augmentation,
+        donors: Sequence[AnnotatedSet] = (),
+    ) -> None:
+        self.annotated = annotated
+        self._frames, self._size, self._augmentation = frames, size, augmentation
+        self._donors = [
+            (donor, [i for i, item in enumerate(donor.items) if any(not a.crowd for a in item.annotations)])
+            for donor in (donors or (annotated,))
+        ]
+        self._donors = [(donor, items) for donor, items in self._donors if items]
+
+    def __len__(self) -> int:
+        return len(self.annotated.items)
+
+    def clip(self, index: int, random: np.random.Generator) -> TrainingClip:
+        """A clip of item `index`; a function of its arguments alone."""
+        item = self.annotated.items[index]
+        draw = _Clip(self._frames, self._size, len(item.exhaustive))
+        self._base(item, draw, random)
+        if self._donors:
+            for _ in range(min(int(random.poisson(self._augmentation.copy_paste)), 4)):
+                donor, usable = self._donors[int(random.integers(len(self._donors)))]
+                self._paste(donor.items[usable[int(random.integers(len(usable)))]], draw, random)
+        if random.random() < self._augmentation.erase:
+            draw.erase(random)
+        colours = Colours(random, self._augmentation)
+        images = np.stack([colours.apply(image, random) for image in draw.images])
+        return draw.finish(images, item.exhaustive)
+
+    def _base(self, item: Item, draw: _Clip, random: np.random.Generator) -> None:
+        count = len(item.files)
+        middle = int(random.integers(count))
+        low, high = max(0, middle - _REACH), min(count, middle + _REACH)
+        chosen = [middle, *(int(t) for t in random.integers(low, high, self._frames - 1))] if count > 1 else [0]
+        chosen = [chosen[i % len(chosen)] for i in range(self._frames)]
+        random.shuffle(chosen)
+        seen = {t: (_read(item, t), *item.object_images(t)) for t in sorted(set(chosen))}
+        matrix = window(random, self._augmentation, item.size, self._size, _around(seen[chosen[0]][1], random))
+        # In a video the objects move by themselves: the camera adds less.
+        amount = random.random() * (1.0 if count == 1 else 0.4)
+        motion = Motion(random, self._augmentation, self._size, amount)
+        numbers = [n for n, a in enumerate(item.annotations, 1) if not a.crowd][:_MOST_INSTANCES]
+        known = {n: draw.add(item.annotations[n - 1].label) for n in numbers}
+        table = np.zeros(256, np.uint8)
+        for number, place in known.items():
+            table[number] = place
+        ignored = {n: item.annotations[n - 1].label for n in range(1, len(item.annotations) + 1) if n not in known}
+        for frame, source in enumerate(chosen):
+            image, objects, crowds = seen[source]
+            warp = motion.at(_time(frame, self._frames), random) @ matrix
+            draw.images.append(warp_image(image, warp, self._size).copy())
+            warped = warp_objects(objects, warp, self._size)
+            draw.objects.append(table[warped])
+            both = warp_objects(crowds, warp, self._size) if crowds.any() else None
+            for number, label in ignored.items():
+                region = warped == number if both is None else (warped == number) | (both == number)
+                if region.any():
+                    draw.ignore(label, frame, region)
+        draw.measure()
+
+    def _paste(self, item: Item, draw: _Clip, random: np.random.Generator) -> None:
+        frame = int(random.integers(len(item.files)))
+        objects, _ = item.object_images(frame)
+        areas = np.bincount(objects.ravel(), minlength=256)
+        numbers = [
+            n
+            for n, a in enumerate(item.annotations, 1)
+            if not a.crowd and n <= 255 and areas[n] > max(150, 0.002 * objects.size)
+        ]
+        if not numbers or draw.full:
+            return
+        number = numbers[int(random.integers(len(numbers)))]
+        mask = (objects == number).astype(np.uint8)
+        x, y, w, h = cv2.boundingRect(mask)
+        image = _read(item, frame)
+        x0, y0, x1, y1 = max(x - 2, 0), max(y - 2, 0), min(x + w + 2, mask.shape[1]), min(y + h + 2, mask.shape[0])
+        image, mask = image[y0:y1, x0:x1], mask[y0:y1, x0:x1]
+        height, width = self._size
+        # Its longer side becomes 0.12 to 0.8 of the frame's, at most 2.5 times its own.
+        side = np.exp(random.uniform(np.log(0.12), np.log(0.8))) * height
+        scale = min(side / max(w, h), 2.5)
+        place = np.array([width * random.uniform(0.05, 0.95), height * random.uniform(0.15, 0.95)])
+        stretch = self._augmentation.stretch ** random.uniform(-1, 1)
+        flip = -1.0 if random.random() < self._augmentation.flip else 1.0
+        matrix = np.diag([flip * scale * stretch, scale / stretch, 1.0])
+        matrix[:2, 2] = place - matrix[[0, 1], [0, 1]] * np.array([mask.shape[1], mask.shape[0]]) / 2
+        motion = Motion(random, self._augmentation, self._size, 1.5 * random.random())
+        number = draw.add(item.annotations[number - 1].label)
+        soft = cv2.GaussianBlur(mask * np.uint8(255), (3, 3), 0)
+        for t in range(self._frames):
+            warp = motion.at(_time(t, self._frames), random) @ matrix
+            alpha = warp_objects_soft(soft, warp, self._size)
+            x, y, w, h = cv2.boundingRect(alpha)
+            if w == 0:
+                continue
+            part = np.s_[y : y + h, x : x + w]
+            moved = warp_image(image, warp, self._size)[part]
+            opaque = alpha[part][..., None].astype(np.float32) / 255
+            draw.images[t][part] = (moved * opaque + draw.images[t][part] * (1 - opaque) + 0.5).astype(np.uint8)
+            draw.objects[t][part][alpha[part] > 127] = number
+            draw.cover(t, alpha > 127)
+        draw.measure(number)
+
+
+def warp_objects_soft(
+    alpha: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], target: tuple[int, int]
+) -> npt.NDArray[np.uint8]:
+    """Opacity 0..255 through a matrix, by bilinear interpolation."""
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
+    moved = np.linalg.inv(half) @ matrix @ half
+    return np.asarray(cv2.warpPerspective(alpha, moved, target[::-1], flags=cv2.INTER_LINEAR, borderValue=0), np.uint8)
+
+
+class _Clip:
+    """A clip while it is made: images, and which instance each pixel shows."""
+
+    def __init__(self, frames: int, size: tuple[int, int], classes: int) -> None:
+        self.images: list[npt.NDArray[np.uint8]] = []
+        self.objects: list[npt.NDArray[np.uint8]] = []
+        self._frames, self._size, self._classes = frames, size, classes
+        self._labels: list[int] = []
+        self._whole: dict[tuple[int, int], int] = {}
+        self._ignored = np.zeros((classes, frames, *size), np.bool_)
+
+    @property
+    def full(self) -> bool:
+        """Whether one byte cannot number another instance."""
+        return len(self._labels) >= 250
+
+    def add(self, label: int) -> int:
+        """Number of a new instance, from 1."""
+        self._labels.append(label)
+        return len(self._labels)
+
+    def ignore(self, label: int, frame: int, region: npt.NDArray[np.bool_]) -> None:
+        """Take predictions of a label there as no error."""
+        self._ignored[label, frame] |= region
+
+    def cover(self, frame: int, region: npt.NDArray[np.bool_]) -> None:
+        """Something is in front of a region that was to be ignored."""
+        self._ignored[:, frame][:, region] = False
+
+    def measure(self, *numbers: int) -> None:
+        """Note the areas of instances (all, if none is named) before anything is put in front of them."""
+        for frame, objects in enumerate(self.objects):
+            areas = np.bincount(objects.ravel(), minlength=256)
+            for number in numbers or range(1, len(self._labels) + 1):
+                self._whole[number, frame] = int(areas[number])
+
+    def erase(self, random: np.random.Generator) -> None:
+        """Cover a rectangle with one colour, the same in all frames: an obstacle in front of the camera."""
+        height, width = self._size
+        h, w = (random.uniform(0.1, 0.4, 2) * self._size).astype(int)
+        y, x = int(random.integers(height - h)), int(random.integers(width - w))
+        colour = random.integers(0, 256, 3)
+        for frame in range(self._frames):
+            self.images[frame][y : y + h, x : x + w] = colour
+            self.objects[frame][y : y + h, x : x + w] = 0
+            self._ignored[:, frame, y : y + h, x : x + w] = False
+
+    def finish(self, images: npt.NDArray[np.uint8], exhaustive: Sequence[bool]) -> TrainingClip:
+        """The clip; slivers and what is all but hidden become regions to ignore."""
+        objects = np.stack(self.objects)
+        areas = np.stack([np.bincount(o.ravel(), minlength=256) for o in self.objects])
+        for (number, frame), whole in self._whole.items():
+            area = int(areas[frame, number])
+            if 0 < area < max(_LEAST_AREA, _LEAST_SHARE * whole):
+                remains = objects[frame] == number
+                self._ignored[self._labels[number - 1], frame] |= remains
+                objects[frame][remains] = 0
+        seen = [n for n in np.unique(objects) if n]
+        masks = np.stack([objects == n for n in seen]) if seen else np.zeros((0, *objects.shape), np.bool_)
+        ignored = [label for label in range(self._classes) if self._ignored[label].any()]
+        return TrainingClip(
+            images=images,
+            masks=masks,
+            labels=np.array([self._labels[n - 1] for n in seen], np.int64),
+            exhaustive=np.array(exhaustive, np.bool_),
+            ignore_masks=self._ignored[ignored],
+            ignore_labels=np.array(ignored, np.int64),
+        )
+
+
+def open_sources(
+    sets: Sequence[AnnotatedSet], frames: int, size: tuple[int, int], augmentation: Augmentation
+) -> list[Clips]:
+    """Clips of each set; instances are pasted from one set into another.
+
+    Args:
+        sets: read with the same class names.
+        frames: of a clip.
+        size: height and width of a clip.
+        augmentation: how clips are varied.
+
+    Raises:
+        InputError: a set holds no item.
+    """
+    for annotated in sets:
+        if not annotated.items:
+            raise InputError(f"{annotated.path}: holds no {'video' if annotated.videos else 'image'}")
+    return [Clips(annotated, frames, size, augmentation, sets) for annotated in sets]
+
+
+def _read(item: Item, frame: int) -> npt.NDArray[np.uint8]:
+    image = read_image(item.files[frame])
+    if image.shape[:2] != item.size:
+        raise InputError(
+            f"{item.files[frame]}: {image.shape[1]}x{image.shape[0]} pixels, annotated as {item.size[1]}x{item.size[0]}"
+        )
+    return image
+
+
+def _around(objects: npt.NDArray[np.uint8], random: np.random.Generator) -> tuple[float, float] | None:
+    """A point of a random instance, or now and then none."""
+    numbers = np.unique(objects)
+    numbers = numbers[numbers > 0]
+    if not len(numbers) or random.random() < 0.25:
+        return None
+    x, y, w, h = cv2.boundingRect((objects == numbers[int(random.integers(len(numbers)))]).astype(np.uint8))
+    return x + w / 2, y + h / 2
+
+
+def _time(frame: int, frames: int) -> float:
+    return frame / max(frames - 1, 1) - 0.5
