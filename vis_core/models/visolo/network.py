@@ -72,9 +72,9 @@ def _convs(count: int, width: int) -> nn.Sequential:
 class CategoryPre(nn.Module):
     """Track feature f and category feature c of the grid, from stride 16."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.conv1 = NormedConv(1024, width)
+        self.conv1 = NormedConv(inputs, width)
         self.convs = _convs(2, width)
         self.conv4 = NormedConv(width, width, 1)
 
@@ -99,9 +99,9 @@ class CategoryPost(nn.Module):
 class KernelPre(nn.Module):
     """Kernel feature k of the grid, from stride 16 with coordinates."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.conv1 = CoordinateConv(1024, width, GRID)
+        self.conv1 = CoordinateConv(inputs, width, GRID)
         self.convs = _convs(2, width)
 
     def forward(self, r4: Tensor) -> Tensor:
@@ -112,10 +112,10 @@ class KernelPre(nn.Module):
 class KernelPost(nn.Module):
     """Dynamic 1x1 mask kernels from aggregated kernel features."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, mask_width: int) -> None:
         super().__init__()
         self.convs = _convs(2, width)
-        self.pred = NormedConv(width, width, 1)
+        self.pred = NormedConv(width, mask_width, 1)
 
     def forward(self, kernel: Tensor) -> Tensor:
         kernels: Tensor = self.pred(self.convs(kernel))
@@ -179,12 +179,12 @@ class Refine(nn.Module):
 class Mask(nn.Module):
     """Mask features ``[B, d, H/4, W/4]``."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, inputs: tuple[int, int, int], width: int) -> None:
         super().__init__()
-        self.conv4 = CoordinateConv(1024, width)
+        self.conv4 = CoordinateConv(inputs[2], width)
         self.block4 = ResBlock(width)
-        self.refine3 = Refine(512, width)
-        self.refine2 = Refine(256, width)
+        self.refine3 = Refine(inputs[1], width)
+        self.refine2 = Refine(inputs[0], width)
         self.conv1 = NormedConv(width, width)
         self.pred = NormedConv(width, width, 1)
 
@@ -199,20 +199,25 @@ class VISOLONetwork(nn.Module):
     """All modules of VISOLO; `vis_core.models.visolo.segmenter` runs them frame by frame.
 
     Args:
-        depth: of the ResNet, 50 or 101.
+        backbone: gives maps at strides 4, 8 and 16, whose widths are its ``channels``; a number: ResNet of that depth,
+            50 or 101.
         classes: number of categories.
-        width: channels of the branches, a multiple of 64 (of the groups of the norms, twice); 256 in the paper.
+        width: channels of the grid's branches, a multiple of 64 (of the groups of the norms, twice); 256 in the paper.
+        mask_width: channels of the mask branch and length of the dynamic kernels; None: as `width`.
     """
 
-    def __init__(self, depth: int = 50, classes: int = 40, width: int = 256) -> None:
+    def __init__(
+        self, backbone: nn.Module | int = 50, classes: int = 40, width: int = 256, mask_width: int | None = None
+    ) -> None:
         super().__init__()
         self.classes = classes
-        self.backbone = ResNet(depth, stages=3)
-        self.category_pre = CategoryPre(width)
+        self.backbone = ResNet(backbone, stages=3) if isinstance(backbone, int) else backbone
+        channels = self.backbone.channels
+        self.category_pre = CategoryPre(channels[2], width)
         self.category_post = CategoryPost(classes, width)
-        self.kernel_pre = KernelPre(width)
-        self.kernel_post = KernelPost(width)
-        self.mask = Mask(width)
+        self.kernel_pre = KernelPre(channels[2], width)
+        self.kernel_post = KernelPost(width, mask_width or width)
+        self.mask = Mask(channels, mask_width or width)
         self.tracking = Tracking(width)
         self.memory = Memory(width)
 

@@ -103,6 +103,7 @@ class ResNet(nn.Module):
         self.stem = Stem()
         inputs = 64
         self.names = [f"res{i + 2}" for i in range(stages)]
+        self.channels = tuple(256 * 2**i for i in range(stages))
         for i, name in enumerate(self.names):
             width, blocks = 64 * 2**i, []
             for j in range(BLOCKS[depth][i]):

@@ -1,0 +1,138 @@
+"""VISOLO in training: a batch of short clips through the network, every frame helped by the others of its clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vis_core.data.clips import TrainingClip
+from vis_core.models.visolo import losses
+from vis_core.models.visolo.network import VISOLONetwork
+from vis_core.trainable import Trainable
+
+MASK_WEIGHT = 3.0
+
+
+class VISOLOTraining(Trainable):
+    """The network with its losses.
+
+    Args:
+        network: whose parameters learn, but for those of `frozen`.
+        mean: of each channel of the images, in 0..255.
+        std: of each channel, in 0..255.
+        frozen: modules that do not learn.
+        published_extents: see `losses.grid_instances`.
+        most_mask_cells: see `losses.mask_loss`.
+        mask_stride: see `losses.mask_loss`.
+        own_memory: share of the clips in which a frame reads itself too, as the first frame of a stream does; the
+            published training has 0.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: VISOLONetwork,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        frozen: Sequence[nn.Module] = (),
+        published_extents: bool = True,
+        most_mask_cells: int | None = None,
+        mask_stride: int = 1,
+        own_memory: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+        self._published_extents = published_extents
+        self._most_mask_cells, self._mask_stride = most_mask_cells, mask_stride
+        self._own_memory = own_memory
+        for module in frozen:
+            module.requires_grad_(False)
+
+    def forward(self, clips: Sequence[TrainingClip], total: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        device = self.mean.device
+        images = torch.from_numpy(np.stack([clip.images for clip in clips])).to(device)
+        out = self.outputs(images, [self._reads_itself(clip) for clip in clips])
+        categories, features, kernels, similarity = out
+        cells = [losses.grid_instances(clip.masks, self._published_extents) for clip in clips]
+        known = [
+            losses.labels_known(c, clip.masks, clip.exhaustive, clip.ignore_masks, clip.ignore_labels)
+            for c, clip in zip(cells, clips)
+        ]
+        targets = torch.zeros_like(categories, dtype=torch.float32)
+        held = torch.from_numpy(np.stack(cells)).to(device)  # [B, T, 252]
+        for b, clip in enumerate(clips):
+            t, cell = np.nonzero(cells[b] >= 0)
+            targets[b, t, clip.labels[cells[b][t, cell]], cell] = 1
+        pairs = list(combinations(range(images.shape[1]), 2))
+        same = torch.stack(
+            [(held[:, i, :, None] == held[:, j, None]) & (held[:, i, :, None] >= 0) for i, j in pairs], 1
+        )
+        s = self._mask_stride
+        masks = [
+            torch.from_numpy(np.ascontiguousarray(c.masks[:, :, s // 2 :: s, s // 2 :: s])).to(device).float()
+            for c in clips
+        ]
+        mask = losses.mask_loss(features, kernels, cells, masks, total, self._most_mask_cells, s)
+        return {
+            "category": losses.category_loss(
+                categories.float(), targets, torch.from_numpy(np.stack(known)).to(device).transpose(1, 2), total
+            ),
+            "mask": MASK_WEIGHT * mask,
+            "tracking": losses.tracking_loss(similarity.float(), same, total),
+        }
+
+    def outputs(self, images: Tensor, own_memory: Sequence[bool]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The network on clips.
+
+        Args:
+            images: uint8 ``[B, T, H, W, 3]``.
+            own_memory: of each clip, whether a frame reads itself too.
+
+        Returns:
+            Category logits ``[B, T, C, 252]``, mask features ``[B, T, d, H/4, W/4]``, kernels ``[B, T, d, 252]``, and
+            similarity logits ``[B, P, 252, 252]`` of the P pairs of frames in order.
+        """
+        net, (batch, frames) = self.network, images.shape[:2]
+        x = images.flatten(0, 1).permute(0, 3, 1, 2).float()
+        maps = net.backbone(((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+        track, category = net.category_pre(maps[2])
+        kernel = net.kernel_pre(maps[2])
+        query, reference = (side.unflatten(0, (batch, frames)).float() for side in net.tracking(track))
+        stored = [net.memory(feature).unflatten(0, (batch, frames)) for feature in (category, kernel)]
+        # [B, T, 252, T, 252]: every frame asks every frame; what it may not read is left out of the softmax.
+        similarity = torch.einsum("btdi,bsdj->btisj", query, reference)
+        readable = ~torch.eye(frames, dtype=torch.bool, device=x.device) | (frames == 1)
+        allowed = readable | torch.tensor(own_memory, device=x.device)[:, None, None]
+        weights = similarity.masked_fill(~allowed[:, :, None, :, None], -torch.inf).flatten(3).softmax(3)
+        grid = category.shape[2:]
+        read = []
+        for feature, memory in zip((category, kernel), stored):
+            found = torch.einsum("btim,bdm->btdi", weights.to(memory.dtype), memory.transpose(1, 2).flatten(2))
+            read.append(feature + found.flatten(0, 1).unflatten(2, grid))
+        categories = net.category_post(read[0]).flatten(2).unflatten(0, (batch, frames))
+        kernels = net.kernel_post(read[1]).flatten(2).unflatten(0, (batch, frames))
+        features = net.mask(*maps).unflatten(0, (batch, frames))
+        pairs = list(combinations(range(frames), 2)) or [(0, 0)]
+        return categories, features, kernels, torch.stack([similarity[:, i, :, j] for i, j in pairs], 1)
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        named = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
+        return {
+            "backbone": [p for name, p in named if name.startswith("backbone.")],
+            "heads": [p for name, p in named if not name.startswith("backbone.")],
+        }
+
+    def weights(self) -> dict[str, Tensor]:
+        return {key: x.float() for key, x in self.network.state_dict().items()}
+
+    def _reads_itself(self, clip: TrainingClip) -> bool:
+        """Drawn from the clip's own pixels, so that it is the same wherever and whenever the clip is seen."""
+        return int(clip.images[0, ::16, ::16].sum()) % 1000 < 1000 * self._own_memory
