@@ -17,7 +17,7 @@ from vis_core.errors import CheckpointError, OptionError
 from vis_core.models import visolo
 from vis_core.streaming import Segmenter, System
 
-SYSTEMS: Mapping[str, System] = {system.name: system for system in (visolo.SYSTEM,)}
+SYSTEMS: Mapping[str, System] = {system.name: system for system in (visolo.LITE, visolo.SYSTEM)}
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _FORMAT = "vis_core 1"
 
@@ -36,7 +36,7 @@ def load(
     Args:
         name: a name of `SYSTEMS`.
         weights: our ``.safetensors``, or a published checkpoint (``.pth``, ``.pkl``), which is converted on the fly;
-            None: random weights, with a warning.
+            None: those that are part of the package, or random ones, with a warning.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``...
         precision: ``auto`` (bfloat16 where the device is fast at it, else float32), ``fp32``, ``bf16``, ``fp16``.
         options: those of the system (``SYSTEMS[name].options``).
@@ -49,7 +49,8 @@ def load(
     if precision not in PRECISIONS:
         raise OptionError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
     checked = _check_options(system, options)
-    tensors, metadata = (None, {}) if weights is None else _read(system, Path(weights))
+    weights = system.default_weights() if weights is None else Path(weights)
+    tensors, metadata = (None, {}) if weights is None else _read(system, weights)
     if tensors is None:
         warnings.warn(f"{name}: no weights given, so they are random and the masks mean nothing", stacklevel=2)
     return system.build(tensors, metadata, _device(device), precision, **checked)
@@ -93,14 +94,14 @@ def _read(system: System, path: Path) -> tuple[dict[str, Tensor], dict[str, str]
         if metadata.get("system") != system.name:
             raise CheckpointError(f"{path}: holds weights of {metadata.get('system')!r}, not of {system.name!r}")
         return tensors, metadata
-    if system.published.recognise(tensors.keys()):
+    if system.published and system.published.recognise(tensors.keys()):
         _log.warning("%s: published %s checkpoint; licence: %s", path, system.title, system.checkpoints_licence)
         try:
             return system.published.convert(tensors), metadata
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error
     for other in SYSTEMS.values():
-        if other.published.recognise(tensors.keys()):
+        if other.published and other.published.recognise(tensors.keys()):
             raise CheckpointError(f"{path}: is a published {other.title} checkpoint, load it as {other.name!r}")
     first = ", ".join(list(tensors)[:5])
     raise CheckpointError(

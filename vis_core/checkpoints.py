@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 from collections import OrderedDict
@@ -22,6 +23,8 @@ from vis_core.errors import CheckpointError
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl")
 _NESTED = ("model", "state_dict", "model_state_dict")
 _LISTED = 20
+
+_log = logging.getLogger(__name__)
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -100,6 +103,30 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
         parts = [f"{len(keys)} {what}: {_listed(keys)}" for what, keys in faults.items() if keys]
         raise CheckpointError(f"{source}: the keys do not fit the network.\n  " + "\n  ".join(parts))
     module.load_state_dict(dict(tensors))
+
+
+def load_fitting(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Fill what of a module fits: the start of a training, whose heads may be of another class count.
+
+    What does not fit is logged, and stays as it was.
+
+    Args:
+        source: what the tensors are for, for the log and the error's text.
+
+    Raises:
+        CheckpointError: nothing fits, or a tensor holds NaN or infinity.
+    """
+    wanted = module.state_dict()
+    fitting = {key: x for key, x in tensors.items() if key in wanted and wanted[key].shape == x.shape}
+    if not fitting:
+        raise CheckpointError(
+            f"{source}: none of the {len(tensors)} tensors to start from fits: {_listed(list(tensors))}"
+        )
+    if bad := [key for key, x in fitting.items() if x.is_floating_point() and not bool(x.isfinite().all())]:
+        raise CheckpointError(f"{source}: not finite: {_listed(bad)}")
+    if left := [key for key in tensors if key not in fitting]:
+        _log.warning("%s: %d of %d tensors do not fit and are left: %s", source, len(left), len(tensors), _listed(left))
+    module.load_state_dict(fitting, strict=False)
 
 
 def _listed(keys: list[str]) -> str:

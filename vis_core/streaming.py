@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -127,10 +128,11 @@ class System:
         build: ``build(tensors, metadata, device, precision, **options)`` makes the segmenter; ``tensors`` in our names,
             or None for random weights; ``metadata`` of the weight file; every option present and checked.
         options: what ``build`` takes, by name.
-        published: the published checkpoints.
+        published: the published checkpoints; None: there are none in a form of their own.
         checkpoints_licence: licence of the published checkpoints, shown when one is loaded.
         checkpoints_source: where they are to be had.
         figures: published figures, name to value with its unit or data set.
+        default_weights: the weight file that is part of the package, None if there is none.
         trainable: ``trainable(class_names, tensors, generator, **training_options)`` makes what the trainer trains;
             ``tensors`` to start from, in our names, whose heads may be of another class count, or None. None: the
             system cannot be trained here.
@@ -142,9 +144,10 @@ class System:
     paper: str
     build: Callable[..., Segmenter]
     options: Mapping[str, Option]
-    published: PublishedFormat
+    published: PublishedFormat | None
     checkpoints_licence: str
     checkpoints_source: str
     figures: Mapping[str, str] = field(default_factory=dict)
+    default_weights: Callable[[], Path | None] = lambda: None
     trainable: Callable[..., Trainable] | None = None
     training_options: Mapping[str, Option] = field(default_factory=dict)

@@ -200,7 +200,7 @@ class Colours:
             strength = 255 * a.noise * random.random()
             noise = np.empty(image.shape, np.int16)
             cv2.setRNGSeed(int(random.integers(1 << 30)))
-            cv2.randn(noise, (0.0, 0.0, 0.0), (strength, strength, strength))
+            cv2.randn(noise, np.zeros(3), np.full(3, strength))
             image = np.asarray(cv2.add(image, noise, dtype=cv2.CV_8U), np.uint8)
         return image
 

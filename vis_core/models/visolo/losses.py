@@ -79,14 +79,14 @@ def labels_known(
     height, width = masks.shape[2:]
     y = ((np.arange(GRID[0]) + 0.5) * height / GRID[0]).astype(int)
     x = ((np.arange(GRID[1]) + 0.5) * width / GRID[1]).astype(int)
-    at_centers = np.ix_(y, x)
+    centers = (slice(None), *np.ix_(y, x))
     frames = len(cells)
     covered = np.zeros((frames, *GRID), np.bool_)
     for mask in masks:
-        covered |= mask[(slice(None), *at_centers)]
+        covered |= mask[centers]
     known = exhaustive[:, None, None] | covered.reshape(1, frames, CELLS)
     for mask, label in zip(ignore_masks, ignore_labels):
-        known[label] &= ~mask[(slice(None), *at_centers)].reshape(frames, CELLS)
+        known[label] &= ~mask[centers].reshape(frames, CELLS)
     known |= cells >= 0
     return known
 
@@ -142,7 +142,8 @@ def mask_loss(
     _, processes = _totals(features, batch, total)
     clips_with = total(present.sum(0).to(features.dtype))
     frames_with = (clips_with > 0).sum().clamp(min=1)
-    loss = features.sum() * 0  # without any instance there are still gradients, of zero
+    loss = features.new_zeros((), dtype=torch.float32)
+    by_frame = features.flatten(0, 1).unbind(), kernels.flatten(0, 1).unbind()
     for b in range(batch):
         for t in range(frames):
             chosen = np.flatnonzero(cells[b][t] >= 0)
@@ -150,7 +151,8 @@ def mask_loss(
                 continue
             if most_cells is not None and len(chosen) > most_cells:
                 chosen = chosen[np.linspace(0, len(chosen) - 1, most_cells).round().astype(int)]
-            logits = torch.einsum("dhw,dn->nhw", features[b, t], kernels[b, t][:, chosen])
+            feature, kernel = (maps[b * frames + t] for maps in by_frame)
+            logits = torch.einsum("dhw,dn->nhw", feature, kernel[:, chosen])
             if stride != 4:
                 scale = 4 // stride
                 logits = F.interpolate(logits[None], scale_factor=scale, mode="bilinear", align_corners=False)[0]
@@ -159,7 +161,8 @@ def mask_loss(
             overlap = (predicted * wanted).sum((1, 2))
             size = predicted.square().sum((1, 2)) + wanted.square().sum((1, 2))
             loss = loss + (1 - 2 * overlap / (size + 1e-7)).mean() / clips_with[t] / frames_with
-    return loss * processes
+    # Without any instance there are still gradients, of zero: every process of a group must have them.
+    return loss * processes + 0 * (by_frame[0][0][0, 0, 0] + by_frame[1][0][0, 0])
 
 
 def tracking_loss(logits: Tensor, targets: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:

@@ -7,6 +7,8 @@ similarity of `Tracking`; neither holds any state.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -205,6 +207,8 @@ class VISOLONetwork(nn.Module):
         width: channels of the grid's branches, a multiple of 64 (of the groups of the norms, twice); 256 in the paper.
         mask_width: channels of the mask branch and length of the dynamic kernels; None: as `width`.
     """
+
+    backbone: Any  # a module with `channels`
 
     def __init__(
         self, backbone: nn.Module | int = 50, classes: int = 40, width: int = 256, mask_width: int | None = None

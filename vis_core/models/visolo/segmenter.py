@@ -9,7 +9,7 @@ from vis_core.models.visolo import detection
 from vis_core.models.visolo.detection import Detections
 from vis_core.models.visolo.memory import Entry, FrameMemory
 from vis_core.models.visolo.network import VISOLONetwork, read_memory
-from vis_core.nn.input_transform import InputTransform
+from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD, InputTransform
 from vis_core.streaming import Segmenter
 from vis_core.structures import Frame, Instances
 from vis_core.tracking.lifecycle import TrackLifecycle
@@ -97,6 +97,8 @@ class VISOLO(Segmenter):
         max_instances: instances a frame at most.
         mask_resize: ``published`` or ``logits``, see `detection.packed_masks`.
         published_quirks: reproduce what the published code does with empty masks and cell 0.
+        mean: of each channel of the images, in 0..255.
+        std: of each channel, in 0..255.
     """
 
     network: VISOLONetwork
@@ -118,6 +120,8 @@ class VISOLO(Segmenter):
         max_instances: int = 100,
         mask_resize: str = "published",
         published_quirks: bool = False,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
         self.network = network
         self.class_names = class_names
@@ -129,7 +133,7 @@ class VISOLO(Segmenter):
         self.mask_resize = mask_resize
         self.published_quirks = published_quirks
         self.device = next(network.parameters()).device
-        self.transform = InputTransform(input_size).to(self.device)
+        self.transform = InputTransform(input_size, mean, std).to(self.device)
         self.memory = FrameMemory(memory_interval, memory_frames)
         self.associator = GridAssociator(tracking_threshold)
         self.lifecycle = TrackLifecycle(max_lost_frames, None if max_lost_frames is None else max_lost_tracks)

@@ -30,6 +30,7 @@ class VISOLOTraining(Trainable):
         mask_stride: see `losses.mask_loss`.
         own_memory: share of the clips in which a frame reads itself too, as the first frame of a stream does; the
             published training has 0.
+        tracking_weight: of the tracking loss.
     """
 
     mean: Tensor
@@ -45,6 +46,7 @@ class VISOLOTraining(Trainable):
         most_mask_cells: int | None = None,
         mask_stride: int = 1,
         own_memory: float = 0.0,
+        tracking_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -52,7 +54,7 @@ class VISOLOTraining(Trainable):
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
         self._published_extents = published_extents
         self._most_mask_cells, self._mask_stride = most_mask_cells, mask_stride
-        self._own_memory = own_memory
+        self._own_memory, self._tracking_weight = own_memory, tracking_weight
         for module in frozen:
             module.requires_grad_(False)
 
@@ -86,7 +88,7 @@ class VISOLOTraining(Trainable):
                 categories.float(), targets, torch.from_numpy(np.stack(known)).to(device).transpose(1, 2), total
             ),
             "mask": MASK_WEIGHT * mask,
-            "tracking": losses.tracking_loss(similarity.float(), same, total),
+            "tracking": self._tracking_weight * losses.tracking_loss(similarity.float(), same, total),
         }
 
     def outputs(self, images: Tensor, own_memory: Sequence[bool]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

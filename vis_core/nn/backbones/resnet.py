@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -125,3 +128,26 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, NormedConv):
                 module.fold()
+
+
+def is_torchvision(keys: Collection[str]) -> bool:
+    """Whether tensors are those of a ResNet with torchvision's keys."""
+    return "layer1.0.conv1.weight" in keys and "bn1.running_mean" in keys
+
+
+def from_torchvision(tensors: Mapping[str, Tensor], stages: int = 4) -> dict[str, Tensor]:
+    """Tensors of torchvision's ResNet-50 or 101 under our names, without the classifier and later stages."""
+    renamed = {}
+    for key, x in tensors.items():
+        stage, _, rest = key.partition(".")
+        if stage in ("conv1", "bn1"):
+            ours = "stem.conv1." + ("norm." if stage == "bn1" else "") + rest
+        elif stage.startswith("layer") and int(stage[5:]) <= stages:
+            rest = re.sub(r"\bbn(\d)\.", r"conv\1.norm.", rest)
+            rest = rest.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
+            ours = f"res{int(stage[5:]) + 1}.{rest}"
+        else:
+            continue
+        if not key.endswith("num_batches_tracked"):
+            renamed[ours] = x
+    return renamed

@@ -1,0 +1,150 @@
+"""visolo-lite: VISOLO with EfficientNet-Lite0, small enough to ship and quick on two processor cores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vis_core.checkpoints import load_fitting, load_tensors
+from vis_core.data.vocabularies import class_names as names_in
+from vis_core.errors import CheckpointError
+from vis_core.models.visolo.network import VISOLONetwork
+from vis_core.models.visolo.segmenter import VISOLO
+from vis_core.models.visolo.training import VISOLOTraining
+from vis_core.nn.backbones import efficientnet_lite
+from vis_core.nn.backbones.efficientnet_lite import INPUT_MEAN, INPUT_STD, EfficientNetLite
+from vis_core.nn.precision import compute_type
+
+NAME = "visolo-lite"
+CLASS_NAMES = ("person", "vehicle", "animal")
+INPUT_SIZE = (256, 448)
+WIDTH, MASK_WIDTH = 128, 64
+_WIDTHS = range(64, 513, 64)
+
+
+class LiteBackbone(nn.Module):
+    """EfficientNet-Lite0 as VISOLO's backbone: the map at stride 32 joins that at stride 16, for its meaning."""
+
+    channels = (24, 40, 432)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = EfficientNetLite()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps at strides 4, 8 and 16 of normalised images ``[B, 3, H, W]``."""
+        r2, r3, r4, r5 = self.body(images)
+        r5 = F.interpolate(r5, r4.shape[2:], mode="bilinear", align_corners=False)
+        return [r2, r3, torch.cat((r4, r5), 1)]
+
+
+def default_weights() -> Path | None:
+    """The weight file that is part of the package, None if it is not installed."""
+    path = Path(str(resources.files("vis_core.models.visolo"))) / "visolo_lite.safetensors"
+    return path if path.is_file() else None
+
+
+def build(
+    tensors: Mapping[str, Tensor] | None,
+    metadata: Mapping[str, str],
+    device: torch.device,
+    precision: str,
+    **options: Any,
+) -> VISOLO:
+    """The segmenter; class count and widths are the tensors'."""
+    classes, width, mask_width = len(CLASS_NAMES), WIDTH, MASK_WIDTH
+    if tensors is not None:
+        classes, width, mask_width = _sizes(tensors)
+    network = VISOLONetwork(LiteBackbone(), classes, width, mask_width)
+    if tensors is None:
+        network.initialise(torch.Generator().manual_seed(0))
+    else:
+        load_tensors(network, {key: x.float() for key, x in tensors.items()}, NAME)
+    network.eval().requires_grad_(False)
+    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    dtype = _dtype(precision, device)
+    network.backbone.to(dtype)
+    network.mask.to(dtype)
+    if "class_names" in metadata:
+        names = names_in(metadata["class_names"], classes)
+    else:
+        names = CLASS_NAMES if classes == len(CLASS_NAMES) else tuple(f"class {i + 1}" for i in range(classes))
+    return VISOLO(network, names, dtype, mean=INPUT_MEAN, std=INPUT_STD, **options)
+
+
+def trainable(
+    class_names: tuple[str, ...],
+    tensors: Mapping[str, Tensor] | None,
+    generator: torch.Generator,
+    width: int = WIDTH,
+    mask_width: int = MASK_WIDTH,
+    category_prior: float = 0.02,
+    most_mask_cells: int = 16,
+    mask_stride: int = 2,
+    own_memory: float = 0.3,
+    frozen_stride: int = 4,
+    tracking_weight: float = 0.25,
+) -> VISOLOTraining:
+    """What the trainer trains.
+
+    Args:
+        class_names: of the labels.
+        tensors: a visolo-lite of any class count, or ImageNet weights of EfficientNet-Lite0; None: from nothing.
+        generator: of the first weights.
+        width: channels of the grid's branches.
+        mask_width: channels of the mask branch.
+        category_prior: probability of a class that a cell starts with.
+        most_mask_cells: see `losses.mask_loss`.
+        mask_stride: see `losses.mask_loss`.
+        own_memory: see `VISOLOTraining`.
+        frozen_stride: the backbone learns beyond its map at this stride; 0: all of it.
+        tracking_weight: of the tracking loss, whose sum over cells is many times the others.
+    """
+    network = VISOLONetwork(LiteBackbone(), len(class_names), width, mask_width)
+    network.initialise(generator)
+    bias = network.category_post.pred.bias
+    assert bias is not None
+    nn.init.constant_(bias, -float(torch.tensor(1 / category_prior - 1).log()))
+    if tensors is not None:
+        if efficientnet_lite.is_published(tensors):
+            network.backbone.body.load_state_dict(efficientnet_lite.from_published(tensors))
+        else:
+            load_fitting(network, tensors, NAME)
+    frozen = network.backbone.body.below(frozen_stride) if frozen_stride else []
+    return VISOLOTraining(
+        network,
+        INPUT_MEAN,
+        INPUT_STD,
+        frozen,
+        published_extents=False,
+        most_mask_cells=most_mask_cells,
+        mask_stride=mask_stride,
+        own_memory=own_memory,
+        tracking_weight=tracking_weight,
+    )
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Float32 for ``auto`` on a processor: depthwise convolutions are slow there in bfloat16."""
+    return torch.float32 if precision == "auto" and device.type == "cpu" else compute_type(precision, device)
+
+
+def _sizes(tensors: Mapping[str, Tensor]) -> tuple[int, int, int]:
+    """Classes, width and mask width of the network that tensors belong to."""
+    category, kernel = tensors.get("category_post.pred.weight"), tensors.get("kernel_post.pred.weight")
+    for key, x in (("category_post.pred.weight", category), ("kernel_post.pred.weight", kernel)):
+        if x is None or x.dim() != 4 or len(x) == 0 or x.shape[1] not in _WIDTHS:
+            found = "missing" if x is None else f"of shape {list(x.shape)}"
+            raise CheckpointError(f"{NAME}: {key}, which gives the sizes of the network, is {found}")
+    assert category is not None and kernel is not None
+    if len(kernel) not in _WIDTHS:
+        raise CheckpointError(
+            f"{NAME}: kernel_post.pred.weight gives {len(kernel)} mask channels, not a multiple of 64"
+        )
+    return len(category), category.shape[1], len(kernel)
