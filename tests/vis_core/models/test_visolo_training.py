@@ -98,3 +98,115 @@ def test_outputs_losses_and_gradients_are_those_of_the_published_code(case):
             norm, expected[f"gradient_norm/{theirs}"], **tolerances["gradient_norm"], err_msg=ours
         )
     assert parameters["backbone.res2.0.conv1.weight"].grad is None
+
+
+RANDOM = np.random.default_rng(0)
+CENTERS = (np.arange(12) + 0.5) / 12, (np.arange(21) + 0.5) / 21
+
+
+def square(size, top, left, height, width):
+    mask = np.zeros(size, bool)
+    mask[top : top + height, left : left + width] = True
+    return mask
+
+
+def test_an_extent_is_measured_between_its_ends_unless_as_published():
+    mask = square((120, 210), 65, 155, 20, 20)[None, None]
+    assert (losses.grid_instances(mask, published_extents=False) >= 0).sum() == 1
+    assert (losses.grid_instances(mask, published_extents=True) >= 0).sum() > 4
+
+
+def test_of_two_claims_on_a_cell_the_nearer_centre_wins():
+    large, small = square((120, 210), 20, 50, 80, 100), square((120, 210), 58, 98, 6, 6)
+    cells = losses.grid_instances(np.stack((large, small))[:, None], published_extents=False).reshape(12, 21)
+    assert cells[6, 10] == 1 and (cells == 0).sum() > 2
+
+
+def test_cells_are_unknown_where_a_class_is_not_labelled_and_in_regions_to_ignore():
+    size = (120, 210)
+    masks = square(size, 0, 0, 30, 60)[None, None]
+    crowd = square(size, 60, 100, 60, 110)[None, None]
+    cells = losses.grid_instances(masks, published_extents=False)
+    known = losses.labels_known(cells, masks, np.array([True, False]), crowd, np.array([0])).reshape(2, 12, 21)
+    inside = np.ix_(CENTERS[0] * 120 < 30, CENTERS[1] * 210 < 60)
+    assert known[0][inside].all() and known[1][inside].all()
+    assert not known[1][6:, 10:].any() and not known[0][6:, 10:].any()
+    assert known[0][6:, :9].all() and not known[1][6:, :9].any()
+
+
+def test_what_is_unknown_has_no_loss():
+    logits = torch.randn(2, 1, 3, losses.CELLS, generator=torch.Generator().manual_seed(0))
+    targets = torch.zeros_like(logits)
+    known = torch.ones_like(logits, dtype=torch.bool)
+    known[:, :, 1] = False
+    changed = logits.clone()
+    changed[:, :, 1] += 5
+    assert losses.category_loss(logits, targets, known, alone) == losses.category_loss(changed, targets, known, alone)
+
+
+@pytest.fixture(scope="module")
+def small_training():
+    network = VISOLONetwork(50, 2, width=64)
+    network.initialise(torch.Generator().manual_seed(0))
+    return VISOLOTraining(network, IMAGENET_MEAN, IMAGENET_STD, [network.backbone])
+
+
+def some_clips(*counts):
+    clips = []
+    for count in counts:
+        masks = np.zeros((count, 2, 64, 96), bool)
+        for item, frame in np.ndindex(count, 2):
+            top, left = RANDOM.integers(0, (40, 60))
+            masks[item, frame, top : top + 20, left : left + 25] = True
+        images = RANDOM.integers(0, 256, (2, 64, 96, 3), dtype=np.uint8)
+        clips.append(clip_of(images, masks, RANDOM.integers(0, 2, count), classes=2))
+    return clips
+
+
+def test_the_losses_of_two_processes_are_in_the_mean_those_of_one_with_all_clips(small_training):
+    """The second process has no instance at all, so its share of every normaliser is not the half."""
+    clips = some_clips(2, 3, 0, 0)
+    whole = small_training(clips, alone)
+    seen: list[list[torch.Tensor]] = [[], []]
+    for process, part in enumerate((clips[:2], clips[2:])):
+
+        def collect(x, process=process):
+            seen[process].append(x)
+            return x
+
+        small_training(part, collect)
+    sums = [a + b for a, b in zip(*seen)]
+    shares = []
+    for part in (clips[:2], clips[2:]):
+        answers = iter(sums)
+        shares.append(small_training(part, lambda x, answers=answers: next(answers)))
+    for name, value in whole.items():
+        torch.testing.assert_close((shares[0][name] + shares[1][name]) / 2, value, rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_without_any_instance_trains_every_part_without_nan(small_training):
+    parts = small_training(some_clips(0, 0), alone)
+    sum(parts.values()).backward()
+    assert all(torch.isfinite(x) for x in parts.values())
+    assert parts["mask"] == 0 and parts["tracking"] == 0 and parts["category"] > 0
+    for group in small_training.parameter_groups().values():
+        assert all(torch.isfinite(p.grad).all() for p in group if p.grad is not None)
+    small_training.zero_grad()
+
+
+def test_a_clip_of_one_frame_reads_itself(small_training):
+    clip = some_clips(2)[0]
+    one = clip_of(clip.images[:1], clip.masks[:, :1], clip.labels, classes=2)
+    assert all(torch.isfinite(x) for x in small_training([one], alone).values())
+
+
+def test_a_frame_reads_the_others_of_its_clip_only(small_training):
+    """A frame's kernels follow the other's picture, and no other clip's."""
+    clips = some_clips(1, 1)
+    images = torch.from_numpy(np.stack([clip.images for clip in clips]))
+    with torch.no_grad():
+        before = small_training.outputs(images, [False, False])
+        images[0, 1] = 255 - images[0, 1]
+        after = small_training.outputs(images, [False, False])
+    assert not torch.equal(before[2][0, 0], after[2][0, 0])
+    torch.testing.assert_close(before[2][1], after[2][1], rtol=1e-4, atol=1e-4)

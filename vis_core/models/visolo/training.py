@@ -73,10 +73,12 @@ class VISOLOTraining(Trainable):
         for b, clip in enumerate(clips):
             t, cell = np.nonzero(cells[b] >= 0)
             targets[b, t, clip.labels[cells[b][t, cell]], cell] = 1
-        pairs = list(combinations(range(images.shape[1]), 2))
         same = torch.stack(
-            [(held[:, i, :, None] == held[:, j, None]) & (held[:, i, :, None] >= 0) for i, j in pairs], 1
+            [(held[:, i, :, None] == held[:, j, None]) & (held[:, i, :, None] >= 0) for i, j in _pairs(held.shape[1])],
+            1,
         )
+        if held.shape[1] == 1:
+            same[:] = False  # a frame alone has nobody to be told from
         s = self._mask_stride
         masks = [
             torch.from_numpy(np.ascontiguousarray(c.masks[:, :, s // 2 :: s, s // 2 :: s])).to(device).float()
@@ -122,8 +124,8 @@ class VISOLOTraining(Trainable):
         categories = net.category_post(read[0]).flatten(2).unflatten(0, (batch, frames))
         kernels = net.kernel_post(read[1]).flatten(2).unflatten(0, (batch, frames))
         features = net.mask(*maps).unflatten(0, (batch, frames))
-        pairs = list(combinations(range(frames), 2)) or [(0, 0)]
-        return categories, features, kernels, torch.stack([similarity[:, i, :, j] for i, j in pairs], 1)
+        chosen = torch.stack([similarity[:, i, :, j] for i, j in _pairs(frames)], 1)
+        return categories, features, kernels, chosen
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         named = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
@@ -138,3 +140,8 @@ class VISOLOTraining(Trainable):
     def _reads_itself(self, clip: TrainingClip) -> bool:
         """Drawn from the clip's own pixels, so that it is the same wherever and whenever the clip is seen."""
         return int(clip.images[0, ::16, ::16].sum()) % 1000 < 1000 * self._own_memory
+
+
+def _pairs(frames: int) -> list[tuple[int, int]]:
+    """Pairs of frames whose similarity is compared, the earlier one first; a frame alone is its own."""
+    return list(combinations(range(frames), 2)) or [(0, 0)]

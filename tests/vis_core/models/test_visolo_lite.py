@@ -1,0 +1,69 @@
+"""visolo-lite: built from its weights, trained from any start."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import vis_core
+from vis_core.checkpoints import write_tensors
+from vis_core.errors import CheckpointError
+from vis_core.models.visolo import LITE, lite
+from vis_core.models.visolo.network import VISOLONetwork
+from vis_core.structures import Frame
+
+
+def small(classes=3):
+    network = VISOLONetwork(lite.LiteBackbone(), classes, 64, 64)
+    network.initialise(torch.Generator().manual_seed(1))
+    return network
+
+
+def write(path, network, names, dtype=torch.float16):
+    metadata = {"format": "vis_core 1", "system": "visolo-lite", "class_names": json.dumps(names)}
+    write_tensors(path, {key: x.to(dtype) for key, x in network.state_dict().items()}, metadata)
+    return path
+
+
+def test_half_precision_weights_of_any_class_count_and_width_run(tmp_path):
+    weights = write(tmp_path / "w.safetensors", small(5), ["a", "b", "c", "d", "e"])
+    segmenter = vis_core.load("visolo-lite", weights, device="cpu", input_size=(64, 96))
+    assert segmenter.class_names == ("a", "b", "c", "d", "e")
+    assert all(p.dtype == torch.float32 for p in segmenter.network.parameters())
+    image = np.random.default_rng(0).integers(0, 256, (48, 70, 3), dtype=np.uint8)
+    (instances,) = segmenter.step(Frame(image, stamp=5, index=0))
+    assert instances.stamp == 5 and all(mask.size == (48, 70) for mask in instances.masks)
+
+
+@pytest.mark.parametrize("key", ["category_post.pred.weight", "kernel_post.pred.weight"])
+def test_weights_that_do_not_state_the_sizes_are_refused_by_name(tmp_path, key):
+    state = small().state_dict()
+    del state[key]
+    write_tensors(tmp_path / "w.safetensors", state, {"format": "vis_core 1", "system": "visolo-lite"})
+    with pytest.raises(CheckpointError, match=key):
+        vis_core.load("visolo-lite", tmp_path / "w.safetensors", device="cpu")
+
+
+def test_training_takes_over_what_fits_and_says_what_does_not(caplog):
+    start = small(7).state_dict()
+    training = lite.trainable(("a", "b"), start, torch.Generator().manual_seed(0), width=64)
+    got = training.weights()
+    assert torch.equal(got["backbone.body.stem.weight"], start["backbone.body.stem.weight"])
+    assert got["category_post.pred.weight"].shape == (2, 64, 3, 3)
+    assert "2 of" in caplog.text and "category_post.pred.weight" in caplog.text
+    with pytest.raises(CheckpointError, match="none of the 1 tensors"):
+        lite.trainable(("a", "b"), {"x": torch.zeros(1)}, torch.Generator())
+
+
+def test_the_frozen_part_of_the_backbone_does_not_learn():
+    training = lite.trainable(("a",), None, torch.Generator().manual_seed(0), width=64, frozen_stride=8)
+    learning = {id(p) for group in training.parameter_groups().values() for p in group}
+    body = training.network.backbone.body
+    assert not any(id(p) in learning for module in body.below(8) for p in module.parameters())
+    assert all(id(p) in learning for block in body.blocks[5:] for p in block.parameters())
+
+
+def test_its_training_options_are_those_that_the_catalogue_lists():
+    given = {name: option.default for name, option in LITE.training_options.items()} | {"width": 64}
+    lite.trainable(("a",), None, torch.Generator().manual_seed(0), **given)
