@@ -137,6 +137,7 @@ class System:
             ``tensors`` to start from, in our names, whose heads may be of another class count, or None. None: the
             system cannot be trained here.
         training_options: what ``trainable`` takes, by name.
+        starting_weights: weight files to train from that other packages bring, by the name that a config gives them.
     """
 
     name: str
@@ -151,3 +152,4 @@ class System:
     default_weights: Callable[[], Path | None] = lambda: None
     trainable: Callable[..., Trainable] | None = None
     training_options: Mapping[str, Option] = field(default_factory=dict)
+    starting_weights: Mapping[str, Callable[[], Path]] = field(default_factory=dict)

