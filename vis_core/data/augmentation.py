@@ -33,10 +33,11 @@ class Augmentation:
         noise: greatest standard deviation of noise, of 255.
         copy_paste: mean number of instances of other items pasted into a clip.
         erase: probability that a rectangle of a clip is covered.
+        mosaic: probability that a clip is made of four items side by side.
     """
 
     flip: float = 0.5
-    zoom: tuple[float, float] = (0.45, 1.1)
+    zoom: tuple[float, float] = (0.5, 1.25)
     stretch: float = 1.25
     motion: float = 0.15
     scaling: float = 0.15
@@ -52,6 +53,7 @@ class Augmentation:
     noise: float = 0.02
     copy_paste: float = 1.0
     erase: float = 0.1
+    mosaic: float = 0.0
 
 
 NO_AUGMENTATION = Augmentation(

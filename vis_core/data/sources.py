@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from vis_core.images import read_image
 _MOST_INSTANCES = 120  # of an item; the numbers of the pasted ones follow, in one byte
 _LEAST_AREA = 12  # pixels of the clip's frame; what is less is ignored
 _LEAST_SHARE = 0.08  # of an instance's own area must stay visible beside what was pasted over it
+_TILE_ZOOM = (0.8, 1.1)  # of the parts of a mosaic
 _REACH = 20  # frames on either side of which a clip's frames are drawn, as published
 
 
@@ -57,7 +59,12 @@ class Clips:
         """A clip of item `index`; a function of its arguments alone."""
         item = self.annotated.items[index]
         draw = _Clip(self._frames, self._size, len(item.exhaustive))
-        self._base(item, draw, random)
+        exhaustive = item.exhaustive
+        if random.random() < self._augmentation.mosaic:
+            self._mosaic(item, draw, random)
+            exhaustive = (True,) * len(exhaustive)  # what a part does not label is ignored there
+        else:
+            self._base(item, draw, random)
         if self._donors:
             for _ in range(min(int(random.poisson(self._augmentation.copy_paste)), 4)):
                 donor, usable = self._donors[int(random.integers(len(self._donors)))]
@@ -66,7 +73,7 @@ class Clips:
             draw.erase(random)
         colours = Colours(random, self._augmentation)
         images = np.stack([colours.apply(image, random) for image in draw.images])
-        return draw.finish(images, item.exhaustive)
+        return draw.finish(images, exhaustive)
 
     def _base(self, item: Item, draw: _Clip, random: np.random.Generator) -> None:
         count = len(item.files)
@@ -97,6 +104,51 @@ class Clips:
                 region = warped == number if both is None else (warped == number) | (both == number)
                 if region.any():
                     draw.ignore(label, frame, region)
+        draw.measure()
+
+    def _mosaic(self, item: Item, draw: _Clip, random: np.random.Generator) -> None:
+        """Four items side by side, seen as one picture (Bochkovskiy et al., 2020): many and small objects."""
+        height, width = self._size
+        y, x = (int(length * random.uniform(0.35, 0.65)) for length in self._size)
+        canvas = np.zeros((height, width, 3), np.uint8)
+        objects = np.zeros(self._size, np.uint8)
+        ignored = np.zeros((len(item.exhaustive), height, width), np.uint8)
+        for top, bottom, left, right in ((0, y, 0, x), (0, y, x, width), (y, height, 0, x), (y, height, x, width)):
+            part = np.s_[top:bottom, left:right]
+            tile = bottom - top, right - left
+            frame = int(random.integers(len(item.files)))
+            shown, crowds = item.object_images(frame)
+            matrix = window(
+                random, replace(self._augmentation, zoom=_TILE_ZOOM), item.size, tile, _around(shown, random)
+            )
+            canvas[part] = warp_image(_read(item, frame), matrix, tile)
+            shown, crowds = (warp_objects(numbers, matrix, tile) for numbers in (shown, crowds))
+            table = np.zeros(256, np.uint8)
+            for number in np.union1d(np.unique(shown), np.unique(crowds)):
+                if number:
+                    annotation = item.annotations[number - 1]
+                    if annotation.crowd or draw.full:
+                        ignored[annotation.label][part] |= (shown == number) | (crowds == number)
+                    else:
+                        table[number] = draw.add(annotation.label)
+            objects[part] = table[shown]
+            for label, complete in enumerate(item.exhaustive):
+                if not complete:
+                    ignored[label][part] |= objects[part] == 0
+            donor, usable = (
+                self._donors[int(random.integers(len(self._donors)))] if self._donors else (self.annotated, [0])
+            )
+            if random.random() < 0.6:
+                item = self.annotated.items[int(random.integers(len(self)))]
+            else:
+                item = donor.items[usable[int(random.integers(len(usable)))]]
+        motion = Motion(random, self._augmentation, self._size, random.random())
+        for t in range(self._frames):
+            warp = motion.at(_time(t, self._frames), random)
+            draw.images.append(warp_image(canvas, warp, self._size).copy())
+            draw.objects.append(warp_objects(objects, warp, self._size))
+            for label in np.flatnonzero(ignored.any((1, 2))):
+                draw.ignore(int(label), t, warp_objects(ignored[label], warp, self._size) != 0)
         draw.measure()
 
     def _paste(self, item: Item, draw: _Clip, random: np.random.Generator) -> None:
