@@ -28,6 +28,7 @@ from vis_core.terminal import (
     show_warning,
     tell_error,
 )
+from vis_core.training import commands as training_commands
 
 if TYPE_CHECKING:
     from vis_core.segmenting import RunOutcome
@@ -204,3 +205,4 @@ def _end(outcome: RunOutcome, received: list[int]) -> None:
 # Commands that live elsewhere; their modules import nothing heavy before they run.
 app.command()(evaluation_commands.evaluate)
 app.command()(evaluation_commands.submit)
+app.command()(training_commands.train)
