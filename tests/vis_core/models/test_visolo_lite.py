@@ -10,12 +10,12 @@ import vis_core
 from vis_core.checkpoints import write_tensors
 from vis_core.errors import CheckpointError
 from vis_core.models.visolo import LITE, lite
-from vis_core.models.visolo.network import VISOLONetwork
+from vis_core.models.visolo.network import Place, VISOLONetwork, place_maps
 from vis_core.structures import Frame
 
 
 def small(classes=3):
-    network = VISOLONetwork(lite.LiteBackbone(), classes, 64, 64)
+    network = VISOLONetwork(lite.LiteBackbone(), classes, 64, 64, place=True)
     network.initialise(torch.Generator().manual_seed(1))
     return network
 
@@ -67,3 +67,27 @@ def test_the_frozen_part_of_the_backbone_does_not_learn():
 def test_its_training_options_are_those_that_the_catalogue_lists():
     given = {name: option.default for name, option in LITE.training_options.items()} | {"width": 64}
     lite.trainable(("a",), None, torch.Generator().manual_seed(0), **given)
+
+
+def test_a_place_multiplied_out_is_the_paraboloid_about_its_cell():
+    random = torch.Generator().manual_seed(0)
+    place = Place(8)
+    torch.nn.init.normal_(place.pred.weight, generator=random)
+    kernel = torch.randn(1, 8, 12, 21, generator=random)
+    with torch.no_grad():
+        a, b, c, d, e = (x.double() for x in place.pred(kernel)[0])
+        logits = torch.einsum("dn,dhw->nhw", place(kernel)[0].flatten(1), place_maps(torch.zeros(1, 1, 24, 42))[0])
+    row, column, y, x = 3, 17, 20, 5
+    u, v = (x + 0.5) / 2 - (column + 0.5), (y + 0.5) / 2 - (row + 0.5)
+    a, b, c, d, e = (float(value[row, column]) for value in (a, b, c, d, e))
+    expected = -np.exp(min(a, 4)) * u**2 - np.exp(min(b, 4)) * v**2 + c * u + d * v + e
+    assert float(logits[row * 21 + column, y, x]) == pytest.approx(expected, rel=1e-4, abs=1e-3)
+
+
+def test_at_first_each_cell_prefers_what_is_near_it():
+    training = lite.trainable(("a",), None, torch.Generator().manual_seed(0), width=64)
+    place = training.network.kernel_post.place
+    with torch.no_grad():
+        coefficients = place(torch.randn(1, 64, 12, 21))[0].flatten(1)
+        logits = torch.einsum("dn,dhw->nhw", coefficients, place_maps(torch.zeros(1, 1, 12, 21))[0]).flatten(1)
+    assert torch.equal(logits.argmax(1), torch.arange(252))

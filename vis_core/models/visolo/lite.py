@@ -61,7 +61,7 @@ def build(
     classes, width, mask_width = len(CLASS_NAMES), WIDTH, MASK_WIDTH
     if tensors is not None:
         classes, width, mask_width = _sizes(tensors)
-    network = VISOLONetwork(LiteBackbone(), classes, width, mask_width)
+    network = VISOLONetwork(LiteBackbone(), classes, width, mask_width, place=True)
     if tensors is None:
         network.initialise(torch.Generator().manual_seed(0))
     else:
@@ -106,7 +106,7 @@ def trainable(
         frozen_stride: the backbone learns beyond its map at this stride; 0: all of it.
         tracking_weight: of the tracking loss, whose sum over cells is many times the others.
     """
-    network = VISOLONetwork(LiteBackbone(), len(class_names), width, mask_width)
+    network = VISOLONetwork(LiteBackbone(), len(class_names), width, mask_width, place=True)
     network.initialise(generator)
     bias = network.category_post.pred.bias
     assert bias is not None

@@ -152,7 +152,8 @@ def mask_loss(
             if most_cells is not None and len(chosen) > most_cells:
                 chosen = chosen[np.linspace(0, len(chosen) - 1, most_cells).round().astype(int)]
             feature, kernel = (maps[b * frames + t] for maps in by_frame)
-            logits = torch.einsum("dhw,dn->nhw", feature, kernel[:, chosen])
+            with torch.autocast(feature.device.type, enabled=False):  # coordinates cancel: not in half precision
+                logits = torch.einsum("dhw,dn->nhw", feature.float(), kernel[:, chosen].float())
             if stride != 4:
                 scale = 4 // stride
                 logits = F.interpolate(logits[None], scale_factor=scale, mode="bilinear", align_corners=False)[0]

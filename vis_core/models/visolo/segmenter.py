@@ -197,7 +197,7 @@ class VISOLO(Segmenter):
         """The frame's instances; where no cell passes the threshold the mask branch is not run."""
         kept = detection.kept_cells(categories, weight, self.score_threshold, self.published_quirks)
         if len(kept[0]):
-            features = self.network.mask(*maps)[0].float()
+            features = self.network.mask_features(maps)[0]
         else:
             features = kernels.new_zeros(()).expand(len(kernels), *maps[0].shape[2:])
         found = detection.candidates(features, kernels, categories, kept, self.mask_threshold, self.published_quirks)

@@ -123,7 +123,7 @@ class VISOLOTraining(Trainable):
             read.append(feature + found.flatten(0, 1).unflatten(2, grid))
         categories = net.category_post(read[0]).flatten(2).unflatten(0, (batch, frames))
         kernels = net.kernel_post(read[1]).flatten(2).unflatten(0, (batch, frames))
-        features = net.mask(*maps).unflatten(0, (batch, frames))
+        features = net.mask_features(maps).unflatten(0, (batch, frames))
         chosen = torch.stack([similarity[:, i, :, j] for i, j in _pairs(frames)], 1)
         return categories, features, kernels, chosen
 
