@@ -154,7 +154,7 @@ class Config:
         classes: names; categories of the data of the same name are mapped to them, others left away
         data: what clips are drawn from
         output: folder of the run: weights, state, logs
-        initial_weights: our .safetensors, a published checkpoint or a backbone's; null: random
+        initial_weights: our .safetensors, a published checkpoint or a backbone's; or imagenet, shipped; null: random
         options: of the system's training
         seed: of everything that is random
         steps: of the optimizer

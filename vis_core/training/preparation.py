@@ -49,7 +49,9 @@ def make_trainable(system: System, config: Config) -> Trainable:
     Raises:
         CheckpointError: the initial weights cannot be used.
     """
-    tensors = None if config.initial_weights is None else _initial_weights(system, config.initial_weights)
+    tensors = (
+        None if config.initial_weights is None else _initial_weights(system, _named(system, config.initial_weights))
+    )
     assert system.trainable is not None
     generator = torch.Generator().manual_seed(config.seed)
     return system.trainable(config.classes, tensors, generator, **config.options)
@@ -104,6 +106,12 @@ def make_fabric(config: Config) -> Any:
     )
     fabric.launch()
     return fabric
+
+
+def _named(system: System, path: Path) -> Path:
+    """The file of a name such as imagenet, which the system knows where to find; any other path as it is."""
+    find = None if path.exists() else system.starting_weights.get(path.name)
+    return path if find is None else find()
 
 
 def _initial_weights(system: System, path: Path) -> Mapping[str, Tensor]:

@@ -173,5 +173,5 @@ LITE = System(
         "own_memory": Option(0.3, "share of the clips in which a frame reads itself too", 0, 1),
         "tracking_weight": Option(0.25, "of the tracking loss", 0, 100),
     },
-    starting_weights={"imagenet": installed_weights},
+    starting_weights={"imagenet": installed_weights, "shipped": lite.shipped_weights},
 )

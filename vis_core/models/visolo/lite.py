@@ -50,6 +50,18 @@ def default_weights() -> Path | None:
     return path if path.is_file() else None
 
 
+def shipped_weights() -> Path:
+    """The weight file that is part of the package, to train from.
+
+    Raises:
+        CheckpointError: it is not there.
+    """
+    path = default_weights()
+    if path is None:
+        raise CheckpointError(f"{NAME}: this installation has no visolo_lite.safetensors; install the package anew")
+    return path
+
+
 def build(
     tensors: Mapping[str, Tensor] | None,
     metadata: Mapping[str, str],
