@@ -18,7 +18,11 @@ ROS = (
 )
 
 FLOORS = (
-    ("vis_core", "errors structures masks images video video_sources video_writer checkpoints overlay results"),
+    (
+        "vis_core",
+        "errors structures masks reading images video video_sources video_writer output_files checkpoints overlay "
+        "results",
+    ),
     ("vis_core", "nn"),
     ("vis_core", "streaming tracking data trainable"),
     ("vis_core", "models"),

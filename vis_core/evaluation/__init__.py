@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from vis_core.evaluation.comparison import compare as compare
     from vis_core.evaluation.evaluator import Evaluation as Evaluation
     from vis_core.evaluation.evaluator import evaluate as evaluate
-    from vis_core.evaluation.findings import InputWarning as InputWarning
     from vis_core.evaluation.ground_truth import read_ground_truth as read_ground_truth
     from vis_core.evaluation.mots import read_mots as read_mots
     from vis_core.evaluation.mots import write_mots as write_mots
@@ -46,12 +45,13 @@ if TYPE_CHECKING:
     from vis_core.evaluation.tracks import Results as Results
     from vis_core.evaluation.tracks import Track as Track
     from vis_core.evaluation.tracks import Video as Video
+    from vis_core.reading.findings import InputWarning as InputWarning
 
 _HOME = {
     "Comparison": "comparison",
     "Evaluation": "evaluator",
     "GroundTruth": "tracks",
-    "InputWarning": "findings",
+    "InputWarning": "vis_core.reading.findings",
     "Result": "tracks",
     "Results": "tracks",
     "Stream": "stream",
@@ -92,4 +92,5 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'vis_core.evaluation' has no attribute {name!r}")
-    return getattr(import_module(f"vis_core.evaluation.{_HOME[name]}"), name)
+    home = _HOME[name]
+    return getattr(import_module(home if "." in home else f"vis_core.evaluation.{home}"), name)

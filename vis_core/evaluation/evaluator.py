@@ -18,7 +18,6 @@ from vis_core.errors import OptionError
 from vis_core.evaluation import hota, track_scores
 from vis_core.evaluation.average_precision import Curves, Matches, accumulate, match_video, video_summary
 from vis_core.evaluation.class_frames import split_by_class
-from vis_core.evaluation.findings import InputWarning
 from vis_core.evaluation.ground_truth import read_ground_truth
 from vis_core.evaluation.ignored_regions import without_ignored
 from vis_core.evaluation.overlaps import overlap
@@ -33,6 +32,7 @@ from vis_core.evaluation.tracks import (
     Video,
     group_by_category,
 )
+from vis_core.reading.findings import InputWarning
 
 # Metrics by the names of the options, and the families of track scores that they stand for.
 METRICS = ("ap", "hota", "clear", "identity")

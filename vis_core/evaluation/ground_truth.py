@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vis_core.evaluation.findings import Findings, is_integer, is_number, shown
-from vis_core.evaluation.json_files import parse_json, read_text
-from vis_core.evaluation.run_lengths import MOST_PIXELS
-from vis_core.evaluation.segmentations import SegmentationReader
 from vis_core.evaluation.tracks import GroundTruth, Track, Video
+from vis_core.reading.findings import Findings, is_integer, is_number, shown
+from vis_core.reading.json_files import parse_json, read_text
+from vis_core.reading.run_lengths import MOST_PIXELS
+from vis_core.reading.segmentations import SegmentationReader
 
 OCCLUSION_LEVELS = {"no_occlusion": 0.0, "slight_occlusion": 0.25, "severe_occlusion": 0.75}
 _NAMES = ("videos", "categories", "annotations")

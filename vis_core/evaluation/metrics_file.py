@@ -17,8 +17,8 @@ from vis_core.evaluation.average_precision import IOU_THRESHOLDS, RECALL_THRESHO
 from vis_core.evaluation.comparison import Comparison, Difference
 from vis_core.evaluation.evaluator import Evaluation, flatten
 from vis_core.evaluation.hota import ALPHAS
-from vis_core.evaluation.output_files import written_whole
 from vis_core.evaluation.streaming_scores import StreamEvaluation
+from vis_core.output_files import written_whole
 
 VERSION = 1
 

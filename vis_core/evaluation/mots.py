@@ -15,12 +15,12 @@ from pathlib import Path
 from pycocotools import mask as coco_mask
 
 from vis_core.errors import InputError
-from vis_core.evaluation.findings import Findings, shown
-from vis_core.evaluation.json_files import read_text
-from vis_core.evaluation.output_files import written_whole
-from vis_core.evaluation.run_lengths import MOST_PIXELS
-from vis_core.evaluation.segmentations import Areas, Masks, SegmentationReader
 from vis_core.evaluation.tracks import GroundTruth, Result, Results, Track, Video
+from vis_core.output_files import written_whole
+from vis_core.reading.findings import Findings, shown
+from vis_core.reading.json_files import read_text
+from vis_core.reading.run_lengths import MOST_PIXELS
+from vis_core.reading.segmentations import Areas, Masks, SegmentationReader
 
 IGNORE_CLASS = 10
 CLASS_NAMES = {1: "car", 2: "pedestrian"}

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from vis_core.errors import InputError, MissingDependencyError
 from vis_core.evaluation.incidents import Incident
-from vis_core.evaluation.run_lengths import decode_text
 from vis_core.evaluation.tracks import Result, Results, Track, Video
+from vis_core.reading.run_lengths import decode_text
 
 Image = npt.NDArray[np.uint8]
 

@@ -15,9 +15,9 @@ from vis_core.evaluation.evaluator import Evaluation
 from vis_core.evaluation.hota import ALPHAS
 from vis_core.evaluation.incidents import Incident, worst_incidents
 from vis_core.evaluation.metrics_file import ap_at_iou, precision_at_recall
-from vis_core.evaluation.output_files import written_whole
 from vis_core.evaluation.pictures import strip
 from vis_core.evaluation.tracks import GroundTruth, Results
+from vis_core.output_files import written_whole
 
 _HEADLINES = (
     ("AP", "AP50", "AP75", "AR1", "AR10", "AR100", "APs", "APm", "APl", "AP_light", "AP_medium", "AP_heavy"),

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from vis_core.evaluation.findings import Findings, is_integer, is_number, shown
-from vis_core.evaluation.json_files import parse_json, read_text
-from vis_core.evaluation.segmentations import Areas, Masks, SegmentationReader
 from vis_core.evaluation.tracks import GroundTruth, Result, Results
+from vis_core.reading.findings import Findings, is_integer, is_number, shown
+from vis_core.reading.json_files import parse_json, read_text
+from vis_core.reading.segmentations import Areas, Masks, SegmentationReader
 
 
 def read_results(

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vis_core.errors import InputError
-from vis_core.evaluation.findings import Findings, is_integer, is_number, shown
-from vis_core.evaluation.json_files import parse_json, read_text
-from vis_core.evaluation.segmentations import Areas, Masks, SegmentationReader
 from vis_core.evaluation.tracks import GroundTruth, Video
+from vis_core.reading.findings import Findings, is_integer, is_number, shown
+from vis_core.reading.json_files import parse_json, read_text
+from vis_core.reading.segmentations import Areas, Masks, SegmentationReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from vis_core.errors import InputError, OptionError
-from vis_core.evaluation.findings import is_integer
 from vis_core.evaluation.ground_truth import read_ground_truth
-from vis_core.evaluation.json_files import parse_json, read_text
-from vis_core.evaluation.output_files import written_whole
 from vis_core.evaluation.results import read_results
 from vis_core.evaluation.tracks import GroundTruth, Result, Results, Video
+from vis_core.output_files import written_whole
+from vis_core.reading.findings import is_integer
+from vis_core.reading.json_files import parse_json, read_text
 
 # Categories of each split: their ids are 1 to this number.
 SPLITS = {"ytvis2019": 40, "ytvis2021": 40, "ovis": 25}

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from vis_core.errors import InputError
 from vis_core.evaluation import evaluate
 from vis_core.evaluation.evaluator import METRICS
-from vis_core.evaluation.run_lengths import GOOD, check_texts, decode_text, encode_runs, merge_zero_runs
+from vis_core.reading.run_lengths import GOOD, check_texts, decode_text, encode_runs, merge_zero_runs
 
 _CASES = Path(__file__).parents[2] / "parity" / "cases" / "evaluation" / "malformed"
 BASE = json.loads((_CASES / "index.json").read_text())["base"]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vis_core.evaluation import run_lengths
-from vis_core.evaluation.findings import Findings, is_number, shown
+from vis_core.reading import run_lengths
+from vis_core.reading.findings import Findings, is_number, shown
 
 _BATCH_CHARACTERS = 1 << 16
 # pycocotools walks along the outline in memory, so its length must be bounded, by the image and absolutely.
