@@ -111,6 +111,9 @@ _OPTIONS = {
     "mask_resize": Option(
         "published", "resize binary masks as published, or their probabilities", choices=("published", "logits")
     ),
+    "reweighting": Option(
+        True, "scale a cell's score by its greatest similarity with the frames before (false: an ablation of the paper)"
+    ),
     "published_quirks": Option(False, "treat empty masks and grid cell 0 as the published code does"),
 }
 

@@ -97,6 +97,8 @@ class VISOLO(Segmenter):
         max_instances: instances a frame at most.
         mask_resize: ``published`` or ``logits``, see `detection.packed_masks`.
         published_quirks: reproduce what the published code does with empty masks and cell 0.
+        reweighting: scale a cell's score by its greatest similarity with the frames before (an ablation of the paper
+            leaves it out).
         mean: of each channel of the images, in 0..255.
         std: of each channel, in 0..255.
     """
@@ -120,6 +122,7 @@ class VISOLO(Segmenter):
         max_instances: int = 100,
         mask_resize: str = "published",
         published_quirks: bool = False,
+        reweighting: bool = True,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
@@ -132,6 +135,7 @@ class VISOLO(Segmenter):
         self.max_instances = max_instances
         self.mask_resize = mask_resize
         self.published_quirks = published_quirks
+        self.reweighting = reweighting
         self.device = next(network.parameters()).device
         self.transform = InputTransform(input_size, mean, std).to(self.device)
         self.memory = FrameMemory(memory_interval, memory_frames)
@@ -181,7 +185,8 @@ class VISOLO(Segmenter):
         kernel = read_memory(kernel[0].flatten(1), similarity, torch.cat([e.kernel for e in entries], 1))
         categories = net.category_post(category.unflatten(1, grid)[None])[0].flatten(1).sigmoid()
         kernels = net.kernel_post(kernel.unflatten(1, grid)[None])[0].flatten(1)
-        weight = self._reweighting(query, entries, similarity) if self.lifecycle.step else None
+        reweighted = self.reweighting and self.lifecycle.step
+        weight = self._reweighting(query, entries, similarity) if reweighted else None
         return categories, kernels, weight, query, entry
 
     def _reweighting(self, query: Tensor, entries: list[Entry], similarity: Tensor) -> Tensor:
