@@ -159,7 +159,12 @@ LITE = System(
     title="VISOLO-Lite",
     paper="this project: VISOLO with EfficientNet-Lite0 (Tan and Le, ICML 2019) and narrow branches",
     build=lite.build,
-    options=_OPTIONS | {"input_size": replace(_OPTIONS["input_size"], default=lite.INPUT_SIZE)},
+    options={
+        **{name: option for name, option in _OPTIONS.items() if name not in ("tracking_threshold", "published_quirks")},
+        "input_size": replace(_OPTIONS["input_size"], default=lite.INPUT_SIZE),
+        "reweighting": replace(_OPTIONS["reweighting"], default=False),
+        "birth_threshold": Option(0.2, "least score of what begins a track; what is less may continue one", 0, 1),
+    },
     published=None,
     checkpoints_licence="Apache-2.0; what the training images allow is in the model card",
     checkpoints_source="part of this package",

@@ -7,6 +7,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,12 +16,15 @@ from torch.nn import functional as F
 from vis_core.checkpoints import load_fitting, load_tensors
 from vis_core.data.vocabularies import class_names as names_in
 from vis_core.errors import CheckpointError
+from vis_core.models.visolo.detection import Detections
+from vis_core.models.visolo.memory import Entry
 from vis_core.models.visolo.network import VISOLONetwork
 from vis_core.models.visolo.segmenter import VISOLO
 from vis_core.models.visolo.training import VISOLOTraining
 from vis_core.nn.backbones import efficientnet_lite
 from vis_core.nn.backbones.efficientnet_lite import INPUT_MEAN, INPUT_STD, EfficientNetLite
 from vis_core.nn.precision import compute_type
+from vis_core.tracking.association import MotionAssociator
 
 NAME = "visolo-lite"
 CLASS_NAMES = ("person", "vehicle", "animal")
@@ -42,6 +47,59 @@ class LiteBackbone(nn.Module):
         r2, r3, r4, r5 = self.body(images)
         r5 = F.interpolate(r5, r4.shape[2:], mode="bilinear", align_corners=False)
         return [r2, r3, torch.cat((r4, r5), 1)]
+
+
+class VISOLOLite(VISOLO):
+    """VISOLO whose identities follow motion too.
+
+    Grid similarity learnt from few images confuses people who look alike; where they are tells them apart.
+
+    Args:
+        birth_threshold: least score of a detection that begins a track; what is less may continue one.
+        options: of `VISOLO`.
+    """
+
+    def __init__(self, *arguments: Any, birth_threshold: float, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.motion = MotionAssociator(birth_threshold)
+        self._last_steps: dict[int, int] = {}
+
+    def link(self, found: Detections, entry: Entry) -> tuple[Detections, list[int | None]]:
+        ended = self.lifecycle.expire()
+        self.associator.forget(ended)
+        self.motion.forget(ended)
+        similarity = self.associator.similarity(entry.reference[:, found.cells], self.lifecycle)
+        continues, stay = self.motion.associate(
+            _boxes(found.masks), found.scores.cpu().numpy(), similarity.numpy(), self.lifecycle
+        )
+        self._last_steps = {i: self.lifecycle.last_step(i) for i in continues if i is not None}
+        rows = torch.from_numpy(np.flatnonzero(stay)).to(found.cells.device)
+        return found.chosen(rows), [i for i, stays in zip(continues, stay) if stays]
+
+    def remember(self, track_ids: list[int], found: Detections, query: Tensor) -> None:
+        super().remember(track_ids, found, query)
+        step = self.lifecycle.step - 1
+        absent = [step - self._last_steps.get(i, step) for i in track_ids]
+        self.motion.remember(track_ids, _boxes(found.masks), absent)
+
+    def reset(self) -> None:
+        super().reset()
+        self.motion.clear()
+
+    def state_bytes(self) -> int:
+        return super().state_bytes() + self.motion.nbytes()
+
+
+def _boxes(masks: Tensor) -> npt.NDArray[np.float64]:
+    """Tight boxes x1, y1, x2, y2 ``[N, 4]`` of masks bool ``[N, h, w]`` that are not empty."""
+    out = np.zeros((len(masks), 4))
+    if not len(masks):
+        return out
+    for axis, (low, high) in ((1, (0, 2)), (2, (1, 3))):
+        occupied = masks.view(torch.uint8).amax(axis).cpu().numpy()
+        out[:, low] = occupied.argmax(1)
+        out[:, high] = occupied.shape[1] - occupied[:, ::-1].argmax(1)
+    return out
 
 
 def default_weights() -> Path | None:
@@ -68,7 +126,7 @@ def build(
     device: torch.device,
     precision: str,
     **options: Any,
-) -> VISOLO:
+) -> VISOLOLite:
     """The segmenter; class count and widths are the tensors'."""
     classes, width, mask_width = len(CLASS_NAMES), WIDTH, MASK_WIDTH
     if tensors is not None:
@@ -87,7 +145,7 @@ def build(
         names = names_in(metadata["class_names"], classes)
     else:
         names = CLASS_NAMES if classes == len(CLASS_NAMES) else tuple(f"class {i + 1}" for i in range(classes))
-    return VISOLO(network, names, dtype, mean=INPUT_MEAN, std=INPUT_STD, **options)
+    return VISOLOLite(network, names, dtype, mean=INPUT_MEAN, std=INPUT_STD, **options)
 
 
 def trainable(

@@ -42,7 +42,7 @@ class GridAssociator:
         alive = lifecycle.alive
         if not alive or not count:
             return continues
-        similarity = (torch.stack([self._queries[i] for i in alive]) @ reference).sigmoid().cpu()
+        similarity = self.similarity(reference, lifecycle)
         groups: dict[int, list[int]] = {}
         for row, track_id in enumerate(alive):
             groups.setdefault(lifecycle.last_step(track_id), []).append(row)
@@ -57,6 +57,12 @@ class GridAssociator:
             if None not in continues:
                 break
         return continues
+
+    def similarity(self, reference: Tensor, lifecycle: TrackLifecycle) -> Tensor:
+        """Similarity 0..1 of the T live tracks, in their order, and the N detections: ``[T, N]`` on the host."""
+        if not lifecycle.alive:
+            return torch.zeros((0, reference.shape[1]))
+        return (torch.stack([self._queries[i] for i in lifecycle.alive]) @ reference).sigmoid().cpu()
 
     def remember(self, track_ids: list[int], query: Tensor) -> None:
         """Store the query features ``[128, N]`` of the cells in which these tracks are now."""
@@ -151,9 +157,9 @@ class VISOLO(Segmenter):
         maps = self.extract(self.transform(frame.image))
         categories, kernels, weight, query, entry = self.read_grid(maps[-1].float())
         found = self.detect(maps, categories, kernels, weight)
-        continues = self.link(found, entry)
+        found, continues = self.link(found, entry)
         instances = self.report(frame, found, continues)
-        self.associator.remember(instances.track_ids[: len(found)].tolist(), query[:, found.cells])
+        self.remember(instances.track_ids[: len(found)].tolist(), found, query)
         self.memory.append(entry)
         return [instances]
 
@@ -208,10 +214,20 @@ class VISOLO(Segmenter):
         found = detection.candidates(features, kernels, categories, kept, self.mask_threshold, self.published_quirks)
         return detection.suppress(found, self.update_threshold, self.max_instances)
 
-    def link(self, found: Detections, entry: Entry) -> list[int | None]:
-        """Ids of the tracks that the detections continue; tracks that are too old end first."""
+    def link(self, found: Detections, entry: Entry) -> tuple[Detections, list[int | None]]:
+        """The detections that stay, and ids of the tracks that they continue; tracks that are too old end first."""
         self.associator.forget(self.lifecycle.expire())
-        return self.associator.associate(entry.reference[:, found.cells], self.lifecycle)
+        return found, self.associator.associate(entry.reference[:, found.cells], self.lifecycle)
+
+    def remember(self, track_ids: list[int], found: Detections, query: Tensor) -> None:
+        """Keep of the detections what the next frames are asked about.
+
+        Args:
+            track_ids: of each detection.
+            found: the frame's detections.
+            query: query features of the frame ``[128, 252]``.
+        """
+        self.associator.remember(track_ids, query[:, found.cells])
 
     def report(self, frame: Frame, found: Detections, continues: list[int | None]) -> Instances:
         """The frame's `Instances`, masks at its size."""

@@ -1,0 +1,114 @@
+"""Association by motion: who is who among boxes that move, meet, vanish and flicker."""
+
+import numpy as np
+import pytest
+
+from vis_core.masks import encode
+from vis_core.structures import Frame
+from vis_core.tracking.association import MotionAssociator, box_iou
+from vis_core.tracking.lifecycle import TrackLifecycle
+
+IMAGE = np.zeros((60, 100, 3), np.uint8)
+
+
+class Stream:
+    """Detections in, track ids out, as a segmenter does it."""
+
+    def __init__(self, birth=0.3, **options):
+        self.associator = MotionAssociator(birth, **options)
+        self.lifecycle = TrackLifecycle(max_lost_frames=10)
+
+    def step(self, boxes, scores=None, similarity=None):
+        """Ids of the detections that stay, None for one that was dropped."""
+        boxes = np.asarray(boxes, float).reshape(-1, 4)
+        scores = np.full(len(boxes), 0.9) if scores is None else np.asarray(scores)
+        self.associator.forget(self.lifecycle.expire())
+        alive = self.lifecycle.alive
+        similar = np.zeros((len(alive), len(boxes))) if similarity is None else similarity(alive, boxes)
+        continues, stay = self.associator.associate(boxes, scores, similar, self.lifecycle)
+        last = {i: self.lifecycle.last_step(i) for i in continues if i is not None}
+        rows = np.flatnonzero(stay)
+        kept = [continues[row] for row in rows]
+        now = self.lifecycle.step
+        masks = [encode(np.ones(IMAGE.shape[:2], bool))] * len(kept)
+        instances = self.lifecycle.update(Frame(IMAGE, now, now), kept, scores[rows], np.ones((len(kept), 2)), masks)
+        ids = instances.track_ids[: len(kept)].tolist()
+        self.associator.remember(ids, boxes[rows], [now - last.get(i, now) for i in ids])
+        out = [None] * len(boxes)
+        for row, track_id in zip(rows, ids):
+            out[row] = track_id
+        return out
+
+
+def walker(x, y=20, width=6, height=16):
+    return [x, y, x + width, y + height]
+
+
+def test_neighbours_that_walk_keep_their_ids_whatever_the_order_of_detections():
+    stream, random = Stream(), np.random.default_rng(0)
+    first = stream.step([walker(10), walker(30), walker(50)])
+    for t in range(1, 20):
+        order = random.permutation(3)
+        boxes = np.array([walker(10 + 2 * t), walker(30 + 2 * t), walker(50 + 2 * t)])[order]
+        assert stream.step(boxes) == [first[i] for i in order]
+
+
+def test_walkers_who_cross_keep_their_ids_by_their_velocity():
+    stream = Stream()
+    right, left = stream.step([walker(10, 20), walker(60, 23)])
+    for t in range(1, 25):
+        assert stream.step([walker(10 + 2 * t, 20), walker(60 - 2 * t, 23)]) == [right, left]
+
+
+def test_a_walker_behind_a_post_comes_back_as_the_same():
+    stream = Stream()
+    (walking,) = stream.step([walker(10)])
+    for t in range(1, 8):
+        stream.step([walker(10 + 2 * t)])
+    for _ in range(4):
+        assert stream.step(np.zeros((0, 4))) == []
+    assert stream.step([walker(10 + 2 * 12)]) == [walking]
+
+
+def test_a_doubtful_detection_continues_a_track_but_begins_none():
+    stream = Stream(birth=0.5)
+    assert stream.step([walker(10)], [0.3]) == [None]
+    (sure,) = stream.step([walker(10)], [0.6])
+    assert stream.step([walker(11), walker(70)], [0.2, 0.4]) == [sure, None]
+
+
+def test_a_doubtful_detection_does_not_take_the_track_of_a_sure_one():
+    stream = Stream(birth=0.5)
+    (sure,) = stream.step([walker(10)])
+    assert stream.step([walker(10), walker(11)], [0.2, 0.9]) == [None, sure]
+
+
+def test_where_boxes_say_nothing_appearance_decides():
+    stream = Stream()
+    first, second = stream.step([walker(20), walker(28)])
+
+    def swapped(alive, boxes):
+        return np.array([[0.0, 1.0], [1.0, 0.0]])[[[first, second].index(i) for i in alive]]
+
+    assert stream.step([walker(24), walker(24)], similarity=swapped) == [second, first]
+
+
+def test_what_is_far_away_is_another_one_however_alike():
+    stream = Stream()
+    (first,) = stream.step([walker(5)])
+    assert stream.step([walker(90)], similarity=lambda alive, boxes: np.ones((1, 1))) != [first]
+
+
+def test_memory_follows_the_live_tracks_alone():
+    stream = Stream()
+    sizes = []
+    for t in range(200):
+        stream.step([walker(float(x), 20 * (t % 2)) for x in np.random.default_rng(t).uniform(0, 90, 3)])
+        sizes.append(stream.associator.nbytes())
+    assert max(sizes[100:]) <= max(sizes[20:100]) * 1.5
+    assert set(stream.lifecycle.alive) >= set(stream.associator._motions)
+
+
+def test_boxes_overlap_as_areas_do():
+    a, b = np.array([[0.0, 0, 4, 4]]), np.array([[2.0, 2, 6, 6], [4, 0, 8, 4], [0, 0, 4, 4], [1, 1, 1, 1]])
+    assert box_iou(a, b)[0] == pytest.approx([4 / 28, 0, 1, 0])

@@ -1,0 +1,151 @@
+"""Which detection continues which track: predicted boxes and appearance, the sure detections first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from vis_core.tracking.lifecycle import TrackLifecycle
+
+_Boxes = npt.NDArray[np.float64]
+_FORBIDDEN = -1.0
+
+
+@dataclass(slots=True)
+class _Motion:
+    box: _Boxes
+    velocity: _Boxes
+    """Of the centre, pixels a frame."""
+    size_seen: float
+    """Square root of the box's area, smoothed."""
+
+
+class MotionAssociator:
+    """Associates in two rounds, as ByteTrack does (Zhang et al., ECCV 2022), by overlap, nearness and appearance.
+
+    First the detections whose score is at least that of a birth may continue any track; then the others may continue
+    what is left of the tracks that the frame before showed, if they overlap well. Sure detections that continue nothing
+    begin a track; the others are dropped.
+
+    A track's box is expected where its centre's velocity carries it. The affinity of a pair is
+    ``0.5 IoU + 0.25 nearness + 0.25 similarity``; nearness falls from 1 as a Gaussian of the distance between centres
+    in units of the object's size, and is wider the longer a track was not seen.
+
+    Args:
+        birth_threshold: least score of a detection that begins a track.
+        least_affinity: of a pair in the first round, 0..1.
+        least_overlap: IoU of a pair in the second round.
+    """
+
+    def __init__(self, birth_threshold: float, least_affinity: float = 0.2, least_overlap: float = 0.3) -> None:
+        self.birth_threshold = birth_threshold
+        self._least_affinity, self._least_overlap = least_affinity, least_overlap
+        self._motions: dict[int, _Motion] = {}
+
+    def associate(
+        self,
+        boxes: npt.ArrayLike,
+        scores: npt.ArrayLike,
+        similarity: npt.ArrayLike,
+        lifecycle: TrackLifecycle,
+    ) -> tuple[list[int | None], npt.NDArray[np.bool_]]:
+        """What each of N detections continues, and which of them stay.
+
+        Args:
+            boxes: ``[N, 4]``, x1, y1, x2, y2.
+            scores: ``[N]``.
+            similarity: ``[T, N]``, 0..1, of the live tracks in the order of ``lifecycle.alive``.
+            lifecycle: knows which tracks are alive and when they were last seen.
+
+        Returns:
+            For each detection a track id or None, and bool ``[N]``: False where it neither continues nor begins one.
+        """
+        boxes, scores = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores, np.float64)
+        alive = lifecycle.alive
+        continues: list[int | None] = [None] * len(boxes)
+        sure = scores >= self.birth_threshold
+        if alive and len(boxes):
+            absent = np.array([lifecycle.step - lifecycle.last_step(i) - 1 for i in alive], np.float64)
+            expected = np.stack([self._expected(i, absence + 1) for i, absence in zip(alive, absent)])
+            overlap = box_iou(expected, boxes)
+            sizes = np.array([self._motions[i].size_seen for i in alive])
+            distance = np.linalg.norm(_centers(expected)[:, None] - _centers(boxes)[None], axis=2)
+            nearness = np.exp(-((distance / (sizes * (1 + 0.1 * np.minimum(absent, 20)))[:, None]) ** 2))
+            affinity = 0.5 * overlap + 0.25 * nearness + 0.25 * np.asarray(similarity, np.float64)
+            affinity -= 0.05 * (absent > 0)[:, None]  # of two tracks as alike, the one that was there
+            affinity[(overlap == 0) & (nearness < 0.02)] = _FORBIDDEN
+            rows = np.ones(len(alive), np.bool_)
+            for row, column in _assign(affinity, rows, sure, self._least_affinity):
+                continues[column], rows[row] = alive[row], False
+            left = np.array([continued is None for continued in continues]) & ~sure
+            for row, column in _assign(overlap, rows & (absent == 0), left, self._least_overlap):
+                continues[column] = alive[row]
+        return continues, sure | np.array([continued is not None for continued in continues], np.bool_)
+
+    def remember(self, track_ids: list[int], boxes: npt.ArrayLike, absent: list[int]) -> None:
+        """Take the boxes of the tracks that a frame shows.
+
+        Args:
+            track_ids: of the M tracks.
+            boxes: ``[M, 4]``.
+            absent: of each, the number of frames since it was last seen (1: the frame before; 0: it is new).
+        """
+        for track_id, box, steps in zip(track_ids, np.asarray(boxes, np.float64).reshape(-1, 4), absent):
+            size = float(np.sqrt(max((box[2] - box[0]) * (box[3] - box[1]), 1.0)))
+            known = self._motions.get(track_id)
+            if known is None or steps == 0:
+                self._motions[track_id] = _Motion(box, np.zeros(2), size)
+                continue
+            moved = (_centers(box[None])[0] - _centers(known.box[None])[0]) / steps
+            known.velocity = 0.7 * known.velocity + 0.3 * moved
+            known.size_seen = 0.8 * known.size_seen + 0.2 * size
+            known.box = box
+
+    def forget(self, track_ids: tuple[int, ...]) -> None:
+        """Drop tracks that have ended."""
+        for track_id in track_ids:
+            del self._motions[track_id]
+
+    def clear(self) -> None:
+        """Forget every track."""
+        self._motions.clear()
+
+    def nbytes(self) -> int:
+        """Size of what is remembered."""
+        return sum(motion.box.nbytes + motion.velocity.nbytes + 8 for motion in self._motions.values())
+
+    def _expected(self, track_id: int, steps: float) -> _Boxes:
+        motion = self._motions[track_id]
+        shift = motion.velocity * min(steps, 5.0)  # beyond that a constant velocity is a guess
+        return motion.box + np.concatenate((shift, shift))
+
+
+def box_iou(first: _Boxes, second: _Boxes) -> _Boxes:
+    """IoU of each pair of boxes ``[N, 4]`` and ``[M, 4]``, x1, y1, x2, y2: ``[N, M]``."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    common = np.clip(high - low, 0, None).prod(2)
+    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1) for boxes in (first, second)]
+    union = areas[0][:, None] + areas[1][None] - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+
+
+def _centers(boxes: _Boxes) -> _Boxes:
+    centers: _Boxes = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return centers
+
+
+def _assign(
+    affinity: _Boxes, rows: npt.NDArray[np.bool_], columns: npt.NDArray[np.bool_], least: float
+) -> list[tuple[int, int]]:
+    """Pairs of the best assignment between chosen rows and columns, without those under the least affinity."""
+    r, c = np.flatnonzero(rows), np.flatnonzero(columns)
+    if not len(r) or not len(c):
+        return []
+    part = affinity[np.ix_(r, c)]
+    # A pair under the least must not displace one above it: it is worth no more than none.
+    chosen = linear_sum_assignment(np.where(part >= least, part, 0.0), maximize=True)
+    return [(int(r[i]), int(c[j])) for i, j in zip(*chosen) if part[i, j] >= least]
