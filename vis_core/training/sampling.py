@@ -15,6 +15,7 @@ from vis_core.errors import InputError
 _ATTEMPTS = 50  # draws for one place in a batch before it is given up
 _MOST_BAD = 0.1  # share of the draws that may be unreadable
 _LEAST_DRAWS = 100  # before that share is looked at
+_GRACE = 20  # seconds that a worker lives on after a SIGTERM
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,11 @@ def micro_batches(
         worker_init_fn=_begin_worker,
         prefetch_factor=2,
     )
-    yield from loader
+    for drawn in loader:
+        for item in drawn:
+            if isinstance(item, InputError):
+                raise item
+        yield drawn
 
 
 class _Draws:
@@ -123,8 +128,11 @@ class _Draws:
     def __init__(self, draws: ClipDraws) -> None:
         self._draws = draws
 
-    def __getitem__(self, place: tuple[int, int]) -> Drawn:
-        return self._draws.draw(*place)
+    def __getitem__(self, place: tuple[int, int]) -> Drawn | InputError:
+        try:
+            return self._draws.draw(*place)
+        except InputError as error:  # raised here it would come with the worker's traceback in its text
+            return error
 
 
 @dataclass(frozen=True)
@@ -148,8 +156,8 @@ def _begin_worker(number: int) -> None:
     import cv2
     import torch
 
-    # A signal is the training's to answer: it ends its workers when the step is done.
+    # A signal to all processes is the training's to answer: the step that is under way still needs its clips.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
