@@ -75,4 +75,6 @@ def _values(row: Mapping[str, float]) -> str:
 
 def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
