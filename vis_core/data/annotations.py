@@ -5,7 +5,7 @@ An image is a video of one frame. Labels follow the class names that the caller 
 
 from __future__ import annotations
 
-import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from vis_core.errors import InputError
+from vis_core.data.faults import Finding, summary
+from vis_core.reading.findings import InputWarning
 
-_IMAGE_FOLDERS = ("", "frames", "JPEGImages", "images", "train2017", "val2017")
+Numbers = npt.NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Annotation:
     Attributes:
         label: from 0.
         crowd: the masks cover a group that was not told apart.
-        segmentations: COCO segmentation of each frame, None where the object is not visible.
+        segmentations: COCO run lengths of each frame, checked; None where the object is not visible.
     """
 
     label: int
@@ -45,6 +46,7 @@ class Item:
         files: image of each frame.
         annotations: those whose category is among the classes.
         exhaustive: of each class, whether every visible object has a mask.
+        licence: as the file states it; empty if it does not.
     """
 
     name: str
@@ -52,41 +54,25 @@ class Item:
     files: tuple[Path, ...]
     annotations: tuple[Annotation, ...]
     exhaustive: tuple[bool, ...]
+    licence: str = ""
 
-    def object_images(self, frame: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Which annotation each pixel of a frame shows, as its number from 1 in uint8 ``[H, W]``; 0: none.
+    def object_images(self, frame: int) -> tuple[Numbers, Numbers]:
+        """Which annotation each pixel of a frame shows, as its number from 1 in ``[H, W]``; 0: none.
 
-        Where masks overlap the smaller one is in front. The second image holds the crowds.
-
-        Raises:
-            InputError: a segmentation that does not decode, or is of another size.
+        Where masks overlap the smaller one is in front. The second image holds the crowds. They are uint8, or uint16
+        if the item has more than 255 annotations.
         """
         decoded = []
         for number, annotation in enumerate(self.annotations, 1):
             segmentation = annotation.segmentations[frame]
             if segmentation is not None:
-                mask = self._decode(segmentation, number)
+                mask = coco_mask.decode(segmentation) != 0
                 decoded.append((int(np.count_nonzero(mask)), number, annotation.crowd, mask))
-        objects, crowds = np.zeros(self.size, np.uint8), np.zeros(self.size, np.uint8)
+        dtype: type[np.unsignedinteger[Any]] = np.uint8 if len(self.annotations) < 256 else np.uint16
+        objects, crowds = np.zeros(self.size, dtype), np.zeros(self.size, dtype)
         for _, number, crowd, mask in sorted(decoded, key=lambda entry: -entry[0]):
             (crowds if crowd else objects)[mask] = number
         return objects, crowds
-
-    def _decode(self, segmentation: Any, number: int) -> npt.NDArray[np.bool_]:
-        height, width = self.size
-        try:
-            if isinstance(segmentation, list):
-                encoded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-            elif isinstance(segmentation["counts"], list):
-                encoded = coco_mask.frPyObjects(segmentation, height, width)
-            else:
-                encoded = segmentation
-            mask = coco_mask.decode(encoded)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise InputError(f"{self.name}: segmentation of annotation {number} does not decode: {error}") from error
-        if mask.shape != self.size:
-            raise InputError(f"{self.name}: annotation {number} is of size {mask.shape}, the item of {self.size}")
-        return mask != 0
 
 
 @dataclass(frozen=True)
@@ -98,80 +84,46 @@ class AnnotatedSet:
         videos: whether it holds videos, not images.
         class_names: of the labels.
         items: in the order of the file.
+        findings: what was left out, or is odd.
+        licence: of the whole, as the file states it; empty if it does not.
     """
 
     path: Path
     videos: bool
     class_names: tuple[str, ...]
     items: tuple[Item, ...]
+    findings: tuple[Finding, ...] = ()
+    licence: str = ""
 
 
 def read_annotations(
     path: str | Path,
     images: str | Path | None = None,
     class_names: Sequence[str] | None = None,
-    categories: Mapping[str, str] | None = None,
+    categories: Mapping[str, str] | str | None = None,
 ) -> AnnotatedSet:
     """Read a COCO (images) or YouTube-VIS (videos) annotation file; no image is opened.
+
+    Every mask is checked. A faulty entry is left out, and counted in `AnnotatedSet.findings`; an `InputWarning` says
+    so. Where an object is left out, its class counts as not labelled exhaustively in that item.
 
     Args:
         path: the JSON.
         images: folder to which its file names are relative; None: beside the JSON, in the first usual folder that has
-            the first file.
+            one of the first files.
         class_names: the labels; None: the file's categories in the order of their ids. Annotations of other categories
             are left away.
-        categories: name in the file to name in `class_names`, for those that differ.
+        categories: name in the file to name in `class_names`, for those that differ; or the name of a mapping in
+            `vis_core.data.vocabularies`, such as ``coarse``.
 
     Raises:
-        InputError: the file is not of that form; the text names the entry.
+        InputError: the file is not of that form, or nothing in it can be used; the text names the entry.
+        OptionError: there is no mapping of that name.
     """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON: {error}") from error
-    try:
-        videos = "videos" in content
-        named = {int(entry["id"]): str(entry["name"]) for entry in content["categories"]}
-        names = tuple(class_names) if class_names else tuple(named[i] for i in sorted(named))
-        rename = dict(categories or {})
-        label_of = {i: names.index(rename.get(n, n)) for i, n in named.items() if rename.get(n, n) in names}
-        by_item: dict[int, list[Annotation]] = {}
-        for entry in content.get("annotations") or []:
-            if (label := label_of.get(int(entry["category_id"]))) is not None:
-                segmentations = tuple(entry["segmentations"]) if videos else (entry["segmentation"],)
-                annotation = Annotation(label, bool(entry.get("iscrowd", 0)), segmentations)
-                by_item.setdefault(int(entry["video_id" if videos else "image_id"]), []).append(annotation)
-        entries = content["videos" if videos else "images"]
-        first = (entries[0]["file_names"][0] if videos else entries[0]["file_name"]) if entries else ""
-        folder = _image_folder(path, images, first)
-        items = tuple(_item(e, folder, by_item.get(int(e["id"]), []), label_of, len(names)) for e in entries)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: not a COCO or YouTube-VIS annotation file: {error!r}") from error
-    return AnnotatedSet(path, videos, names, items)
+    from vis_core.data.annotation_files import AnnotationFile  # it imports this module
 
-
-def _image_folder(path: Path, images: str | Path | None, first: str) -> Path:
-    if images is not None:
-        return Path(images)
-    folders = [path.parent / name for name in _IMAGE_FOLDERS]
-    return next((folder for folder in folders if (folder / first).is_file()), path.parent)
-
-
-def _item(
-    entry: Mapping[str, Any], folder: Path, annotations: list[Annotation], label_of: Mapping[int, int], classes: int
-) -> Item:
-    files = entry["file_names"] if "file_names" in entry else [entry["file_name"]]
-    labelled = entry.get("labelled_categories")
-    if labelled is not None:
-        known = {label_of[i] for i in labelled if i in label_of}
-        exhaustive = tuple(label in known for label in range(classes))
-    else:
-        exhaustive = (not entry.get("partial", False),) * classes
-    return Item(
-        name=str(entry.get("name") or files[0]),
-        size=(int(entry["height"]), int(entry["width"])),
-        files=tuple(folder / file for file in files),
-        annotations=tuple(annotations[:255]),
-        exhaustive=exhaustive,
-    )
+    annotated = AnnotationFile(Path(path), class_names, categories).read(images)
+    if annotated.findings:
+        text = f"{path}: {summary(annotated.findings)}; 'vis inspect' tells more"
+        warnings.warn(text, InputWarning, stacklevel=2)
+    return annotated

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float64]
+Number = TypeVar("Number", bound=np.unsignedinteger[Any])
 
 
 @dataclass(frozen=True)
@@ -154,10 +156,18 @@ def warp_image(image: npt.NDArray[np.uint8], matrix: Matrix, target: tuple[int, 
     )
 
 
-def warp_objects(objects: npt.NDArray[np.uint8], matrix: Matrix, target: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """An object image through the same matrix, by the nearest pixel; 0 where there is none."""
+def warp_objects(objects: npt.NDArray[Number], matrix: Matrix, target: tuple[int, int]) -> npt.NDArray[Number]:
+    """An object image, uint8 or uint16, through the same matrix, by the nearest pixel; 0 where there is none."""
     return np.asarray(
         cv2.warpPerspective(objects, _pixel_centers(matrix), target[::-1], flags=cv2.INTER_NEAREST, borderValue=0),
+        objects.dtype,
+    )
+
+
+def warp_opacity(alpha: npt.NDArray[np.uint8], matrix: Matrix, target: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Opacity 0..255 through the same matrix, by bilinear interpolation; 0 where there is none."""
+    return np.asarray(
+        cv2.warpPerspective(alpha, _pixel_centers(matrix), target[::-1], flags=cv2.INTER_LINEAR, borderValue=0),
         np.uint8,
     )
 

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vis_core.data.annotations import AnnotatedSet, Item
-from vis_core.data.augmentation import Augmentation, Colours, Motion, warp_image, warp_objects, window
+from vis_core.data.annotations import AnnotatedSet, Item, Numbers
+from vis_core.data.augmentation import Augmentation, Colours, Motion, warp_image, warp_objects, warp_opacity, window
 from vis_core.data.clips import TrainingClip
 from vis_core.errors import InputError
 from vis_core.images import read_image
 
-_MOST_INSTANCES = 120  # of an item; the numbers of the pasted ones follow, in one byte
+_MOST_INSTANCES = 120  # of an item in one clip; the rest is ignored, the numbers of pasted ones follow in one byte
 _LEAST_AREA = 12  # pixels of the clip's frame; what is less is ignored
 _LEAST_SHARE = 0.08  # of an instance's own area must stay visible beside what was pasted over it
 _TILE_ZOOM = (0.8, 1.1)  # of the parts of a mosaic
@@ -87,12 +87,14 @@ class Clips:
         # In a video the objects move by themselves: the camera adds less.
         amount = random.random() * (1.0 if count == 1 else 0.4)
         motion = Motion(random, self._augmentation, self._size, amount)
-        numbers = [n for n, a in enumerate(item.annotations, 1) if not a.crowd][:_MOST_INSTANCES]
-        known = {n: draw.add(item.annotations[n - 1].label) for n in numbers}
-        table = np.zeros(256, np.uint8)
-        for number, place in known.items():
-            table[number] = place
-        ignored = {n: item.annotations[n - 1].label for n in range(1, len(item.annotations) + 1) if n not in known}
+        # Only what is seen in these frames needs a number.
+        present = np.unique(np.concatenate([np.unique(numbers) for _, *both in seen.values() for numbers in both]))
+        visible = [n for n in present.tolist() if n]
+        numbers = [n for n in visible if not item.annotations[n - 1].crowd][:_MOST_INSTANCES]
+        table = np.zeros(len(item.annotations) + 1, np.uint8)
+        for number in numbers:
+            table[number] = draw.add(item.annotations[number - 1].label)
+        ignored = {n: item.annotations[n - 1].label for n in visible if not table[n]}
         for frame, source in enumerate(chosen):
             image, objects, crowds = seen[source]
             warp = motion.at(_time(frame, self._frames), random) @ matrix
@@ -123,8 +125,8 @@ class Clips:
             )
             canvas[part] = warp_image(_read(item, frame), matrix, tile)
             shown, crowds = (warp_objects(numbers, matrix, tile) for numbers in (shown, crowds))
-            table = np.zeros(256, np.uint8)
-            for number in np.union1d(np.unique(shown), np.unique(crowds)):
+            table = np.zeros(len(item.annotations) + 1, np.uint8)
+            for number in np.union1d(np.unique(shown), np.unique(crowds)).tolist():
                 if number:
                     annotation = item.annotations[number - 1]
                     if annotation.crowd or draw.full:
@@ -147,18 +149,16 @@ class Clips:
             warp = motion.at(_time(t, self._frames), random)
             draw.images.append(warp_image(canvas, warp, self._size).copy())
             draw.objects.append(warp_objects(objects, warp, self._size))
-            for label in np.flatnonzero(ignored.any((1, 2))):
-                draw.ignore(int(label), t, warp_objects(ignored[label], warp, self._size) != 0)
+            for label in np.flatnonzero(ignored.any((1, 2))).tolist():
+                draw.ignore(label, t, warp_objects(ignored[label], warp, self._size) != 0)
         draw.measure()
 
     def _paste(self, item: Item, draw: _Clip, random: np.random.Generator) -> None:
         frame = int(random.integers(len(item.files)))
         objects, _ = item.object_images(frame)
-        areas = np.bincount(objects.ravel(), minlength=256)
+        areas = np.bincount(objects.ravel(), minlength=len(item.annotations) + 1)
         numbers = [
-            n
-            for n, a in enumerate(item.annotations, 1)
-            if not a.crowd and n <= 255 and areas[n] > max(150, 0.002 * objects.size)
+            n for n, a in enumerate(item.annotations, 1) if not a.crowd and areas[n] > max(150, 0.002 * objects.size)
         ]
         if not numbers or draw.full:
             return
@@ -182,7 +182,7 @@ class Clips:
         soft = cv2.GaussianBlur(mask * np.uint8(255), (3, 3), 0)
         for t in range(self._frames):
             warp = motion.at(_time(t, self._frames), random) @ matrix
-            alpha = warp_objects_soft(soft, warp, self._size)
+            alpha = warp_opacity(soft, warp, self._size)
             x, y, w, h = cv2.boundingRect(alpha)
             if w == 0:
                 continue
@@ -193,15 +193,6 @@ class Clips:
             draw.objects[t][part][alpha[part] > 127] = number
             draw.cover(t, alpha > 127)
         draw.measure(number)
-
-
-def warp_objects_soft(
-    alpha: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], target: tuple[int, int]
-) -> npt.NDArray[np.uint8]:
-    """Opacity 0..255 through a matrix, by bilinear interpolation."""
-    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
-    moved = np.linalg.inv(half) @ matrix @ half
-    return np.asarray(cv2.warpPerspective(alpha, moved, target[::-1], flags=cv2.INTER_LINEAR, borderValue=0), np.uint8)
 
 
 class _Clip:
@@ -303,7 +294,7 @@ def _read(item: Item, frame: int) -> npt.NDArray[np.uint8]:
     return image
 
 
-def _around(objects: npt.NDArray[np.uint8], random: np.random.Generator) -> tuple[float, float] | None:
+def _around(objects: Numbers, random: np.random.Generator) -> tuple[float, float] | None:
     """A point of a random instance, or now and then none."""
     numbers = np.unique(objects)
     numbers = numbers[numbers > 0]

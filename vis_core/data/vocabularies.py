@@ -1,16 +1,31 @@
-"""Class names of the data sets that published checkpoints were trained on, in the order of their category ids."""
+"""Class names of known data sets in the order of their category ids, and which of one stand for which of another."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
-from vis_core.errors import CheckpointError
+from vis_core.errors import CheckpointError, OptionError
 
 YOUTUBE_VIS_2019 = (
     "person", "giant_panda", "lizard", "parrot", "skateboard", "sedan", "ape", "dog", "snake", "monkey",
     "hand", "rabbit", "duck", "cat", "cow", "fish", "train", "horse", "turtle", "bear",
     "motorbike", "giraffe", "leopard", "fox", "deer", "owl", "surfboard", "airplane", "truck", "zebra",
     "tiger", "elephant", "snowboard", "boat", "shark", "mouse", "frog", "eagle", "earless_seal", "tennis_racket",
+)  # fmt: skip
+
+YOUTUBE_VIS_2021 = (
+    "airplane", "bear", "bird", "boat", "car", "cat", "cow", "deer", "dog", "duck",
+    "earless_seal", "elephant", "fish", "flying_disc", "fox", "frog", "giant_panda", "giraffe", "horse", "leopard",
+    "lizard", "monkey", "motorbike", "mouse", "parrot", "person", "rabbit", "shark", "skateboard", "snake",
+    "snowboard", "squirrel", "surfboard", "tennis_racket", "tiger", "train", "truck", "turtle", "whale", "zebra",
+)  # fmt: skip
+
+# "Vehical" is what its files say.
+OVIS = (
+    "Person", "Bird", "Cat", "Dog", "Horse", "Sheep", "Cow", "Elephant", "Bear", "Zebra",
+    "Giraffe", "Poultry", "Giant_panda", "Lizard", "Parrot", "Monkey", "Rabbit", "Tiger", "Fish", "Turtle",
+    "Bicycle", "Motorcycle", "Airplane", "Boat", "Vehical",
 )  # fmt: skip
 
 COCO = (
@@ -25,7 +40,58 @@ COCO = (
     "hair drier", "toothbrush",
 )  # fmt: skip
 
-_BY_COUNT = {len(names): names for names in (YOUTUBE_VIS_2019, COCO)}
+COCO_TO_YOUTUBE_VIS_2019 = {
+    "person": "person", "bicycle": "motorbike", "car": "sedan", "motorcycle": "motorbike", "airplane": "airplane",
+    "train": "train", "truck": "truck", "boat": "boat", "cat": "cat", "dog": "dog", "horse": "horse", "cow": "cow",
+    "elephant": "elephant", "bear": "bear", "zebra": "zebra", "giraffe": "giraffe", "skis": "snowboard",
+    "snowboard": "snowboard", "skateboard": "skateboard", "surfboard": "surfboard", "tennis racket": "tennis_racket",
+}  # fmt: skip
+"""The COCO categories that stand in for some of YouTube-VIS 2019 when both are trained on together."""
+
+_COARSE = {
+    "person": ("person",),
+    "vehicle": (
+        "airplane", "bicycle", "boat", "bus", "car", "motorbike", "motorcycle", "sedan", "train", "truck", "vehical",
+        "vehicle",
+    ),
+    "animal": (
+        "animal", "ape", "bear", "bird", "cat", "cow", "deer", "dog", "duck", "eagle", "earless seal", "elephant",
+        "fish", "fox", "frog", "giant panda", "giraffe", "horse", "leopard", "lizard", "monkey", "mouse", "owl",
+        "parrot", "poultry", "rabbit", "shark", "sheep", "snake", "squirrel", "tiger", "turtle", "whale", "zebra",
+    ),
+}  # fmt: skip
+COARSE_CLASSES = tuple(_COARSE)
+MAPPINGS = ("coarse", "coco-to-youtube-vis-2019")
+"""Names that `category_mapping` knows."""
+
+_BY_COUNT = {len(names): names for names in (YOUTUBE_VIS_2019, COCO, OVIS)}
+
+
+def category_mapping(mapping: str, names: Sequence[str]) -> dict[str, str]:
+    """For the categories of a file, the name of the class that each stands for; those that stand for none are missing.
+
+    Args:
+        mapping: ``coarse`` (COCO, YouTube-VIS and OVIS names to person, vehicle, animal), or
+            ``coco-to-youtube-vis-2019``.
+        names: of the file's categories; case, and blank or underscore, make no difference.
+
+    Raises:
+        OptionError: there is no such mapping.
+    """
+    if mapping == "coarse":
+        known = {name: coarse for coarse, members in _COARSE.items() for name in members}
+        # A mouse is an animal in YouTube-VIS, beside the seal; in COCO it is a device.
+        if "earless seal" not in map(_plain, names):
+            del known["mouse"]
+    elif mapping == "coco-to-youtube-vis-2019":
+        known = COCO_TO_YOUTUBE_VIS_2019
+    else:
+        raise OptionError(f"categories: there is no mapping {mapping!r}; known are {', '.join(MAPPINGS)}")
+    return {name: known[_plain(name)] for name in names if _plain(name) in known}
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", " ")
 
 
 def names_of(classes: int) -> tuple[str, ...]:

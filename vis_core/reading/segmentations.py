@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from vis_core.reading import run_lengths
-from vis_core.reading.findings import Findings, is_number, shown
+from vis_core.reading.findings import is_number, shown
 
 _BATCH_CHARACTERS = 1 << 16
 # pycocotools walks along the outline in memory, so its length must be bounded, by the image and absolutely.
@@ -23,6 +23,16 @@ _MOST_COORDINATE = 10**6
 
 Masks = list[bytes | None]
 Areas = npt.NDArray[np.int64]
+
+
+class Notes(Protocol):
+    """Where faults go: `Findings`, or whoever counts and goes on."""
+
+    def error(self, entry: str, text: str, *, index: int = -1, frame: int | None = None) -> None:
+        """A mask that cannot be used: its annotation, and what is wrong."""
+
+    def warn(self, kind: str, entry: str, text: str, *, frame: int | None = None) -> None:
+        """A mask that is odd."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +56,7 @@ class SegmentationReader:
         frames: whether messages name the frame.
     """
 
-    def __init__(self, findings: Findings, *, polygons: bool, frames: bool = True) -> None:
+    def __init__(self, findings: Notes, *, polygons: bool, frames: bool = True) -> None:
         self._findings = findings
         self._polygons = polygons
         self._frames = frames

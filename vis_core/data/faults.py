@@ -1,0 +1,56 @@
+"""What was wrong in an annotation file and left out, or odd and kept: counted by kind, the first few by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_MOST_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Faults of one kind.
+
+    Attributes:
+        kind: in a few words, with what was done.
+        count: how many.
+        examples: the first few, each with its entry and value.
+    """
+
+    kind: str
+    count: int
+    examples: tuple[str, ...]
+
+
+class Faults:
+    """Faults of one file while it is read; takes what a `SegmentationReader` finds, too."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, tuple[list[int], list[str]]] = {}
+        self.bad_masks: set[tuple[int, int]] = set()
+        """Annotation (its place in the file) and frame of the masks that cannot be used."""
+
+    def note(self, kind: str, entry: str, text: str) -> None:
+        """Count a fault, as in ``note("image skipped", "images[3]", "width is missing")``."""
+        count, examples = self._kinds.setdefault(kind, ([0], []))
+        count[0] += 1
+        if len(examples) < _MOST_EXAMPLES:
+            examples.append(f"{entry}: {text}")
+
+    def error(self, entry: str, text: str, *, index: int = -1, frame: int | None = None) -> None:
+        """Note a mask that cannot be used."""
+        self.bad_masks.add((index, frame or 0))
+        self.note("mask skipped", f"{entry} frame {frame}", text)
+
+    def warn(self, kind: str, entry: str, text: str, *, frame: int | None = None) -> None:
+        """Note a mask that is odd."""
+        self.note(f"{kind} clipped", f"{entry} frame {frame}", text)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """All, in the order in which their kinds were met."""
+        return tuple(Finding(kind, count[0], tuple(examples)) for kind, (count, examples) in self._kinds.items())
+
+
+def summary(findings: tuple[Finding, ...]) -> str:
+    """Findings in one line, as in ``3 x mask skipped (annotations[7] frame 2: counts are empty)``."""
+    return "; ".join(f"{found.count} x {found.kind} ({found.examples[0]})" for found in findings)
