@@ -66,7 +66,8 @@ def segment(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="INPUT", help="Video file, folder of images, YouTube-VIS JSON, or camera (/dev/video0, camera:0)."
+            metavar="INPUT",
+            help="Video file, folder of images, YouTube-VIS or COCO JSON, or camera (/dev/video0, camera:0).",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write to.")],

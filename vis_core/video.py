@@ -1,4 +1,4 @@
-"""Frames from wherever they are: a video file, a folder of images, a YouTube-VIS JSON, a camera.
+"""Frames from wherever they are: a video file, a folder of images, a YouTube-VIS or COCO JSON, a camera.
 
     with open_video("street.mp4") as video:
         for frame in video:
@@ -46,8 +46,8 @@ def open_videos(
     """All videos that are there.
 
     Args:
-        path: a video file, a folder of images, one image, a YouTube-VIS JSON, or a camera (``/dev/video0``,
-            ``camera:0`` or ``0``).
+        path: a video file, a folder of images, one image, a YouTube-VIS JSON, a COCO JSON (each image is a video of one
+            frame), or a camera (``/dev/video0``, ``camera:0`` or ``0``).
         images: folder to which the file names of a JSON are relative; default: the JSON's own, or ``frames`` or
             ``JPEGImages`` beside it.
         fps: rate of images without stamps; default: the JSON's ``fps``, or `DEFAULT_FPS`.
@@ -83,14 +83,19 @@ def _videos_of_json(file: Path, root: Path | None, fps: float | None) -> list[Im
         content = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file}: is no readable JSON: {error}") from error
-    entries = content.get("videos") if isinstance(content, dict) else None
+    kind = "images" if isinstance(content, dict) and "images" in content and "videos" not in content else "videos"
+    entries = content.get(kind) if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
-        raise InputError(f"{file}: has no list 'videos' with an entry, as a YouTube-VIS JSON has")
-    parsed = [_checked_entry(entry, f"{file}: videos[{i}]") for i, entry in enumerate(entries)]
+        raise InputError(
+            f"{file}: has no list 'videos' with an entry, as a YouTube-VIS JSON has, nor 'images', as COCO's"
+        )
+    if kind == "images":
+        entries = [_as_video(entry) for entry in entries]
+    parsed = [_checked_entry(entry, f"{file}: {kind}[{i}]") for i, entry in enumerate(entries)]
     seen: dict[int, int] = {}
     for i, entry in enumerate(parsed):
         if (first := seen.setdefault(entry["id"], i)) != i:
-            raise InputError(f"{file}: videos[{i}].id {entry['id']} is that of videos[{first}] too")
+            raise InputError(f"{file}: {kind}[{i}].id {entry['id']} is that of {kind}[{first}] too")
     root = _image_root(file, parsed[0]["file_names"][0]) if root is None else root
     if not root.is_dir():
         raise InputError(f"{root}: no such folder of images")
@@ -105,6 +110,15 @@ def _videos_of_json(file: Path, root: Path | None, fps: float | None) -> list[Im
         )
         for entry in parsed
     ]
+
+
+def _as_video(entry: Any) -> Any:
+    """An image of a COCO JSON as a video of one frame."""
+    if not isinstance(entry, dict) or "file_name" not in entry:
+        return entry
+    name = PurePosixPath(entry["file_name"]).stem if isinstance(entry["file_name"], str) else ""
+    kept = {key: entry[key] for key in ("id", "width", "height") if key in entry}
+    return {**kept, "name": name, "file_names": [entry["file_name"]]}
 
 
 def _checked_entry(entry: Any, place: str) -> dict[str, Any]:
@@ -141,7 +155,7 @@ def _checked_entry(entry: Any, place: str) -> dict[str, Any]:
 
 
 def _image_root(file: Path, first: str) -> Path:
-    candidates = [file.parent, file.parent / "frames", file.parent / "JPEGImages"]
+    candidates = [file.parent, *(file.parent / name for name in ("frames", "JPEGImages", "images"))]
     for folder in candidates:
         if (folder / first).is_file():
             return folder

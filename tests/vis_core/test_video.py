@@ -267,6 +267,31 @@ def test_a_json_gives_each_of_its_videos_with_id_size_rate_and_stamps(tmp_path):
         open_video(tmp_path / "a.json")
 
 
+def test_each_image_of_a_coco_json_is_a_video_of_one_frame(tmp_path):
+    write_folder(tmp_path / "images" / "c")
+    images = [{"id": 30 + i, "file_name": f"c/{i}.png", "width": 64, "height": 48} for i in (2, 0)]
+    (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": []}))
+    first, second = open_videos(tmp_path / "a.json")
+    assert (first.name, first.video_id, first.length) == ("2", 32, 1)
+    np.testing.assert_array_equal(next(iter(second)).image, picture(0))
+
+
+@pytest.mark.parametrize(
+    ("image", "place"),
+    [
+        ({"file_name": "../a.png"}, r"images\[0\]\.file_names\[0\]"),
+        ({"file_name": 7}, r"images\[0\]\.file_names\[0\]: 7"),
+        ({"id": None}, r"images\[0\]\.id: None"),
+        ({"width": -1}, r"images\[0\]\.width: -1"),
+    ],
+)
+def test_a_fault_in_a_coco_json_is_named_by_entry_and_value(tmp_path, image, place):
+    entry = {"id": 1, "file_name": "a.png", "width": 64, "height": 48} | image
+    (tmp_path / "a.json").write_text(json.dumps({"images": [entry]}))
+    with pytest.raises(InputError, match=place):
+        open_videos(tmp_path / "a.json", images=tmp_path)
+
+
 def test_a_frame_missing_under_the_image_root_is_named(tmp_path):
     files = write_folder(tmp_path / "root" / "c")
     files[1].unlink()
@@ -321,7 +346,7 @@ def test_two_videos_with_one_id_are_an_error(tmp_path):
 
 
 def test_a_json_whose_images_are_nowhere_says_where_it_looked(tmp_path):
-    with pytest.raises(InputError, match="JPEGImages; name the folder"):
+    with pytest.raises(InputError, match="JPEGImages, .*; name the folder"):
         open_video(write_json(tmp_path / "a.json"))
     with pytest.raises(InputError, match="no such folder of images"):
         open_video(write_json(tmp_path / "a.json"), images=tmp_path / "absent")
