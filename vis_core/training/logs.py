@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vis_core.errors import InputError
+from vis_core.training.run_folder import naming, write_text
 
 
 class CsvLog:
@@ -41,7 +42,7 @@ class CsvLog:
         elif new := [name for name in row if name not in self._columns]:
             self._widen(new)
         values = [_text(row.get(name, "")) for name in self._columns]
-        with self.path.open("a", encoding="utf-8", newline="") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
             file.write(head + _csv_line(values))
 
     def _widen(self, new: list[str]) -> None:
@@ -52,9 +53,7 @@ class CsvLog:
         self._rewrite([self._columns, *(row + [""] * len(new) for row in rows[1:])])
 
     def _rewrite(self, rows: list[list[str]]) -> None:
-        partial = self.path.with_name(f".{self.path.name}.part")
-        partial.write_text("".join(map(_csv_line, rows)), "utf-8")
-        partial.replace(self.path)
+        write_text(self.path, "".join(map(_csv_line, rows)))
 
     def _keep_until(self, step: int) -> None:
         text = self.path.read_text("utf-8")

@@ -63,9 +63,8 @@ class Display:
             self._console.print(f"[{style}]{escape(text)}[/]" if style else escape(text))
 
     def warn(self, text: str) -> None:
-        """A line about what goes on, though something is amiss."""
-        if self._shown:
-            self._console.print(f"[yellow]warning:[/] {escape(text)}")
+        """A line about what goes on, though something is amiss; from every process."""
+        self._console.print(f"[yellow]warning:[/] {escape(text)}")
 
 
 def _values(row: Mapping[str, float]) -> str:
