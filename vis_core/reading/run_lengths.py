@@ -204,11 +204,10 @@ def encode_runs(runs: Sequence[Sequence[int]]) -> list[bytes]:
     return [data[begin:end] for begin, end in pairwise(bounds)]
 
 
-def encode_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> tuple[bytes, int]:
-    """Compressed text and area of the union of polygons, each ``[x0, y0, x1, y1, ...]``, that have been checked."""
+def encode_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> bytes:
+    """Compressed text of the union of polygons, each ``[x0, y0, x1, y1, ...]``, that have been checked.
+
+    It may hold runs of length zero.
+    """
     merged: dict[str, Any] = coco_mask.merge(coco_mask.frPyObjects([list(p) for p in polygons], *size))
-    text = bytes(merged["counts"])
-    checked = check_texts([text], np.array([size[0] * size[1]], np.int64))
-    if checked.zero_inside[0]:
-        (text,) = encode_runs([merge_zero_runs(decode_text(text)).tolist()])
-    return text, int(checked.areas[0])
+    return bytes(merged["counts"])

@@ -102,7 +102,7 @@ class SegmentationReader:
                     else:
                         self._read_plain_runs(counts, masks, areas, frame, size, entry, index)
             elif isinstance(segmentation, list) and self._polygons:
-                self._read_polygons(segmentation, masks, areas, frame, size, entry, index)
+                self._read_polygons(segmentation, masks, frame, size, entry, index)
             else:
                 wanted = "run lengths or polygons" if self._polygons else "run lengths {size, counts}"
                 self._error(entry, index, frame, f"segmentation {shown(segmentation)}; give {wanted} or null")
@@ -196,7 +196,6 @@ class SegmentationReader:
         self,
         polygons: list[Any],
         masks: Masks,
-        areas: Areas,
         frame: int,
         size: tuple[int, int],
         entry: str,
@@ -212,11 +211,11 @@ class SegmentationReader:
                 wanted = "give x and y of three points or more"
                 self._error(entry, index, frame, f"polygon {position} has {len(polygon)} numbers; {wanted}")
                 return
-            odd = [value for value in polygon if not is_number(value) or abs(value) > _MOST_COORDINATE]
-            if odd:
-                self._error(entry, index, frame, f"polygon {position} holds {shown(odd[0])}; give pixels of the image")
+            points = _points(polygon)
+            if points is None:
+                odd = next(value for value in polygon if not is_number(value) or abs(value) > _MOST_COORDINATE)
+                self._error(entry, index, frame, f"polygon {position} holds {shown(odd)}; give pixels of the image")
                 return
-            points = np.array(polygon, np.float64).reshape(-1, 2)
             outline += float(np.abs(np.diff(points, axis=0, append=points[:1])).sum())
             outside |= bool((points < 0).any() or (points > (size[1], size[0])).any())
         most = min(_MOST_OUTLINE * (size[0] + size[1]), _MOST_OUTLINE_PIXELS)
@@ -226,7 +225,10 @@ class SegmentationReader:
             return
         if outside:
             self._findings.warn("polygon", entry, "a polygon leaves the image; it is clipped", frame=frame)
-        masks[frame], areas[frame] = run_lengths.encode_polygons(polygons, size)
+        masks[frame] = encoded = run_lengths.encode_polygons(polygons, size)
+        self._texts.append(encoded)
+        self._text_frames.append(frame)
+        self._characters += len(encoded)
 
     def _wrong_sum(self, entry: str, index: int, frame: int, total: int, size: tuple[int, int]) -> None:
         pixels = size[0] * size[1]
@@ -234,6 +236,17 @@ class SegmentationReader:
 
     def _error(self, entry: str, index: int, frame: int, text: str) -> None:
         self._findings.error(entry, text, index=index, frame=frame if self._frames else None)
+
+
+def _points(polygon: list[Any]) -> npt.NDArray[np.float64] | None:
+    """Points ``[N, 2]`` of a polygon, None if it holds what is no pixel coordinate."""
+    if set(map(type, polygon)) - {int, float}:
+        return None
+    try:
+        points = np.array(polygon, np.float64).reshape(-1, 2)
+    except OverflowError:
+        return None
+    return points if np.abs(points).max() <= _MOST_COORDINATE else None  # a NaN is no less than anything
 
 
 def _is_size(given: Any, size: tuple[int, int]) -> bool:
