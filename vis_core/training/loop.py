@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,20 +153,26 @@ class _Run:
             self._fabric.world_size,
             config.workers,
         )
-        while self._step < config.steps and not stopped:
-            began = time.monotonic()
-            values, stopped = self._train_step(batches)
-            self._seconds += time.monotonic() - began
-            self._step += 1
-            self._summed += 1
-            self._sums = {name: self._sums.get(name, 0.0) + value for name, value in values.items()}
-            row = None
-            if self._summed == config.log_every or self._step == config.steps:
-                row = self._row(values)
-            self._display.step(self._step, row)
-            if self._step % config.save_every == 0 or self._step == config.steps or stopped or self._evaluation_due():
-                self._save()
-            stopped = stopped or self._evaluate_if_due()
+        with closing(batches):
+            while self._step < config.steps and not stopped:
+                began = time.monotonic()
+                values, stopped = self._train_step(batches)
+                self._seconds += time.monotonic() - began
+                self._step += 1
+                self._summed += 1
+                self._sums = {name: self._sums.get(name, 0.0) + value for name, value in values.items()}
+                row = None
+                if self._summed == config.log_every or self._step == config.steps:
+                    row = self._row(values)
+                self._display.step(self._step, row)
+                if (
+                    self._step % config.save_every == 0
+                    or self._step == config.steps
+                    or stopped
+                    or self._evaluation_due()
+                ):
+                    self._save()
+                stopped = stopped or self._evaluate_if_due()
         return Outcome(self._step, config.steps, self._best["value"] if self._best else None, self._first)
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,7 @@ class FaultCount:
 
 def micro_batches(
     draws: ClipDraws, steps: range, batch: int, accumulate: int, rank: int, processes: int, workers: int
-) -> Iterator[list[Drawn]]:
+) -> Generator[list[Drawn], None, None]:
     """The clips of one process, micro-batch by micro-batch: `accumulate` of them a step.
 
     Args:
@@ -115,11 +115,16 @@ def micro_batches(
         worker_init_fn=_begin_worker,
         prefetch_factor=2,
     )
-    for drawn in loader:
-        for item in drawn:
-            if isinstance(item, InputError):
-                raise item
-        yield drawn
+    coming: Any = iter(loader)
+    try:
+        for drawn in coming:
+            for item in drawn:
+                if isinstance(item, InputError):
+                    raise item
+            yield drawn
+    finally:
+        # Not left to the garbage collector: the traceback of an error keeps the loader until the interpreter ends.
+        coming._shutdown_workers()
 
 
 class _Draws:

@@ -138,10 +138,12 @@ def test_a_training_starts_from_the_weights_that_it_is_given(config, trained):
     assert float(rows[1][0]["total"]) < float(rows[0][0]["total"])
 
 
-def test_losses_that_are_no_numbers_end_the_training_and_leave_the_last_state(config, trained):
-    run = config(options={"explode": 5})
+@pytest.mark.parametrize("workers", [0, 1])
+def test_losses_that_are_no_numbers_end_the_training_and_leave_the_last_state(config, trained, workers):
+    run = config(options={"explode": 5}, workers=workers)
     with pytest.raises(VisError, match="step 5: pixels is nan: the training has diverged"):
         trained(run)
+    assert not multiprocessing.active_children()
     assert load_state(run.output)["step"] == 3
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import gc
+import multiprocessing
 from collections import Counter
 
 import numpy as np
@@ -100,4 +100,4 @@ def test_data_of_which_nothing_can_be_read_are_an_error_at_once(workers):
         InputError, match=r"^none of 50 clips that were drawn can be read; the first: image \d: damaged$"
     ):
         batches(draws, workers=workers)
-    gc.collect()  # the loader that failed ends its processes
+    assert not multiprocessing.active_children()
