@@ -1,6 +1,7 @@
-"""Start the segmenter with VISOLO.
+"""Start the segmenter: visolo-lite with its own weights, or VISOLO with those that are given.
 
-    ros2 launch vis_ros visolo.launch.py image:=/camera/image_raw weights:=/path/to/visolo.safetensors
+    ros2 launch vis_ros visolo.launch.py image:=/camera/image_raw
+    ros2 launch vis_ros visolo.launch.py image:=/camera/image_raw system:=visolo weights:=/path/to/visolo.safetensors
 
 The life cycle is driven by events, which launch_ros has from Humble on.
 """
@@ -24,8 +25,9 @@ SHARE = Path(get_package_share_directory("vis_ros"))
 ARGUMENTS = (
     ("image", "image", "image topic; with image_transport:=compressed the topic without /compressed"),
     ("namespace", "vis", "namespace of the node and its topics"),
-    ("params_file", str(SHARE / "config" / "visolo.yaml"), "file of parameters"),
-    ("weights", "", "weight file; empty: the one that params_file names"),
+    ("system", "", "visolo-lite or visolo; empty: the one that params_file names, visolo-lite without a file"),
+    ("params_file", "", "file of parameters; empty: the one of the system in this package"),
+    ("weights", "", "weight file; empty: the one that params_file names, else the system's own (visolo-lite)"),
     ("device", "", "auto, cpu, cuda, cuda:1...; empty: the one that params_file names"),
     ("autostart", "true", "configure and activate the node"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
@@ -41,7 +43,7 @@ ARGUMENTS = (
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """The node and the events that bring it to life, for the arguments given."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    overrides: dict[str, object] = {name: given[name] for name in ("weights", "device") if given[name]}
+    overrides: dict[str, object] = {name: given[name] for name in ("system", "weights", "device") if given[name]}
     overrides["autostart"] = False  # the events below do it, where asked for
     # Threads of the network that wait must not spin: other nodes need the cores.
     environment = {"OMP_WAIT_POLICY": context.environment.get("OMP_WAIT_POLICY", "PASSIVE")}
@@ -53,14 +55,17 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         environment[profiles_variable()] = str(Path(transport).expanduser())
     elif transport != "shared_memory":  # which is the node's default
         raise FileNotFoundError(f"transport:={transport} is neither shared_memory nor default nor a file")
-    if not Path(given["params_file"]).is_file():
-        raise FileNotFoundError(f"params_file:={given['params_file']}: there is no such file")
+    system = given["system"] or "visolo-lite"
+    params_file = given["params_file"] or str(SHARE / "config" / f"{system}.yaml")
+    if not Path(params_file).is_file():
+        asked = f"params_file:={params_file}" if given["params_file"] else f"system:={system}"
+        raise FileNotFoundError(f"{asked}: there is no file {params_file}")
     node = LifecycleNode(
         package="vis_ros",
         executable="segmenter",
         name="segmenter",
         namespace=given["namespace"],
-        parameters=[given["params_file"], overrides],
+        parameters=[params_file, overrides],
         remappings=[("image", given["image"])] if given["image"] != "image" else [],
         arguments=arguments,
         additional_env=environment,

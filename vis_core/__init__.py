@@ -2,7 +2,7 @@
 
     import vis_core
 
-    segmenter = vis_core.load("visolo", "visolo.safetensors")
+    segmenter = vis_core.load("visolo-lite")
     for frame in vis_core.open_video("street.mp4"):
         for instances in segmenter.step(frame):
             print(instances.track_ids, instances.boxes)

@@ -17,6 +17,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from vis_core.data import commands as data_commands
 from vis_core.errors import InputError, VisError
 from vis_core.evaluation import commands as evaluation_commands
 from vis_core.terminal import (
@@ -71,9 +72,12 @@ def segment(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
-    system: Annotated[str, typer.Option(help="System, by its name in 'vis systems'.")] = "visolo",
+    system: Annotated[str, typer.Option(help="System, by its name in 'vis systems'.")] = "visolo-lite",
     weights: Annotated[
-        Path | None, typer.Option(help="Weights: .safetensors, or a published .pth or .pkl. Without: random.")
+        Path | None,
+        typer.Option(
+            help="Weights: .safetensors, or a published .pth or .pkl. Without: the system's own, else random."
+        ),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder that holds the images of a JSON.")] = None,
     overlay: Annotated[bool, typer.Option(help="Write a video with the tracks drawn in.")] = True,
@@ -207,3 +211,4 @@ def _end(outcome: RunOutcome, received: list[int]) -> None:
 app.command()(evaluation_commands.evaluate)
 app.command()(evaluation_commands.submit)
 app.command()(training_commands.train)
+app.command()(data_commands.inspect)

@@ -125,7 +125,7 @@ def make_bag(
 def evaluate_bag(
     bag: Annotated[Path, typer.Argument(help="Recording: its folder, or one .mcap or .db3 file.")],
     ground_truth: Annotated[Path, typer.Option(help="YouTube-VIS JSON.")],
-    system: Annotated[str, typer.Option(help="System, by its name in 'vis systems'.")] = "visolo",
+    system: Annotated[str, typer.Option(help="System, by its name in 'vis systems'.")] = "visolo-lite",
     weights: Annotated[
         Path | None, typer.Option(help="Weights: .safetensors, or a published .pth or .pkl. Without: random.")
     ] = None,

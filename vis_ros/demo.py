@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vis_core.catalog import find
 from vis_core.data.synthetic import CLASS_NAMES, SyntheticVideo, synthetic_video, write_youtube_vis
 from vis_core.errors import InputError, VisError
 from vis_core.evaluation import evaluate
@@ -71,26 +72,30 @@ def main() -> None:
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("demo"),
     video: Annotated[Path | None, typer.Option(help="Your own video; default: a clip is fetched.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights of the system; default: random ones.")] = None,
-    system: Annotated[str, typer.Option(help="Segmentation system.")] = "visolo",
+    weights: Annotated[Path | None, typer.Option(help="Weights of the system; default: its own, else random.")] = None,
+    system: Annotated[str, typer.Option(help="Segmentation system.")] = "visolo-lite",
     frames: Annotated[int, typer.Option(min=2, max=3000, help="Frames taken from the video's beginning.")] = 100,
     width: Annotated[int, typer.Option(min=64, max=3840, help="Wider frames are shrunk to this width.")] = 640,
 ) -> None:
     """Run the node on a real clip through real ROS topics, and score it on a synthetic scene."""
     if weights is not None and not weights.is_file():
         raise InputError(f"{weights}: no such weight file")
-    parameters = dict(_RANDOM_PARAMETERS) if weights is None else {"weights": str(weights.resolve())}
+    own = weights is None and find(system).default_weights() is not None
+    random = weights is None and not own
+    parameters = dict(_RANDOM_PARAMETERS) if random else {}
+    if weights is not None:
+        parameters["weights"] = str(weights.resolve())
     out.mkdir(parents=True, exist_ok=True)
     made = [_write_parameters(out / "demo.yaml", system, parameters)]
-    if weights is None:
+    if random:
         _out.print(f"[bold yellow]{_RANDOM.capitalize()}.[/] Give --weights to see real ones.")
     scene = synthetic_video(_SCENE_SEED, _SCENE_LENGTH, _SCENE_SIZE)
     clip = _clip(out, video)
     taken: Iterable[Frame] = (scene.frame(t) for t in range(len(scene)))
     if clip is not None:
         taken = _taken(clip, frames, width)
-    made += _through_topics(taken, out, "scene" if clip is None else clip.stem, system, parameters, weights is None)
-    made += _to_score(scene, out, system, parameters, weights is None)
+    made += _through_topics(taken, out, "scene" if clip is None else clip.stem, system, parameters, random)
+    made += _to_score(scene, out, system, parameters, random, own)
     _out.print("\n[bold]Made:[/]")
     for path in made:
         _out.print(f"  {escape(str(path))}")
@@ -190,7 +195,9 @@ def _draw(
     return [writer.path, sheet]
 
 
-def _to_score(scene: SyntheticVideo, out: Path, system: str, parameters: Mapping[str, Any], random: bool) -> list[Path]:
+def _to_score(
+    scene: SyntheticVideo, out: Path, system: str, parameters: Mapping[str, Any], random: bool, own: bool
+) -> list[Path]:
     """The scene with ground truth, made into a bag, and scored as a user would. Returns what it wrote."""
     _out.print("\n[bold]A score, on a synthetic scene with ground truth[/]")
     folder = out / "synthetic"
@@ -212,6 +219,8 @@ def _to_score(scene: SyntheticVideo, out: Path, system: str, parameters: Mapping
     _out.print(f"For comparison, the ground truth itself as an answer: AP {100 * best:.1f}.")
     if random:
         _out.print("Random weights find nothing of it: 0 is right.")
+    if own:
+        _out.print(f"{system} was taught people, vehicles and animals, not boxes, discs and stars: 0 is right.")
     return [truth, folder / "ground_truth.png", bag, scores]
 
 

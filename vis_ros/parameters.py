@@ -30,9 +30,10 @@ def node_parameters() -> dict[str, Option]:
     from vis_core.streaming import Option
 
     return {
-        "system": Option("visolo", "segmentation system; fixed when the node starts", choices=tuple(SYSTEMS)),
+        "system": Option("visolo-lite", "segmentation system; fixed when the node starts", choices=tuple(SYSTEMS)),
         "weights": Option(
-            "", "weight file: our .safetensors or a published checkpoint; empty: random weights, masks mean nothing"
+            "",
+            "weight file: our .safetensors or a published checkpoint; empty: the system's own (visolo-lite), else random",
         ),
         "device": Option("auto", "auto (a GPU if there is one), cpu, cuda, cuda:1..."),
         "precision": Option(
