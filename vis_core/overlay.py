@@ -47,13 +47,14 @@ def track_color(track_id: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def draw_overlay(image: Image, instances: Instances, class_names: Sequence[str]) -> Image:
+def draw_overlay(image: Image, instances: Instances, class_names: Sequence[str], scores: bool = True) -> Image:
     """A copy of the frame with its visible tracks drawn: tinted mask, contour, and a label "person 7 0.93".
 
     Args:
         image: uint8 ``[H, W, 3]`` RGB, the frame.
         instances: of that frame; rows that are not seen in it are not drawn.
         class_names: name of each label.
+        scores: whether labels end with the score.
 
     Raises:
         InputError: the image is not of the instances' size.
@@ -70,7 +71,8 @@ def draw_overlay(image: Image, instances: Instances, class_names: Sequence[str])
     for row, color in zip(rows, colors, strict=True):
         label = int(instances.labels[row])
         name = class_names[label] if 0 <= label < len(class_names) else f"class {label}"
-        text = f"{name} {int(instances.track_ids[row])}  {float(instances.scores[row]):.2f}"
+        score = f"  {float(instances.scores[row]):.2f}" if scores else ""
+        text = f"{name} {int(instances.track_ids[row])}{score}"
         labels.append(_place_label(text, color, instances.masks[row].box, instances.size, labels))
     for placed in reversed(labels):
         _draw_label(out, placed)
