@@ -73,7 +73,9 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         videos = [synthetic_video(seed, length=8, size=(240, 320)) for seed in range(4)]
         path = write_youtube_vis(videos, Path(folder))
-        (source,) = open_sources([read_annotations(path, class_names=CLASS_NAMES)], frames, (height, width), Augmentation())
+        (source,) = open_sources(
+            [read_annotations(path, class_names=CLASS_NAMES)], frames, (height, width), Augmentation()
+        )
         start = time.perf_counter()
         clips = [source.clip(i % len(source), np.random.default_rng(i)) for i in range(batch)]
         loading = (time.perf_counter() - start) / batch

@@ -67,10 +67,16 @@ def find(name: str) -> System:
     return SYSTEMS[name]
 
 
-def convert(name: str, source: str | Path, target: str | Path) -> int:
-    """Write a published checkpoint as our ``.safetensors``; returns the number of tensors.
+def convert(name: str, source: str | Path, target: str | Path, half: bool = False) -> int:
+    """Write a published checkpoint, or weights of ours, as ``.safetensors``; returns the number of tensors.
 
     The network is built with the weights once, so that a file that was written is known to load.
+
+    Args:
+        name: of the system.
+        source: the checkpoint.
+        target: the file to write.
+        half: store in 16 bits (float16), in half the space; they are float32 again when they are loaded.
 
     Raises:
         CheckpointError: the source does not fit the system, or the target cannot be written.
@@ -79,6 +85,8 @@ def convert(name: str, source: str | Path, target: str | Path) -> int:
     if Path(target).suffix != ".safetensors":
         raise CheckpointError(f"{target}: weights are written as .safetensors")
     tensors, metadata = _read(system, Path(source))
+    if half:
+        tensors = {key: x.half() if x.dtype == torch.float32 else x for key, x in tensors.items()}
     defaults = {key: option.default for key, option in system.options.items()}
     system.build(tensors, metadata, torch.device("cpu"), "fp32", **defaults)
     metadata = {"licence": system.checkpoints_licence, **metadata, "format": _FORMAT, "system": system.name}

@@ -68,12 +68,20 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({key: x.detach().cpu().contiguous() for key, x in tensors.items()}, temporary, dict(metadata))
+        temporary.chmod(0o666 & ~_umask())  # it is made for its owner alone
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be written: {error}") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """The permissions that new files of this process do not get."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

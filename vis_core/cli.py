@@ -134,13 +134,14 @@ def segment(
 @app.command()
 def convert(
     system: Annotated[str, typer.Argument(help="System, by its name in 'vis systems'.")],
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Published checkpoint (.pth, .pkl).")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Published checkpoint (.pth, .pkl), or .safetensors.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write (.safetensors).")],
+    half: Annotated[bool, typer.Option("--half", help="Store 16 bits a value, in half the space.")] = False,
 ) -> None:
-    """Convert a published checkpoint to .safetensors, checked against the network."""
+    """Convert a published checkpoint, or weights of ours, to .safetensors, checked against the network."""
     from vis_core import catalog
 
-    count = catalog.convert(system, source, target)
+    count = catalog.convert(system, source, target, half)
     output.print(f"{escape(str(target))}: {count} tensors, {target.stat().st_size / 1e6:.1f} MB")
 
 

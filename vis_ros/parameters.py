@@ -33,7 +33,7 @@ def node_parameters() -> dict[str, Option]:
         "system": Option("visolo-lite", "segmentation system; fixed when the node starts", choices=tuple(SYSTEMS)),
         "weights": Option(
             "",
-            "weight file: our .safetensors or a published checkpoint; empty: the system's own (visolo-lite), else random",
+            "weight file: our .safetensors or a published checkpoint; empty: the system's own, else random weights",
         ),
         "device": Option("auto", "auto (a GPU if there is one), cpu, cuda, cuda:1..."),
         "precision": Option(

@@ -71,6 +71,15 @@ def test_a_converted_file_loads_to_the_same_network(tmp_path):
     assert segmenter.given["metadata"]["licence"] == "non-commercial"
 
 
+def test_weights_in_half_the_space_load_as_float32(tmp_path):
+    catalog.convert("alpha", published(tmp_path), tmp_path / "half.safetensors", half=True)
+    tensors, _ = checkpoints.read_tensors(tmp_path / "half.safetensors")
+    assert {x.dtype for x in tensors.values()} == {torch.float16}
+    segmenter = vis_core.load("alpha", tmp_path / "half.safetensors", device="cpu")
+    assert segmenter.network.weight.dtype == torch.float32
+    assert bool((segmenter.network.weight == 1).all())
+
+
 def test_a_checkpoint_of_another_system_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="published Beta checkpoint, load it as 'beta'"):
         vis_core.load("alpha", published(tmp_path, "beta"))

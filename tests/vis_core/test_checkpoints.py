@@ -143,6 +143,12 @@ def test_half_precision_weights_fill_a_float32_module():
     assert module.weight.dtype == torch.float32 and bool((module.weight == 1).all())
 
 
+def test_written_weights_have_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "plain").touch()
+    checkpoints.write_tensors(tmp_path / "w.safetensors", {"x": torch.zeros(1)}, {})
+    assert (tmp_path / "w.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_a_target_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CheckpointError, match="cannot be written"):

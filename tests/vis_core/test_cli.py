@@ -350,7 +350,7 @@ def test_systems_lists_the_catalogue_and_a_system_s_options(monkeypatch, capfd):
 def test_convert_tells_what_it_wrote(tmp_path, monkeypatch, capfd):
     fake = catalog(FakeSegmenter())
     target = tmp_path / "b.safetensors"
-    fake.convert = lambda system, source, out: out.write_bytes(bytes(2_000_000)) and 357
+    fake.convert = lambda system, source, out, half: out.write_bytes(bytes(2_000_000)) and 357
     monkeypatch.setitem(sys.modules, "vis_core.catalog", fake)
     monkeypatch.setattr(vis_core, "catalog", fake, raising=False)
     monkeypatch.setattr(sys, "argv", ["vis", "convert", "fake", str(tmp_path / "a.pth"), str(target)])

@@ -346,7 +346,7 @@ def test_two_videos_with_one_id_are_an_error(tmp_path):
 
 
 def test_a_json_whose_images_are_nowhere_says_where_it_looked(tmp_path):
-    with pytest.raises(InputError, match="JPEGImages, .*; name the folder"):
+    with pytest.raises(InputError, match=r"JPEGImages, .*; name the folder"):
         open_video(write_json(tmp_path / "a.json"))
     with pytest.raises(InputError, match="no such folder of images"):
         open_video(write_json(tmp_path / "a.json"), images=tmp_path / "absent")

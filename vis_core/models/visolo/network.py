@@ -145,6 +145,7 @@ class Place(nn.Module):
     def initialise(self) -> None:
         """Wide paraboloids: 0.05 at a distance of one cell, 5 at ten."""
         nn.init.zeros_(self.pred.weight)
+        assert self.pred.bias is not None
         with torch.no_grad():
             self.pred.bias.copy_(torch.tensor([-3.0, -3.0, 0.0, 0.0, 0.0]))
 
