@@ -171,17 +171,28 @@ def test_without_a_clip_the_scene_goes_through_the_node_and_it_is_said(tmp_path,
     assert (tmp_path / "scene.png").is_file()
 
 
+def test_weights_of_its_own_are_used_unasked_and_the_zero_of_its_score_is_explained(tmp_path, without_node, capsys):
+    demo.demo(tmp_path / "own", video=write_clip(tmp_path / "clip.avi"))
+    said = capsys.readouterr().out
+    assert "andom weights" not in said
+    assert "visolo-lite was taught people, vehicles and animals, not boxes, discs and stars: 0 is right." in said
+    ((_, system, parameters),) = without_node["replay"]
+    assert (system, parameters) == ("visolo-lite", {})
+    (scored,) = (command for command in without_node["commands"] if command[0] == "evaluate-bag")
+    assert "--weights" not in scored and scored[scored.index("--system") + 1] == "visolo-lite"
+
+
 def test_random_weights_are_named_where_results_are_shown_and_weights_reach_the_node_and_the_score(
     tmp_path, without_node, capsys
 ):
     clip = write_clip(tmp_path / "clip.avi")
-    demo.demo(tmp_path / "random", video=clip)
+    demo.demo(tmp_path / "random", video=clip, system="visolo")
     said = capsys.readouterr().out
     assert said.startswith("Random weights: the masks mean nothing")
     assert said.index("Random weights: the masks mean nothing; what counts") > said.index("tracks")
     weights = tmp_path / "visolo.safetensors"
     weights.write_bytes(b"")
-    demo.demo(tmp_path / "given", video=clip, weights=weights)
+    demo.demo(tmp_path / "given", video=clip, system="visolo", weights=weights)
     assert "andom weights" not in capsys.readouterr().out
     (_, _, random), (_, _, given) = without_node["replay"]
     assert "weights" not in random and given == {"weights": str(weights)}
@@ -224,6 +235,6 @@ def test_the_whole_demo_runs_and_leaves_what_it_says(tmp_path):
     assert {"demo.yaml", "street_bag", "street.png", "scores"} <= {path.name for path in made}
     assert all(path.exists() for path in made)
     with open_video(out / "street_overlay.mp4") as video:
-        assert video.size == (90 + 24, 160)
+        assert video.size == (90, 160)
     parameters = yaml.safe_load((out / "demo.yaml").read_text())["/**"]["ros__parameters"]
-    assert parameters["system"] == "visolo"
+    assert parameters == {"system": "visolo-lite"}

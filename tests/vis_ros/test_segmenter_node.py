@@ -343,7 +343,7 @@ def test_the_result_carries_header_size_system_and_the_whole_track(stage):
     sent = stage.peer.send(12.5)
     message = stage.instances.get(timeout=TIMEOUT)
     assert message.header == sent.header
-    assert (message.height, message.width, message.system) == (HEIGHT, WIDTH, "visolo")
+    assert (message.height, message.width, message.system) == (HEIGHT, WIDTH, "visolo-lite")
     (track,) = message.tracks
     assert (track.track_id, track.class_id, track.class_name) == (2, 1, "dog")
     assert (track.score, track.track_score, track.state) == (0.75, 0.5, InstanceTrack.NEW)
@@ -587,7 +587,7 @@ def test_diagnostics_say_what_runs_where_and_how_it_goes(stage):
     assert status.level == DiagnosticStatus.OK
     assert status.name == "vis/segmenter: stream"
     assert status.hardware_id == "cpu"
-    assert (values["system"], values["device"], values["precision"]) == ("visolo", "cpu", "float32")
+    assert (values["system"], values["device"], values["precision"]) == ("visolo-lite", "cpu", "float32")
     assert values["state [bytes]"] == "4321"
     assert float(values["latency p95 [ms]"]) > 0
     assert float(values["processing p95 [ms]"]) > 0
@@ -651,7 +651,7 @@ def test_parameters_reach_the_loader_and_are_refused_while_configured(make_stage
 
     stage = make_stage(load, weights="~/w.pth", device="cpu", precision="fp32", input_size=[64, 96], memory_frames=0)
     stage.activate()
-    assert asked["system"] == "visolo"
+    assert asked["system"] == "visolo-lite"
     assert asked["weights"] == Path.home() / "w.pth"
     assert (asked["device"], asked["precision"]) == ("cpu", "fp32")
     assert (asked["input_size"], asked["memory_frames"]) == ((64, 96), None)
@@ -701,10 +701,11 @@ def _process(arguments: list[str], domain: int) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def tiny(make_stage: Callable[..., Stage]) -> Stage:
-    """An active node with VISOLO, small and of random weights."""
+    """A node with VISOLO, small and of random weights."""
     from vis_core import load
 
-    return make_stage(load, input_size=[64, 96], device="cpu", precision="fp32", score_threshold=0.0, max_instances=3)
+    small = {"input_size": [64, 96], "score_threshold": 0.0, "max_instances": 3}
+    return make_stage(load, system="visolo", device="cpu", precision="fp32", **small)
 
 
 def test_visolo_runs_from_image_topic_to_tracks(tiny, capfd):
@@ -724,6 +725,18 @@ def test_visolo_runs_from_image_topic_to_tracks(tiny, capfd):
     assert sum(len(instances) for instances in tracks) > 0
     assert (tracks[0].states == TrackState.NEW).all()
     tiny.diagnostic(lambda status: int(values_of(status).get("state [bytes]", 0)) > 0)
+
+
+def test_without_any_parameter_the_node_runs_the_weights_that_ship(make_stage, capfd):
+    from vis_core import load
+
+    stage = make_stage(load)
+    stage.activate()
+    message = stage.exchange(1.0)
+    assert message.system == "visolo-lite"
+    assert "random" not in capfd.readouterr().err
+    status = stage.diagnostic(lambda status: values_of(status).get("results published") == "1")
+    assert values_of(status)["system"] == "visolo-lite"
 
 
 # The process

@@ -326,6 +326,7 @@ def test_the_options_are_those_that_the_specification_names():
         "tracking_threshold": 0.1,
         "max_instances": 100,
         "mask_resize": "published",
+        "reweighting": True,
         "published_quirks": False,
     }
 

@@ -39,9 +39,12 @@ def test_the_resize_is_the_fixed_point_triangle_filter(size):
     np.testing.assert_array_equal(found, pillow_by_hand(image, (64, 96)))
 
 
-def test_the_resize_is_pillows_where_it_is_installed():
+@pytest.mark.parametrize("size", [(123, 96), (64, 50), (64, 150), (200, 150), (123, 77)])
+def test_the_resize_is_pillows_where_it_is_installed(size):
     image_module = pytest.importorskip("PIL.Image", reason="compares with Pillow, which is not a dependency")
-    image = picture(123, 77)
+    if size[0] != 64 and size[1] != 96 and int(image_module.__version__.split(".")[0]) >= 13:
+        pytest.skip("from Pillow 13 on the vertical pass may be the first, which rounds differently")
+    image = picture(*size)
     expected = np.asarray(image_module.fromarray(image).resize((96, 64), image_module.BILINEAR))
     np.testing.assert_array_equal(InputTransform((64, 96)).resize(image).numpy(), expected)
 
