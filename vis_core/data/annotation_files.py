@@ -73,13 +73,14 @@ class AnnotationFile:
     def __init__(
         self, path: Path, class_names: Sequence[str] | None, categories: Mapping[str, str] | str | None
     ) -> None:
-        self._path, self._faults = path, Faults()
+        self._path = path
         content = parse_json(read_text(path, _ROLE), str(path), _ROLE)
         if not isinstance(content, dict):
             hint = "; is it a result file?" if isinstance(content, list) else ""
             raise InputError(f"{path}: {shown(content)} instead of an object with images or videos{hint}")
         self._content = content
         self._videos = "videos" in content
+        self._faults = Faults(frames=self._videos)
         self._list = "videos" if self._videos else "images"
         self._kind = "video" if self._videos else "image"
         for name in (self._list, "categories", "annotations"):
@@ -88,13 +89,15 @@ class AnnotationFile:
                 hint = "; is it a test split without labels?" if name == "annotations" else ""
                 raise InputError(f"{path}: {name} {found}{hint}")
         names = self._read_categories()
-        if isinstance(categories, str):
-            categories = category_mapping(categories, list(names.values()))
-        renamed = {key: (categories or {}).get(name, name) for key, name in names.items()}
+        if isinstance(categories, str):  # a known mapping is whole: what it does not name is none of the classes
+            known = category_mapping(categories, list(names.values()))
+            renamed = {key: known[name] for key, name in names.items() if name in known}
+        else:
+            renamed = {key: (categories or {}).get(name, name) for key, name in names.items()}
         ordered = [renamed[key] for key in sorted(renamed, key=lambda key: (isinstance(key, str), key))]
         self._class_names = tuple(class_names) if class_names else tuple(dict.fromkeys(ordered))
         labels = {name: label for label, name in enumerate(self._class_names)}
-        self._label_of = {key: labels.get(name) for key, name in renamed.items()}
+        self._label_of = {key: labels.get(renamed.get(key, "")) for key in names}
         self._keys_of = [
             {key for key, label in self._label_of.items() if label == wanted}
             for wanted in range(len(self._class_names))
@@ -103,7 +106,7 @@ class AnnotationFile:
         self._licences = {
             _key(entry.get("id")): str(entry.get("name") or entry.get("url") or "")[:200]
             for entry in (licences if isinstance(licences, list) else [])
-            if isinstance(entry, dict)
+            if isinstance(entry, dict) and _key(entry.get("id")) is not None
         }
 
     def read(self, images: str | Path | None) -> AnnotatedSet:
@@ -258,7 +261,7 @@ class AnnotationFile:
             return
         for frame, (box, segmentation) in enumerate(zip(boxes, segmentations)):
             if isinstance(box, list) and any(box) and not segmentation:
-                self._faults.note("frame with a box and no mask", f"{place} frame {frame}", f"box {shown(box)}")
+                self._faults.note("frame with a box and no mask", self._faults.place(place, frame), f"box {shown(box)}")
                 entry.incomplete.add(label)
 
     def _finish_annotation(self, read: _Pending) -> bool:
@@ -272,7 +275,9 @@ class AnnotationFile:
                 usable = False
                 entry.incomplete.add(read.label)
             elif counts is not None and area == 0:
-                self._faults.note("empty mask skipped", f"{place} frame {frame}", "it has no pixel in the image")
+                self._faults.note(
+                    "empty mask skipped", self._faults.place(place, frame), "it has no pixel in the image"
+                )
             segmentations.append({"size": size, "counts": counts} if usable else None)
         if not any(segmentations):
             if not any(read.masks):

@@ -114,7 +114,7 @@ def read_annotations(
         class_names: the labels; None: the file's categories in the order of their ids. Annotations of other categories
             are left away.
         categories: name in the file to name in `class_names`, for those that differ; or the name of a mapping in
-            `vis_core.data.vocabularies`, such as ``coarse``.
+            `vis_core.data.vocabularies`, such as ``coarse``, which leaves away what it does not name.
 
     Raises:
         InputError: the file is not of that form, or nothing in it can be used; the text names the entry.

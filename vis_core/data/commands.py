@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vis_core.errors import InputError
+from vis_core.errors import InputError, OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +60,8 @@ def inspect(
     from vis_core.data.inspection import facts_of, faulty_images
     from vis_core.reading.findings import InputWarning
 
+    if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise OptionError(f"--sheet {sheet}: give a name that ends with .png or .jpg")
     names = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
     try:
         with warnings.catch_warnings():
@@ -86,8 +88,6 @@ def _categories(text: str | None) -> dict[str, str] | str | None:
     """What --categories stands for: pairs, or the name of a mapping."""
     if text is None or "=" not in text:
         return text
-    from vis_core.errors import OptionError
-
     pairs = [pair.partition("=") for pair in text.split(",")]
     for name, equals, wanted in pairs:
         if not (name.strip() and equals and wanted.strip()):
@@ -95,7 +95,7 @@ def _categories(text: str | None) -> dict[str, str] | str | None:
     return {name.strip(): wanted.strip() for name, _, wanted in pairs}
 
 
-def _fail(text: str) -> None:
+def _fail(text: str) -> NoReturn:
     _screen.print(f"[bold red]error:[/] {escape(text)}")
     raise typer.Exit(1)
 
@@ -180,12 +180,12 @@ def _write_sheet(annotated: AnnotatedSet, path: Path) -> None:
     import cv2
 
     from vis_core.data.sheets import draw_sheet
-    from vis_core.errors import OptionError
     from vis_core.output_files import written_whole
 
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise OptionError(f"--sheet {path}: give a name that ends with .png or .jpg")
-    drawn = draw_sheet(annotated)
+    try:
+        drawn = draw_sheet(annotated)
+    except InputError as error:
+        _fail(str(error))
     for text in drawn.faults[:5]:
         _screen.print(f"[yellow]not shown:[/] {escape(text)}")
     if drawn.missing:
@@ -193,7 +193,8 @@ def _write_sheet(annotated: AnnotatedSet, path: Path) -> None:
     _, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(drawn.image, cv2.COLOR_RGB2BGR))
     with written_whole(path) as partial:
         partial.write_bytes(data.tobytes())
-    _output.print(f"Written: {escape(str(path))}")
+    what = "videos" if annotated.videos else "images"
+    _output.print(f"Written: {escape(str(path))} ({drawn.shown} of {len(annotated.items)} {what})")
 
 
 def _range(values: Sequence[int]) -> str:

@@ -23,9 +23,14 @@ class Finding:
 
 
 class Faults:
-    """Faults of one file while it is read; takes what a `SegmentationReader` finds, too."""
+    """Faults of one file while it is read; takes what a `SegmentationReader` finds, too.
 
-    def __init__(self) -> None:
+    Args:
+        frames: whether a place is told with its frame: an image has but one.
+    """
+
+    def __init__(self, frames: bool = True) -> None:
+        self._frames = frames
         self._kinds: dict[str, tuple[list[int], list[str]]] = {}
         self.bad_masks: set[tuple[int, int]] = set()
         """Annotation (its place in the file) and frame of the masks that cannot be used."""
@@ -40,11 +45,15 @@ class Faults:
     def error(self, entry: str, text: str, *, index: int = -1, frame: int | None = None) -> None:
         """Note a mask that cannot be used."""
         self.bad_masks.add((index, frame or 0))
-        self.note("mask skipped", f"{entry} frame {frame}", text)
+        self.note("mask skipped", self.place(entry, frame), text)
 
     def warn(self, kind: str, entry: str, text: str, *, frame: int | None = None) -> None:
         """Note a mask that is odd."""
-        self.note(f"{kind} clipped", f"{entry} frame {frame}", text)
+        self.note(f"{kind} clipped", self.place(entry, frame), text)
+
+    def place(self, entry: str, frame: int | None) -> str:
+        """As in ``annotations[7] frame 2``, or without the frame."""
+        return entry if frame is None or not self._frames else f"{entry} frame {frame}"
 
     def findings(self) -> tuple[Finding, ...]:
         """All, in the order in which their kinds were met."""

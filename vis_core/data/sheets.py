@@ -24,6 +24,7 @@ _ROWS = 5
 _MOST_ROWS = 12  # if it takes as many to show every class
 _STRIP = 20
 _AMBER = (255, 190, 60)
+_LETTERS = (cv2.FONT_HERSHEY_DUPLEX, 0.42)
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Sheet:
 
     Attributes:
         image: uint8 ``[H, W, 3]`` RGB.
+        shown: videos or images on it.
         missing: names of classes that have annotations, but no place on it.
         faults: of the images that could not be shown.
     """
 
     image: Image
+    shown: int
     missing: tuple[str, ...]
     faults: tuple[str, ...]
 
@@ -50,7 +53,8 @@ def draw_sheet(annotated: AnnotatedSet) -> Sheet:
     Raises:
         InputError: no image can be read.
     """
-    columns = min(_COLUMNS, max(len(item.files) for item in annotated.items)) if annotated.videos else _COLUMNS
+    longest = max((len(item.files) for item in annotated.items), default=1)
+    columns = min(_COLUMNS, longest) if annotated.videos else _COLUMNS
     per_row = 1 if annotated.videos else columns
     pictures: list[Image] = []
     titles: list[str] = []
@@ -78,7 +82,7 @@ def draw_sheet(annotated: AnnotatedSet) -> Sheet:
     if not pictures:
         raise InputError(f"{annotated.path}: no image can be read; the first: {faults[0] if faults else 'none'}")
     missing = tuple(annotated.class_names[label] for label in sorted(unseen))
-    return Sheet(contact_sheet(pictures, columns, titles), missing, tuple(faults))
+    return Sheet(contact_sheet(pictures, columns, titles), shown, missing, tuple(faults))
 
 
 def _chosen(items: Sequence[Item]) -> Iterator[Item]:
@@ -138,8 +142,9 @@ def _picture(item: Item, frame: int, class_names: Sequence[str]) -> Image:
     objects, crowds = (
         cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST) for numbers in item.object_images(frame)
     )
-    for number in [n for n in np.unique(crowds).tolist() if n]:
-        _hatch(small, crowds == number, f"crowd: {class_names[item.annotations[number - 1].label]}")
+    groups = [n for n in np.unique(crowds).tolist() if n]
+    for number in groups:
+        _hatch(small, crowds == number)
     numbers = [n for n in np.unique(objects).tolist() if n]
     count = len(numbers)
     instances = Instances(
@@ -157,17 +162,32 @@ def _picture(item: Item, frame: int, class_names: Sequence[str]) -> Image:
         first_seen=np.zeros(count, np.int64),
         last_seen=np.zeros(count, np.int64),
     )
-    return _with_strip(draw_overlay(small, instances, class_names, scores=False), item, class_names)
+    drawn = draw_overlay(small, instances, class_names, scores=False)
+    for number in groups:  # after the labels, which would hide it, and beside the instances in front
+        region = crowds == number
+        beside = region & (objects == 0)
+        label = item.annotations[number - 1].label
+        _write_inside(drawn, beside if beside.any() else region, f"crowd: {class_names[label]}")
+    return _with_strip(drawn, item, class_names)
 
 
-def _hatch(image: Image, region: npt.NDArray[np.bool_], text: str) -> None:
-    """Mark a region by stripes and an outline, and say what it is."""
+def _hatch(image: Image, region: npt.NDArray[np.bool_]) -> None:
+    """Mark a region by stripes and an outline."""
     rows, columns = np.indices(region.shape)
     image[region & ((rows + columns) % 10 < 2)] = _AMBER
     outline, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     cv2.drawContours(image, outline, -1, _AMBER, 1, cv2.LINE_AA)
-    x, y, _, height = cv2.boundingRect(region.astype(np.uint8))
-    _write(image, text, (x + 2, y + height // 2))
+
+
+def _write_inside(image: Image, region: npt.NDArray[np.bool_], text: str) -> None:
+    """Write on a dark plate where a region is widest, as far as the picture's edges let."""
+    depth = cv2.distanceTransform(np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    y, x = (int(v) for v in np.unravel_index(int(depth.argmax()), region.shape))
+    (width, height), base = cv2.getTextSize(text, *_LETTERS, 1)
+    left = min(max(x - width // 2, 3), max(image.shape[1] - width - 3, 3))
+    bottom = min(max(y + height // 2, height + 3), image.shape[0] - base)
+    cv2.rectangle(image, (left - 3, bottom - height - 3), (left + width + 2, bottom + base - 1), (0, 0, 0), -1)
+    _write(image, text, (left, bottom))
 
 
 def _with_strip(image: Image, item: Item, class_names: Sequence[str]) -> Image:
@@ -182,5 +202,4 @@ def _with_strip(image: Image, item: Item, class_names: Sequence[str]) -> Image:
 
 
 def _write(image: Image, text: str, place: tuple[int, int]) -> None:
-    for color, width in (((0, 0, 0), 3), (_AMBER, 1)):
-        cv2.putText(image, text, place, cv2.FONT_HERSHEY_DUPLEX, 0.42, color, width, cv2.LINE_AA)
+    cv2.putText(image, text, place, *_LETTERS, _AMBER, 1, cv2.LINE_AA)
