@@ -122,7 +122,9 @@ def test_the_library_snippet_runs_on_a_video(tmp_path):
         writer.write(image[..., ::-1])
     writer.release()
     snippet = code("python", "vis_core.load")
-    ran = run_python(snippet.replace('"visolo-lite")', '"visolo-lite", score_threshold=0, birth_threshold=0)'), tmp_path)
+    ran = run_python(
+        snippet.replace('"visolo-lite")', '"visolo-lite", score_threshold=0, birth_threshold=0)'), tmp_path
+    )
     assert ran.returncode == 0, ran.stderr
     assert "random" not in ran.stderr
     assert len(ran.stdout.splitlines()) >= 3

@@ -42,7 +42,7 @@ def load_segmenter(
 
     Args:
         name: of the system.
-        weights: weight file, None for random ones.
+        weights: weight file; None: the system's own, else random ones.
         device, precision: as of ``vis_core.load``.
         threads: of the network on a processor; None: as many as PyTorch chooses.
         texts: options, each ``name=value``.
@@ -68,10 +68,21 @@ def load_segmenter(
     with warnings.catch_warnings():
         if weights is None:
             warnings.simplefilter("ignore", UserWarning)
-            screen.print(
-                "[bold yellow]The weights are random[/]: masks, labels and tracks mean nothing. Give --weights."
-            )
+            warn_if_random(name, weights)
         return catalog.load(name, weights, device, precision, **options)
+
+
+def weights_are_random(name: str, weights: Path | None) -> bool:
+    """Whether a system would run with random weights: none are given, and it brings none of its own."""
+    from vis_core import catalog
+
+    return weights is None and catalog.find(name).default_weights() is None
+
+
+def warn_if_random(name: str, weights: Path | None) -> None:
+    """Say so if a system would run with random weights."""
+    if weights_are_random(name, weights):
+        screen.print("[bold yellow]The weights are random[/]: masks, labels and tracks mean nothing. Give --weights.")
 
 
 def option_value(text: str, option: Option) -> Any:

@@ -31,6 +31,8 @@ from vis_core.terminal import (
     screen,
     show_warning,
     tell_error,
+    warn_if_random,
+    weights_are_random,
 )
 
 if TYPE_CHECKING:
@@ -127,7 +129,7 @@ def evaluate_bag(
     ground_truth: Annotated[Path, typer.Option(help="YouTube-VIS JSON.")],
     system: Annotated[str, typer.Option(help="System, by its name in 'vis systems'.")] = "visolo-lite",
     weights: Annotated[
-        Path | None, typer.Option(help="Weights: .safetensors, or a published .pth or .pkl. Without: random.")
+        Path | None, typer.Option(help="Weights: .safetensors, or a published .pth or .pkl. Without: the system's own.")
     ] = None,
     topic: Annotated[str | None, typer.Option(help="Topic of images; default: the only one.")] = None,
     live: Annotated[
@@ -190,7 +192,7 @@ def evaluate_bag(
         _require_ros()
     with _interruptible("no score was written"), ImageBag(bag, topic) as images:
         metrics = bag_evaluation.evaluate_bag(images, ground_truth, out, answer, video=video, by=pair)
-    _report(metrics, weights)
+    _report(metrics, weights_are_random(system, weights))
     output.print(f"Written: {escape(str(out))}/results.json, metrics.json{', stream.jsonl' if live else ''}")
 
 
@@ -282,11 +284,10 @@ def _node_parameters(
     catalog.find(system)
     known = parameters.all_parameters(system)
     values: dict[str, Any] = {"device": device, "precision": precision, "threads": threads or 0}
-    if weights is None:
-        screen.print("[bold yellow]The weights are random[/]: masks, labels and tracks mean nothing. Give --weights.")
-    elif not weights.is_file():
+    warn_if_random(system, weights)
+    if weights is not None and not weights.is_file():
         raise InputError(f"{weights}: no such weight file")
-    else:
+    if weights is not None:
         values["weights"] = str(weights.resolve())
     for text in texts:
         name, equals, value = text.partition("=")
@@ -344,7 +345,7 @@ def _stages(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], No
         yield (lambda stage: progress.update(task, description=stage)), (lambda: progress.advance(task))
 
 
-def _report(metrics: dict[str, Any], weights: Path | None) -> None:
+def _report(metrics: dict[str, Any], random: bool) -> None:
     from vis_ros.bag_evaluation import SCORES
 
     if metrics["classes_by"] == "ids":
@@ -352,7 +353,7 @@ def _report(metrics: dict[str, Any], weights: Path | None) -> None:
     scores = metrics["scores"]
     cells = {name: _cell(name, scores[name]) for name in SCORES}
     cells["frames"] = f"{metrics['pairing']['paired']}/{metrics['pairing']['frames']}"
-    _print_row(cells, "random weights" if weights is None else None)
+    _print_row(cells, "random weights" if random else None)
     if metrics["mode"] == "live":
         cells = {name: str(metrics[name]) for name in ("sent", "received", "dropped")}
         for name, value in metrics["latency_ms"].items():

@@ -74,6 +74,7 @@ def catalog(segmenter: Segmenter) -> types.ModuleType:
         checkpoints_licence="Apache-2.0",
         checkpoints_source="none",
         figures={"AP": "0.0"},
+        default_weights=lambda: None,
     )
 
     def find(name: str) -> types.SimpleNamespace:

@@ -17,6 +17,7 @@ import pytest
 import vis_core
 from tests.vis_core.fake_system import FakeSegmenter, catalog
 from vis_core import cli, masks, terminal
+from vis_core.data.synthetic import synthetic_video, write_youtube_vis
 from vis_core.video import open_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -358,6 +359,16 @@ def test_convert_tells_what_it_wrote(tmp_path, monkeypatch, capfd):
         cli.main()
     assert not caught.value.code
     assert "357 tensors, 2.0 MB" in capfd.readouterr().out
+
+
+def test_without_system_and_weights_those_that_ship_run(tmp_path):
+    video = write_youtube_vis([synthetic_video(0, 2, (96, 160))], tmp_path / "scene")
+    arguments = ["segment", video, "--out", tmp_path / "out", "--threads", "1"]
+    command = [sys.executable, "-c", "from vis_core.cli import main; main()", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "random" not in done.stderr
+    assert isinstance(read_results(tmp_path / "out"), list)
 
 
 def test_visolo_runs_on_a_video_with_random_weights(tmp_path):
