@@ -2,10 +2,10 @@
 
     python benchmarks/visolo_lite.py DATA [--weights run/best.safetensors] [--option birth_threshold=0.1]
 
-DATA holds davis/val.json, pseudo/val.json and coco_small/val.json. `vis segment` runs over each as a user would run it,
-and the evaluator scores its results: AP of tracks over the completely labelled videos of the first two together; the share
-of the labelled tracks of a set for which some result has the class and the masks (video IoU 0.5); AP of the completely
-labelled images.
+DATA holds davis/val.json, pseudo/val.json and coco_small/val.json. `vis segment` runs over each as a user would run
+it, and the evaluator scores its results: AP of tracks over the completely labelled videos of the first two together;
+the share of the labelled tracks of a set for which some result has the class and the masks (video IoU 0.5); AP of the
+completely labelled images.
 """
 
 from __future__ import annotations
