@@ -269,10 +269,11 @@ class AnnotationFile:
         place, entry = f"annotations[{read.index}]", read.entry
         size = [*entry.size]
         segmentations: list[dict[str, Any] | None] = []
+        told = False
         for frame, (counts, area) in enumerate(zip(read.masks, read.areas.tolist())):
             usable = counts is not None and area > 0
             if (read.index, frame) in self._faults.bad_masks:
-                usable = False
+                usable, told = False, True
                 entry.incomplete.add(read.label)
             elif counts is not None and area == 0:
                 self._faults.note(
@@ -280,7 +281,7 @@ class AnnotationFile:
                 )
             segmentations.append({"size": size, "counts": counts} if usable else None)
         if not any(segmentations):
-            if not any(read.masks):
+            if not told and not any(read.masks):
                 self._faults.note("annotation that is never visible", place, "no frame has a mask")
             return False
         if len(entry.annotations) == _MOST_ANNOTATIONS:

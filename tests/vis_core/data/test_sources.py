@@ -222,6 +222,15 @@ def test_instances_beyond_what_a_clip_holds_are_ignored_not_forgotten(tmp_path):
     assert not (clip.masks.any(0) & clip.ignore_masks.any(0)).any()
 
 
+def test_an_object_that_is_annotated_twice_is_one_instance(tmp_path):
+    path = coco(tmp_path, {"boxes": THREE})
+    content = json.loads(path.read_text())
+    content["annotations"].append({**content["annotations"][0], "id": 99})
+    path.write_text(json.dumps(content))
+    clip = drawn(clips(path), 0)
+    assert sorted(clip.labels.tolist()) == [RED, GREEN, BLUE] and len(clip.ignore_labels) == 0
+
+
 def test_an_item_without_any_object_gives_a_clip_without_instances(tmp_path):
     path = coco(tmp_path, {})
     clip = drawn(clips(path, Augmentation(mosaic=0.5)), 0)
