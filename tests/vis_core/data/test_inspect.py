@@ -88,7 +88,7 @@ def test_sizes_change_where_coco_says(tmp_path, side, place):
 
 def test_facts_of_videos_are_counted(tmp_path):
     away = (0, 0, 0, 0)
-    first = [[("red", (t, 5, 20, 20)), ("green", (50, 30, 20, 20) if t in (0, 3, 4) else away)] for t in range(6)]
+    first = [[("red", (t, 5, 20, 20)), ("green", (50, 30, 20, 20) if t in (0, 2, 3) else away)] for t in range(6)]
     second = [[("green", (5, 5, 20, 20) if t < 2 else away)] for t in range(3)]
     facts = facts_of(read_annotations(youtube_vis(tmp_path, first, second)))
     assert (facts.items, facts.frames, facts.lengths.tolist(), facts.sizes) == (2, 9, [6, 3], {(60, 80): 2})
@@ -121,7 +121,7 @@ def test_the_table_of_images_has_the_counts(inspect, tmp_path):
 
 def test_the_table_of_videos_has_the_counts(inspect, tmp_path):
     away = (0, 0, 0, 0)
-    first = [[("red", (t, 5, 20, 20)), ("green", (50, 30, 20, 20) if t in (0, 3, 4) else away)] for t in range(6)]
+    first = [[("red", (t, 5, 20, 20)), ("green", (50, 30, 20, 20) if t in (0, 2, 3) else away)] for t in range(6)]
     out, _ = inspect(youtube_vis(tmp_path, first, [[("green", (5, 5, 20, 20))]]))
     assert row(out, "videos") == ["2"] and row(out, "frames") == ["7; 1 to 6 (median 6) a video"]
     #                        videos, instances, masks, frames seen, come back, small, medium, large, crowds, in part
@@ -288,6 +288,18 @@ def test_every_class_is_on_the_sheet_however_rare(tmp_path):
     assert sheet.shown == 30 and not sheet.missing
     cells = [cell(sheet.image, i % 6, i // 6) for i in range(30)]
     assert sum(share(picture[70:245, 60:240], tinted("green", 1)) > 0.9 for picture in cells) == 1
+
+
+def test_classes_for_which_there_is_no_place_are_named(inspect, tmp_path):
+    def change(content):
+        content["categories"] = [{"id": i + 1, "name": f"class {i:02d}"} for i in range(74)]
+        for i, annotation in enumerate(content["annotations"]):
+            annotation["category_id"] = i + 1
+
+    path = changed(coco(tmp_path, *[{"boxes": BOXES[:1]}] * 74), change)
+    out, err = inspect(path, "--sheet", tmp_path / "sheet.jpg")
+    assert "(72 of 74 images)" in out
+    assert re.search(r"no place on the sheet for: class \d\d, class \d\d ?$", err)
 
 
 def test_an_image_that_cannot_be_read_is_named_and_another_is_shown(inspect, tmp_path):
