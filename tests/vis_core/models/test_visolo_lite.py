@@ -14,15 +14,16 @@ from vis_core.models.visolo.network import Place, VISOLONetwork, place_maps
 from vis_core.structures import Frame
 
 
-def small(classes=3):
-    network = VISOLONetwork(lite.LiteBackbone(), classes, 64, 64, place=True)
+def small(classes=3, grid=lite.GRID):
+    network = VISOLONetwork(lite.LiteBackbone(), classes, 64, 64, place=True, grid=grid)
     network.initialise(torch.Generator().manual_seed(1))
     return network
 
 
 def write(path, network, names, dtype=torch.float16):
     metadata = {"format": "vis_core 1", "system": "visolo-lite", "class_names": json.dumps(names)}
-    write_tensors(path, {key: x.to(dtype) for key, x in network.state_dict().items()}, metadata)
+    tensors = {key: x.to(dtype) for key, x in network.state_dict().items()}
+    write_tensors(path, {**tensors, "grid": torch.tensor(network.grid)}, metadata)
     return path
 
 
@@ -36,13 +37,34 @@ def test_half_precision_weights_of_any_class_count_and_width_run(tmp_path):
     assert instances.stamp == 5 and all(mask.size == (48, 70) for mask in instances.masks)
 
 
-@pytest.mark.parametrize("key", ["category_post.pred.weight", "kernel_post.pred.weight"])
+@pytest.mark.parametrize("key", ["category_post.pred.weight", "kernel_post.pred.weight", "grid"])
 def test_weights_that_do_not_state_the_sizes_are_refused_by_name(tmp_path, key):
-    state = small().state_dict()
+    state = {**small().state_dict(), "grid": torch.tensor((12, 21))}
     del state[key]
     write_tensors(tmp_path / "w.safetensors", state, {"format": "vis_core 1", "system": "visolo-lite"})
     with pytest.raises(CheckpointError, match=key):
         vis_core.load("visolo-lite", tmp_path / "w.safetensors", device="cpu")
+
+
+@pytest.mark.parametrize("grid", [(3, 20), (12, 65), (12,), (12, 21, 1)])
+def test_a_grid_out_of_range_is_refused(tmp_path, grid):
+    metadata = {"format": "vis_core 1", "system": "visolo-lite"}
+    write_tensors(tmp_path / "w.safetensors", {**small().state_dict(), "grid": torch.tensor(grid)}, metadata)
+    with pytest.raises(CheckpointError, match=r"grid, rows and columns of the network's grid \(4 to 64\), is \["):
+        vis_core.load("visolo-lite", tmp_path / "w.safetensors", device="cpu")
+
+
+def test_the_grid_of_a_training_is_that_of_its_weights_whatever_it_started_from(tmp_path):
+    start = {**small().state_dict(), "grid": torch.tensor((12, 21))}
+    training = lite.trainable(("a", "b", "c"), start, torch.Generator().manual_seed(0), width=64, grid=(6, 10))
+    write_tensors(tmp_path / "w.safetensors", training.weights(), {"format": "vis_core 1", "system": "visolo-lite"})
+    segmenter = vis_core.load("visolo-lite", tmp_path / "w.safetensors", device="cpu", input_size=(64, 96))
+    assert segmenter.network.grid == (6, 10)
+    image = np.zeros((64, 96, 3), np.uint8)
+    with torch.no_grad():
+        categories, _, kernels, similarity = training.outputs(torch.zeros(1, 2, 64, 96, 3), [False])
+    assert categories.shape[-1] == kernels.shape[-1] == similarity.shape[-1] == 60
+    assert len(segmenter.step(Frame(image, stamp=5, index=0))) == 1
 
 
 def test_training_takes_over_what_fits_and_says_what_does_not(caplog):

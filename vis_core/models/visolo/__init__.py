@@ -173,6 +173,7 @@ LITE = System(
     training_options={
         "width": Option(lite.WIDTH, "channels of the grid's branches", 64, 512, multiple_of=64),
         "mask_width": Option(lite.MASK_WIDTH, "channels of the mask branch", 64, 512, multiple_of=64),
+        "grid": Option(lite.GRID, "rows and columns of the grid", 4, 64),
         "category_prior": Option(0.02, "probability of a class that a cell starts with", 1e-4, 0.5),
         "frozen_stride": Option(4, "the backbone learns beyond its map at this stride; 0: all of it", 0, 32),
         **_TRAINING_OPTIONS,

@@ -13,12 +13,10 @@ from torch.nn import functional as F
 
 from vis_core import masks as run_lengths
 from vis_core.masks import RunLengths
-from vis_core.models.visolo.network import GRID
 
 NMS_PRE = 500
 NMS_SIGMA = 2.0
 OVERLAP = 0.5
-CELLS = GRID[0] * GRID[1]
 
 
 @dataclass(frozen=True, eq=False)

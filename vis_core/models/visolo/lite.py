@@ -30,7 +30,9 @@ NAME = "visolo-lite"
 CLASS_NAMES = ("person", "vehicle", "animal")
 INPUT_SIZE = (256, 448)
 WIDTH, MASK_WIDTH = 128, 64
+GRID = (16, 28)  # denser than in the paper: one cell, one object
 _WIDTHS = range(64, 513, 64)
+_GRID_KEY, _GRIDS = "grid", range(4, 65)
 
 
 class LiteBackbone(nn.Module):
@@ -129,13 +131,16 @@ def build(
 ) -> VISOLOLite:
     """The segmenter; class count and widths are the tensors'."""
     classes, width, mask_width = len(CLASS_NAMES), WIDTH, MASK_WIDTH
+    grid = GRID
     if tensors is not None:
         classes, width, mask_width = _sizes(tensors)
-    network = VISOLONetwork(LiteBackbone(), classes, width, mask_width, place=True)
+        grid = _grid(tensors)
+        tensors = {key: x.float() for key, x in tensors.items() if key != _GRID_KEY}
+    network = VISOLONetwork(LiteBackbone(), classes, width, mask_width, place=True, grid=grid)
     if tensors is None:
         network.initialise(torch.Generator().manual_seed(0))
     else:
-        load_tensors(network, {key: x.float() for key, x in tensors.items()}, NAME)
+        load_tensors(network, tensors, NAME)
     network.eval().requires_grad_(False)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     dtype = _dtype(precision, device)
@@ -154,6 +159,7 @@ def trainable(
     generator: torch.Generator,
     width: int = WIDTH,
     mask_width: int = MASK_WIDTH,
+    grid: tuple[int, int] = GRID,
     category_prior: float = 0.02,
     most_mask_cells: int = 16,
     mask_stride: int = 2,
@@ -169,6 +175,7 @@ def trainable(
         generator: of the first weights.
         width: channels of the grid's branches.
         mask_width: channels of the mask branch.
+        grid: its rows and columns.
         category_prior: probability of a class that a cell starts with.
         most_mask_cells: see `losses.mask_loss`.
         mask_stride: see `losses.mask_loss`.
@@ -176,7 +183,7 @@ def trainable(
         frozen_stride: the backbone learns beyond its map at this stride; 0: all of it.
         tracking_weight: of the tracking loss, whose sum over cells is many times the others.
     """
-    network = VISOLONetwork(LiteBackbone(), len(class_names), width, mask_width, place=True)
+    network = VISOLONetwork(LiteBackbone(), len(class_names), width, mask_width, place=True, grid=grid)
     network.initialise(generator)
     bias = network.category_post.pred.bias
     assert bias is not None
@@ -185,9 +192,9 @@ def trainable(
         if efficientnet_lite.is_published(tensors):
             network.backbone.body.load_state_dict(efficientnet_lite.from_published(tensors))
         else:
-            load_fitting(network, tensors, NAME)
+            load_fitting(network, {key: x for key, x in tensors.items() if key != _GRID_KEY}, NAME)
     frozen = network.backbone.body.below(frozen_stride) if frozen_stride else []
-    return VISOLOTraining(
+    return LiteTraining(
         network,
         INPUT_MEAN,
         INPUT_STD,
@@ -198,6 +205,13 @@ def trainable(
         own_memory=own_memory,
         tracking_weight=tracking_weight,
     )
+
+
+class LiteTraining(VISOLOTraining):
+    """The network with its losses; its weights say what grid they were taught on."""
+
+    def weights(self) -> dict[str, Tensor]:
+        return {**super().weights(), _GRID_KEY: torch.tensor(self.network.grid)}
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -218,3 +232,13 @@ def _sizes(tensors: Mapping[str, Tensor]) -> tuple[int, int, int]:
             f"{NAME}: kernel_post.pred.weight gives {len(kernel)} mask channels, not a multiple of 64"
         )
     return len(category), category.shape[1], len(kernel)
+
+
+def _grid(tensors: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Rows and columns of the grid that tensors were taught on."""
+    found = tensors.get(_GRID_KEY)
+    if found is None or found.shape != (2,) or any(n not in _GRIDS for n in found.tolist()):
+        what = "missing" if found is None else f"{found.flatten()[:8].tolist()} of shape {list(found.shape)}"
+        raise CheckpointError(f"{NAME}: {_GRID_KEY}, rows and columns of the network's grid (4 to 64), is {what}")
+    rows, columns = (int(n) for n in found.tolist())
+    return rows, columns

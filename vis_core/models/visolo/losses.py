@@ -16,7 +16,9 @@ CELLS = GRID[0] * GRID[1]
 _REGION = 0.2  # of an instance's extent that makes a cell its own
 
 
-def grid_instances(masks: npt.NDArray[np.bool_], published_extents: bool = True) -> npt.NDArray[np.int64]:
+def grid_instances(
+    masks: npt.NDArray[np.bool_], published_extents: bool = True, grid: tuple[int, int] = GRID
+) -> npt.NDArray[np.int64]:
     """Which instance each cell is to predict, its index or -1; int64 ``[T, 252]``.
 
     An instance claims the cells around its centre of mass, a fifth of its extent in either direction; of two claims the
@@ -26,16 +28,17 @@ def grid_instances(masks: npt.NDArray[np.bool_], published_extents: bool = True)
         masks: bool ``[N, T, H, W]``.
         published_extents: measure an extent from the picture's edge to the bottom or right end of the mask, as the
             published code does, not between its ends.
+        grid: its rows and columns.
     """
     count, frames, height, width = masks.shape
-    cell = height / GRID[0], width / GRID[1]
-    cells = np.full((frames, *GRID), -1, np.int64)
-    nearest = np.full((frames, *GRID), np.inf)
+    cell = height / grid[0], width / grid[1]
+    cells = np.full((frames, *grid), -1, np.int64)
+    nearest = np.full((frames, *grid), np.inf)
     rows, columns = np.count_nonzero(masks, 3), np.count_nonzero(masks, 2)
     for item in range(count):
         for t in range(frames):
             spans, center = [], []
-            for counts, size, grid in ((rows[item, t], cell[0], GRID[0]), (columns[item, t], cell[1], GRID[1])):
+            for counts, size, cells_along in ((rows[item, t], cell[0], grid[0]), (columns[item, t], cell[1], grid[1])):
                 total = counts.sum()
                 if not total:
                     break
@@ -43,7 +46,7 @@ def grid_instances(masks: npt.NDArray[np.bool_], published_extents: bool = True)
                 middle = float(counts @ np.arange(len(counts))) / total
                 extent = where[-1] + 1 - (0 if published_extents else where[0])
                 reach = _REGION * extent / 2
-                first, last = (int(np.clip(np.floor((middle + s * reach) / size), 0, grid - 1)) for s in (-1, 1))
+                first, last = (int(np.clip(np.floor((middle + s * reach) / size), 0, cells_along - 1)) for s in (-1, 1))
                 spans.append(slice(first, last + 1))
                 center.append(middle)
             else:
@@ -54,7 +57,7 @@ def grid_instances(masks: npt.NDArray[np.bool_], published_extents: bool = True)
                 closer = distance < nearest[part]
                 nearest[part][closer] = distance[closer]
                 cells[part][closer] = item
-    return cells.reshape(frames, CELLS)
+    return cells.reshape(frames, -1)
 
 
 def labels_known(
@@ -63,6 +66,7 @@ def labels_known(
     exhaustive: npt.NDArray[np.bool_],
     ignore_masks: npt.NDArray[np.bool_],
     ignore_labels: npt.NDArray[np.int64],
+    grid: tuple[int, int] = GRID,
 ) -> npt.NDArray[np.bool_]:
     """Where the category of a cell is known, and so has a loss; bool ``[C, T, 252]``.
 
@@ -75,18 +79,19 @@ def labels_known(
         exhaustive: bool ``[C]``.
         ignore_masks: bool ``[M, T, H, W]``.
         ignore_labels: int64 ``[M]``.
+        grid: its rows and columns.
     """
     height, width = masks.shape[2:]
-    y = ((np.arange(GRID[0]) + 0.5) * height / GRID[0]).astype(int)
-    x = ((np.arange(GRID[1]) + 0.5) * width / GRID[1]).astype(int)
+    y = ((np.arange(grid[0]) + 0.5) * height / grid[0]).astype(int)
+    x = ((np.arange(grid[1]) + 0.5) * width / grid[1]).astype(int)
     centers = (slice(None), *np.ix_(y, x))
     frames = len(cells)
-    covered = np.zeros((frames, *GRID), np.bool_)
+    covered = np.zeros((frames, *grid), np.bool_)
     for mask in masks:
         covered |= mask[centers]
-    known = exhaustive[:, None, None] | covered.reshape(1, frames, CELLS)
+    known = exhaustive[:, None, None] | covered.reshape(1, frames, -1)
     for mask, label in zip(ignore_masks, ignore_labels):
-        known[label] &= ~mask[centers].reshape(frames, CELLS)
+        known[label] &= ~mask[centers].reshape(frames, -1)
     known |= cells >= 0
     return known
 

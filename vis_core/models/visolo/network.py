@@ -1,8 +1,8 @@
 """The network of VISOLO (Han et al., CVPR 2022): a grid of cells, each of which may hold one instance.
 
 The grid has 12 x 21 cells whatever the input size. Tensors on the grid are ``[B, d, 12, 21]``, or flattened row by
-row ``[d, 252]``, with width d = 256. Features of past frames help the present one through `Memory` and the
-similarity of `Tracking`; neither holds any state.
+row ``[d, 252]``, with width d = 256 (visolo-lite has another grid and width). Features of past frames help the present
+one through `Memory` and the similarity of `Tracking`; neither holds any state.
 """
 
 from __future__ import annotations
@@ -75,14 +75,15 @@ def _convs(count: int, width: int) -> nn.Sequential:
 class CategoryPre(nn.Module):
     """Track feature f and category feature c of the grid, from stride 16."""
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(self, inputs: int, width: int, grid: tuple[int, int]) -> None:
         super().__init__()
+        self.grid = grid
         self.conv1 = NormedConv(inputs, width)
         self.convs = _convs(2, width)
         self.conv4 = NormedConv(width, width, 1)
 
     def forward(self, r4: Tensor) -> tuple[Tensor, Tensor]:
-        track: Tensor = self.conv1(F.interpolate(r4, GRID, mode="bilinear", align_corners=False))
+        track: Tensor = self.conv1(F.interpolate(r4, self.grid, mode="bilinear", align_corners=False))
         return track, self.conv4(self.convs(F.relu(track)))
 
 
@@ -102,9 +103,9 @@ class CategoryPost(nn.Module):
 class KernelPre(nn.Module):
     """Kernel feature k of the grid, from stride 16 with coordinates."""
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(self, inputs: int, width: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.conv1 = CoordinateConv(inputs, width, GRID)
+        self.conv1 = CoordinateConv(inputs, width, grid)
         self.convs = _convs(2, width)
 
     def forward(self, r4: Tensor) -> Tensor:
@@ -160,11 +161,11 @@ class Place(nn.Module):
             return torch.stack((-wide, -high, c + 2 * wide * x, d + 2 * high * y, constant), 1)
 
 
-def place_maps(like: Tensor) -> Tensor:
+def place_maps(like: Tensor, grid: tuple[int, int] = GRID) -> Tensor:
     """x^2, y^2, x, y and 1 of each pixel of a map, in cells of the grid, float32 ``[1, 5, H, W]``."""
     height, width = like.shape[2:]
-    y = (torch.arange(height, device=like.device, dtype=torch.float32)[:, None] + 0.5) * (GRID[0] / height)
-    x = (torch.arange(width, device=like.device, dtype=torch.float32) + 0.5) * (GRID[1] / width)
+    y = (torch.arange(height, device=like.device, dtype=torch.float32)[:, None] + 0.5) * (grid[0] / height)
+    x = (torch.arange(width, device=like.device, dtype=torch.float32) + 0.5) * (grid[1] / width)
     x, y = x.expand(height, width), y.expand(height, width)
     return torch.stack((x**2, y**2, x, y, torch.ones_like(x)))[None]
 
@@ -252,6 +253,7 @@ class VISOLONetwork(nn.Module):
         width: channels of the grid's branches, a multiple of 64 (of the groups of the norms, twice); 256 in the paper.
         mask_width: channels of the mask branch and length of the dynamic kernels; None: as `width`.
         place: add the paraboloids of `Place` to the masks.
+        grid: rows and columns of the grid; 12 and 21 in the paper.
     """
 
     backbone: Any  # a module with `channels`
@@ -263,14 +265,16 @@ class VISOLONetwork(nn.Module):
         width: int = 256,
         mask_width: int | None = None,
         place: bool = False,
+        grid: tuple[int, int] = GRID,
     ) -> None:
         super().__init__()
         self.classes = classes
+        self.grid = grid
         self.backbone = ResNet(backbone, stages=3) if isinstance(backbone, int) else backbone
         channels = self.backbone.channels
-        self.category_pre = CategoryPre(channels[2], width)
+        self.category_pre = CategoryPre(channels[2], width, grid)
         self.category_post = CategoryPost(classes, width)
-        self.kernel_pre = KernelPre(channels[2], width)
+        self.kernel_pre = KernelPre(channels[2], width, grid)
         self.kernel_post = KernelPost(width, mask_width or width, place)
         self.mask = Mask(channels, mask_width or width)
         self.tracking = Tracking(width)
@@ -291,7 +295,7 @@ class VISOLONetwork(nn.Module):
         features: Tensor = self.mask(*maps).float()
         if self.kernel_post.place is None:
             return features
-        return torch.cat((features, place_maps(features).expand(len(features), -1, -1, -1)), 1)
+        return torch.cat((features, place_maps(features, self.grid).expand(len(features), -1, -1, -1)), 1)
 
 
 def read_memory(present: Tensor, similarity: Tensor, converted: Tensor) -> Tensor:

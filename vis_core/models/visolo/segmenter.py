@@ -196,7 +196,7 @@ class VISOLO(Segmenter):
         return categories, kernels, weight, query, entry
 
     def _reweighting(self, query: Tensor, entries: list[Entry], similarity: Tensor) -> Tensor:
-        by_frame = {entry.frame: part for entry, part in zip(entries, similarity.split(detection.CELLS, 1))}
+        by_frame = {entry.frame: part for entry, part in zip(entries, similarity.split(query.shape[1], 1))}
         best = by_frame[self.memory.previous.frame].amax(1).sigmoid()
         kept = self.memory.newest_kept
         if kept is None:

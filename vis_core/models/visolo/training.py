@@ -63,9 +63,10 @@ class VISOLOTraining(Trainable):
         images = torch.from_numpy(np.stack([clip.images for clip in clips])).to(device)
         out = self.outputs(images, [self._reads_itself(clip) for clip in clips])
         categories, features, kernels, similarity = out
-        cells = [losses.grid_instances(clip.masks, self._published_extents) for clip in clips]
+        grid = self.network.grid
+        cells = [losses.grid_instances(clip.masks, self._published_extents, grid) for clip in clips]
         known = [
-            losses.labels_known(c, clip.masks, clip.exhaustive, clip.ignore_masks, clip.ignore_labels)
+            losses.labels_known(c, clip.masks, clip.exhaustive, clip.ignore_masks, clip.ignore_labels, grid)
             for c, clip in zip(cells, clips)
         ]
         targets = torch.zeros_like(categories, dtype=torch.float32)
