@@ -285,6 +285,25 @@ def open_sources(
     return [Clips(annotated, frames, size, augmentation, sets) for annotated in sets]
 
 
+def balanced(annotated: AnnotatedSet, power: float) -> npt.NDArray[np.float64]:
+    """Weights of the items by which those of rare classes are drawn more often (compare Gupta et al., CVPR 2019).
+
+    An item weighs ``(1 / f) ** power``, f being the share of the items that have its rarest class; one without any
+    object weighs 1.
+
+    Args:
+        annotated: whose items are weighed.
+        power: 0: all alike; 1: a class of 1 % of the items in as many clips as one of all, were there no others.
+
+    Returns:
+        float64 ``[items]``.
+    """
+    labels = [{a.label for a in item.annotations if not a.crowd} for item in annotated.items]
+    counts = np.bincount([label for found in labels for label in found], minlength=len(annotated.class_names))
+    shares = counts / max(len(labels), 1)
+    return np.array([min((shares[label] for label in found), default=1.0) ** -power for found in labels], np.float64)
+
+
 def _read(item: Item, frame: int) -> npt.NDArray[np.uint8]:
     image = read_image(item.files[frame])
     if image.shape[:2] != item.size:

@@ -29,12 +29,14 @@ class TrainingSet:
         images: folder of its images; null: beside the JSON
         categories: name of a category in the file -> name of the class, where they differ
         weight: share of the draws, relative to the other sets
+        balance: 0: its items are drawn alike; above: those of rare classes more often, by (1 / share)^balance
     """
 
     annotations: Path
     images: Path | None = None
     categories: Mapping[str, str] = field(default_factory=dict)
     weight: float = bounded(0, 1e9, default=1.0)
+    balance: float = bounded(0, 1, default=0.0)
 
 
 @dataclass(frozen=True)

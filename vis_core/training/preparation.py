@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vis_core import catalog, checkpoints
 from vis_core.data.annotations import read_annotations
-from vis_core.data.sources import open_sources
+from vis_core.data.sources import balanced, open_sources
 from vis_core.errors import InputError, MissingDependencyError, OptionError
 from vis_core.streaming import Option, System
 from vis_core.trainable import Trainable
@@ -71,7 +71,8 @@ def make_draws(config: Config) -> ClipDraws:
                 "'categories', or name its classes"
             )
     sources = open_sources(sets, config.clip.frames, config.clip.size, config.clip.augmentation)
-    return ClipDraws(sources, [e.weight for e in config.data], config.seed)
+    items = [balanced(annotated, e.balance) if e.balance else None for annotated, e in zip(sets, config.data)]
+    return ClipDraws(sources, [e.weight for e in config.data], config.seed, items)
 
 
 def make_fabric(config: Config) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vis_core.data.clips import ClipSource, TrainingClip
 from vis_core.errors import InputError
@@ -33,11 +34,19 @@ class ClipDraws:
         sources: what clips are drawn from.
         weights: share of the draws of each source.
         seed: of all draws.
+        items: of each source, the weights of its items, or None where all are drawn as often.
     """
 
-    def __init__(self, sources: Sequence[ClipSource], weights: Sequence[float], seed: int) -> None:
+    def __init__(
+        self,
+        sources: Sequence[ClipSource],
+        weights: Sequence[float],
+        seed: int,
+        items: Sequence[npt.NDArray[np.float64] | None] = (),
+    ) -> None:
         self._sources, self._seed = tuple(sources), seed
         self._shares = np.asarray(weights, np.float64) / np.sum(weights)
+        self._items = [None if w is None else w / w.sum() for w in items] or [None] * len(self._sources)
 
     def draw(self, step: int, slot: int) -> Drawn:
         """The clip of one place in the batch of a step.
@@ -50,9 +59,11 @@ class ClipDraws:
         random = np.random.default_rng([self._seed, step, slot])
         faults: list[str] = []
         while len(faults) < _ATTEMPTS:
-            source = self._sources[int(random.choice(len(self._sources), p=self._shares))]
+            chosen = int(random.choice(len(self._sources), p=self._shares))
+            source, shares = self._sources[chosen], self._items[chosen]
+            item = random.integers(len(source)) if shares is None else random.choice(len(source), p=shares)
             try:
-                return Drawn(source.clip(int(random.integers(len(source))), random), tuple(faults))
+                return Drawn(source.clip(int(item), random), tuple(faults))
             except InputError as error:
                 faults.append(str(error))
         raise InputError(f"none of {_ATTEMPTS} clips that were drawn can be read; the first: {faults[0]}")

@@ -12,7 +12,7 @@ import pytest
 from tests.vis_core.data.annotated import COLOURS, GROUND, coco, rectangle, write_image, youtube_vis
 from vis_core.data.annotations import read_annotations
 from vis_core.data.augmentation import NO_AUGMENTATION, Augmentation
-from vis_core.data.sources import Clips, open_sources
+from vis_core.data.sources import Clips, balanced, open_sources
 from vis_core.data.synthetic import synthetic_video, write_youtube_vis
 from vis_core.errors import InputError
 
@@ -363,6 +363,14 @@ def test_instances_are_pasted_from_one_set_into_another(tmp_path):
     assert len(first) == len(second) == 1
     assert {label for seed in range(10) for label in drawn(first, seed).labels} == {RED, BLUE}
     assert {label for seed in range(10) for label in drawn(second, seed).labels} == {RED, BLUE}
+
+
+def test_items_of_rare_classes_weigh_more(tmp_path):
+    red, blue = ("red", (10, 10, 40, 30)), ("blue", (70, 10, 40, 30))
+    annotated = read_annotations(coco(tmp_path, *({"boxes": boxes} for boxes in ([red], [red], [red, blue], []))))
+    assert balanced(annotated, 0).tolist() == [1, 1, 1, 1]
+    assert balanced(annotated, 1).tolist() == pytest.approx([4 / 3, 4 / 3, 4, 1])
+    assert balanced(annotated, 0.5).tolist() == pytest.approx([(4 / 3) ** 0.5, (4 / 3) ** 0.5, 2, 1])
 
 
 @pytest.mark.parametrize(("name", "kind"), [("images", "image"), ("videos", "video")])

@@ -48,6 +48,14 @@ def test_a_clip_is_a_function_of_seed_step_and_place():
     assert [code(ClipDraws([Numbers(0, 9), Numbers(100, 9)], [1, 1], seed=4).draw(*p)) for p in places] != first
 
 
+def test_items_are_drawn_by_their_weights():
+    draws = ClipDraws([Numbers(0, 4), Numbers(100, 2)], [1, 1], 0, [np.array([0.0, 1, 3, 0]), None])
+    found = Counter(code(draws.draw(step, 0))[0] for step in range(800))
+    assert set(found) == {1, 2, 100, 101}
+    assert found[1] == pytest.approx(100, abs=30) and found[2] == pytest.approx(300, abs=50)
+    assert found[100] == pytest.approx(200, abs=40)
+
+
 def test_workers_make_the_clips_that_the_process_itself_would():
     draws = ClipDraws([Numbers(0, 9)], [1], seed=0)
     assert batches(draws, workers=2) == batches(draws)
