@@ -42,18 +42,77 @@ class InputTransform(nn.Module):
 
     def resize(self, image: npt.NDArray[np.uint8]) -> Tensor:
         """uint8 ``[h, w, 3]`` on the device of this module from uint8 ``[H, W, 3]``."""
-        if not image.flags.writeable or not image.flags.c_contiguous:
-            image = np.array(image)  # torch takes neither read-only nor negatively strided arrays
-        pixels = torch.from_numpy(image).to(self.mean.device)
-        for axis in (1, 0):
-            if pixels.shape[axis] != self.size[axis]:
-                pixels = _resize_axis(pixels, axis, self.size[axis])
-        return pixels
+        return _resize(image, self.size, self.mean.device)
 
     def forward(self, image: npt.NDArray[np.uint8]) -> Tensor:
         """float32 ``[1, 3, h, w]``, channels-last, on the device of this module from uint8 ``[H, W, 3]``."""
         pixels = self.resize(image)[None].float()
         return pixels.sub_(self.mean).div_(self.std).permute(0, 3, 1, 2)
+
+
+class ShortSideTransform(nn.Module):
+    """Resize an RGB image by its shorter side, normalise it, and pad it right and bottom with zeros.
+
+    The resize is that of `InputTransform`; the aspect ratio is kept.
+
+    Args:
+        short_side: of the result, pixels; None: as it comes.
+        longest_side: of the result at most, pixels.
+        multiple_of: what height and width are padded to.
+        mean: of each channel, in 0..255.
+        std: of each channel, in 0..255.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        short_side: int | None,
+        longest_side: int = 1333,
+        multiple_of: int = 32,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.short_side, self.longest_side, self.multiple_of = short_side, longest_side, multiple_of
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("std", torch.tensor(std), persistent=False)
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width after the resize, before the padding, of an image of this height and width."""
+        if self.short_side is None:
+            return height, width
+        ratio = self.short_side / min(height, width)
+        new = (self.short_side, ratio * width) if height < width else (ratio * height, self.short_side)
+        if max(new) > self.longest_side:
+            shrink = self.longest_side / max(new)
+            new = new[0] * shrink, new[1] * shrink
+        return max(int(new[0] + 0.5), 1), max(int(new[1] + 0.5), 1)
+
+    def resize(self, image: npt.NDArray[np.uint8]) -> Tensor:
+        """uint8 ``[h, w, 3]`` on the device of this module from uint8 ``[H, W, 3]``."""
+        return _resize(image, self.size(*image.shape[:2]), self.mean.device)
+
+    def forward(self, image: npt.NDArray[np.uint8]) -> Tensor:
+        """float32 ``[1, 3, h, w]``, channels-last, padded, on the device of this module from uint8 ``[H, W, 3]``."""
+        pixels = self.resize(image)
+        height, width = (-(-n // self.multiple_of) * self.multiple_of for n in pixels.shape[:2])
+        padded = self.mean.new_zeros((1, height, width, 3))
+        torch.sub(pixels, self.mean, out=(inside := padded[0, : pixels.shape[0], : pixels.shape[1]]))
+        inside.div_(self.std)
+        return padded.permute(0, 3, 1, 2)
+
+
+def _resize(image: npt.NDArray[np.uint8], size: tuple[int, int], device: torch.device) -> Tensor:
+    """uint8 ``[h, w, 3]`` of that size on the device."""
+    if not image.flags.writeable or not image.flags.c_contiguous:
+        image = np.array(image)  # torch takes neither read-only nor negatively strided arrays
+    pixels = torch.from_numpy(image).to(device)
+    for axis in (1, 0):
+        if pixels.shape[axis] != size[axis]:
+            pixels = _resize_axis(pixels, axis, size[axis])
+    return pixels
 
 
 def _resize_axis(pixels: Tensor, axis: int, size: int) -> Tensor:

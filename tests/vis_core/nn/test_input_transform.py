@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD, InputTransform
+from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD, InputTransform, ShortSideTransform
 
 RANDOM = np.random.default_rng(0)
 
@@ -65,3 +65,24 @@ def test_read_only_and_mirrored_arrays_are_taken_and_never_written():
     straight = InputTransform((32, 48))(image)
     assert torch.equal(mirrored, straight.flip(3))
     np.testing.assert_array_equal(image, kept)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((720, 1280), (360, 640)), ((1280, 720), (640, 360)), ((90, 150), (360, 600)), ((100, 1000), (133, 1333))],
+)
+def test_the_short_side_sets_the_size_unless_the_longest_is_too_long(size, expected):
+    assert ShortSideTransform(360).size(*size) == expected
+    assert ShortSideTransform(None).size(*size) == size
+
+
+def test_an_image_is_resized_by_its_short_side_normalised_and_padded_with_zeros():
+    image = picture(90, 150)
+    transform = ShortSideTransform(50)
+    found = transform(image)
+    resized = pillow_by_hand(image, (50, 83))
+    np.testing.assert_array_equal(transform.resize(image).numpy(), resized)
+    assert found.shape == (1, 3, 64, 96)
+    inside = found[0, :, :50, :83].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(inside, (resized - np.array(IMAGENET_MEAN)) / IMAGENET_STD, atol=1e-6)
+    assert not found[:, :, 50:].any() and not found[:, :, :, 83:].any()
