@@ -24,7 +24,7 @@ FLOORS = (
         "results",
     ),
     ("vis_core", "nn"),
-    ("vis_core", "streaming tracking data trainable"),
+    ("vis_core", "streaming clip_segmenter tracking data trainable"),
     ("vis_core", "models"),
     ("vis_core", "catalog training evaluation"),
     ("vis_core", "cli export segmenting terminal"),

@@ -84,7 +84,9 @@ class ShortSideTransform(nn.Module):
         if self.short_side is None:
             return height, width
         ratio = self.short_side / min(height, width)
-        new = (self.short_side, ratio * width) if height < width else (ratio * height, self.short_side)
+        new: tuple[float, float] = (
+            (self.short_side, ratio * width) if height < width else (ratio * height, self.short_side)
+        )
         if max(new) > self.longest_side:
             shrink = self.longest_side / max(new)
             new = new[0] * shrink, new[1] * shrink
