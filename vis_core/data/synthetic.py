@@ -95,6 +95,7 @@ def synthetic_video(
     objects: int = 5,
     fps: float = 10.0,
     name: str | None = None,
+    radius: tuple[float, float] = (0.09, 0.2),
 ) -> SyntheticVideo:
     """A video of shapes whose paths cross near its middle, over a ground that the camera pans across.
 
@@ -105,6 +106,7 @@ def synthetic_video(
         objects: number of shapes, 0 to 255; their classes are as even as can be.
         fps: frames per second; the motion in a video does not depend on it.
         name: default ``synthetic_SEED``.
+        radius: least and greatest of the shapes, as a part of the shorter side.
 
     Raises:
         OptionError: a value out of range.
@@ -115,13 +117,15 @@ def synthetic_video(
         ("width", size[1], 16, _MAX_SIDE),
         ("objects", objects, 0, 255),
         ("fps", fps, 0.01, 1e4),
+        ("least radius", radius[0], 0.01, 0.5),
+        ("greatest radius", radius[1], radius[0], 0.5),
     ):
         if not low <= value <= high:
             raise OptionError(f"synthetic video: {what} {value} is not in [{low}, {high}]")
     random = np.random.default_rng(seed)
     ground = _Ground(random, size, length)
     labels = random.permutation(np.arange(objects) % len(CLASS_NAMES)).astype(np.int64)
-    shapes = [_Shape(random, int(label), i, objects, size, length) for i, label in enumerate(labels)]
+    shapes = [_Shape(random, int(label), i, objects, size, length, radius) for i, label in enumerate(labels)]
     frames = np.empty((length, *size, 3), np.uint8)
     object_image = np.zeros((length, *size), np.uint8)
     for t in range(length):
@@ -245,12 +249,19 @@ class _Shape:
     """A textured shape on its path."""
 
     def __init__(
-        self, random: np.random.Generator, label: int, item: int, objects: int, size: tuple[int, int], length: int
+        self,
+        random: np.random.Generator,
+        label: int,
+        item: int,
+        objects: int,
+        size: tuple[int, int],
+        length: int,
+        radius: tuple[float, float],
     ) -> None:
         height, width = size
         self._outline = _outline(random, label)
         self._texture = _texture(random)
-        self._radius = min(size) * random.uniform(0.09, 0.2)
+        self._radius = min(size) * random.uniform(*radius)
         # Every path passes near the middle of the picture about half-way through, each in a direction of its own.
         time = np.linspace(0, 1, length) - random.uniform(0.35, 0.65)
         direction = 2 * np.pi * (item + random.uniform(-0.3, 0.3)) / max(objects, 1)
