@@ -1,6 +1,5 @@
 """Losses of Mask2Former-VIS and MinVIS: those of the published code, and what is excused where labels are missing."""
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
