@@ -1,0 +1,219 @@
+"""Queries that look at the pixels which their last mask covers: masked attention over a frame or a clip."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vis_core.models.mask2former_vis.pixel_decoder import PixelFeatures
+from vis_core.nn.position_codes import axis_code, image_code
+
+
+@dataclass(frozen=True, eq=False)
+class QueryOutputs:
+    """What the queries answer; of a clip, or with a leading dimension T of each frame by itself.
+
+    Attributes:
+        logits: ``[Q, K + 1]``, of each class and last of "no object".
+        mask_embeddings: ``[Q, C]``; their product with mask features is mask logits.
+        queries: ``[Q, C]``, normalised.
+        auxiliary: answers before each layer of the decoder, if they were asked for.
+    """
+
+    logits: Tensor
+    mask_embeddings: Tensor
+    queries: Tensor
+    auxiliary: tuple[QueryOutputs, ...] = ()
+
+
+class Attention(nn.Module):
+    """Multi-head attention, its three projections in one matrix."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, attends: Tensor | None = None) -> Tensor:
+        """Of ``[B, n, C]`` tensors; attends: bool ``[B, n of query, n of key]``."""
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        q, k, v = (
+            F.linear(x, weight, bias).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for x, weight, bias in zip((query, key, value), weights, biases)
+        )
+        mask = None if attends is None else attends[:, None]
+        found: Tensor = self.out_proj(
+            F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        )
+        return found
+
+
+class NormedAttention(nn.Module):
+    """Attention, added to its query, then normalised."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(
+        self,
+        x: Tensor,
+        position: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        attends: Tensor | None = None,
+    ) -> Tensor:
+        """Attention of queries x at their positions to others, or to themselves."""
+        query = x + position
+        found = self.attention(query, query if key is None else key, x if value is None else value, attends)
+        out: Tensor = self.norm(x + found)
+        return out
+
+
+class FeedForward(nn.Module):
+    """Two linear layers, added to their input, then normalised."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(width, hidden)
+        self.linear2 = nn.Linear(hidden, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.norm(x + self.linear2(F.relu(self.linear1(x))))
+        return out
+
+
+class DecoderLayer(nn.Module):
+    """Queries look at pixels, then at one another."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.cross = NormedAttention(width, heads)
+        self.own = NormedAttention(width, heads)
+        self.feed_forward = FeedForward(width, hidden)
+
+    def forward(self, x: Tensor, position: Tensor, key: Tensor, value: Tensor, attends: Tensor) -> Tensor:
+        x = self.own(self.cross(x, position, key, value, attends), position)
+        out: Tensor = self.feed_forward(x)
+        return out
+
+
+class TransformerDecoder(nn.Module):
+    """Q queries through masked attention to the levels, coarse to fine, again and again.
+
+    Args:
+        classes: number of categories.
+        queries: number of queries.
+        width: channels.
+        layers: number of layers.
+        hidden: channels of their feed-forward parts.
+        levels: maps that are looked at in turn.
+        heads: of the attention.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        queries: int = 100,
+        width: int = 256,
+        layers: int = 9,
+        hidden: int = 2048,
+        levels: int = 3,
+        heads: int = 8,
+    ) -> None:
+        super().__init__()
+        self.query_feat = nn.Embedding(queries, width)
+        self.query_embed = nn.Embedding(queries, width)
+        self.level_embed = nn.Embedding(levels, width)
+        self.layers = nn.ModuleList(DecoderLayer(width, heads, hidden) for _ in range(layers))
+        self.decoder_norm = nn.LayerNorm(width)
+        self.class_embed = nn.Linear(width, classes + 1)
+        self.mask_embed = nn.Sequential(
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
+        )
+
+    def initialise(self) -> None:
+        """As the published training starts: what the layers hold is Xavier-uniform."""
+        for part in self.layers.parameters():
+            if part.dim() > 1:
+                nn.init.xavier_uniform_(part)
+
+    def forward(self, features: PixelFeatures, space_time: bool, auxiliary: bool = False) -> QueryOutputs:
+        """Answers of the queries.
+
+        Args:
+            features: of T frames.
+            space_time: the frames are one clip, over all of which a query looks (Mask2Former-VIS); otherwise each is
+                asked by itself (MinVIS).
+            auxiliary: give the answers before each layer too.
+        """
+        frames = len(features)
+        batch = 1 if space_time else frames
+        memory = [
+            self._memory(level, features.mask, embedding, space_time)
+            for level, embedding in zip(features.levels, self.level_embed.weight)
+        ]
+        x = self.query_feat.weight[None].expand(batch, -1, -1)
+        position = self.query_embed.weight
+        earlier = []
+        for i, layer in enumerate(self.layers):
+            key, value, reduced = memory[i % len(memory)]
+            normed = self.decoder_norm(x)
+            embeddings = self.mask_embed(normed)
+            if auxiliary:
+                earlier.append(self._answers(normed, embeddings, space_time))
+            x = layer(x, position, key, value, attended(embeddings.detach() @ reduced))
+        normed = self.decoder_norm(x)
+        last = self._answers(normed, self.mask_embed(normed), space_time)
+        return QueryOutputs(last.logits, last.mask_embeddings, last.queries, tuple(earlier))
+
+    def _answers(self, normed: Tensor, embeddings: Tensor, space_time: bool) -> QueryOutputs:
+        parts = (self.class_embed(normed), embeddings, normed)
+        return QueryOutputs(*(x[0] for x in parts) if space_time else parts)
+
+    def _memory(
+        self, level: Tensor, mask_features: Tensor, embedding: Tensor, space_time: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys and values ``[B, n, C]`` of a level, and mask features reduced to its size, ``[B, C, n]``.
+
+        Reducing the features gives the masks that reducing all queries' masks would, in less work.
+        """
+        frames, width, height, columns = level.shape
+        reduced = F.interpolate(mask_features.detach(), (height, columns), mode="bilinear", align_corners=False)
+        value = level.flatten(2).transpose(1, 2) + embedding
+        code = _clip_code(frames if space_time else None, height, columns, width, level.device).to(value.dtype)
+        reduced = reduced.flatten(2)
+        if space_time:
+            value = value.flatten(0, 1)[None]
+            reduced = reduced.transpose(0, 1).flatten(1)[None]
+        return value + code, value, reduced
+
+
+def attended(mask_logits: Tensor) -> Tensor:
+    """Where a query looks: where its mask is, or everywhere if it is nowhere; bool ``[B, Q, n]``."""
+    inside = mask_logits >= 0
+    return inside | ~inside.any(2, keepdim=True)
+
+
+@lru_cache(maxsize=32)
+def _clip_code(frames: int | None, height: int, width: int, channels: int, device: torch.device) -> Tensor:
+    """Position codes of a clip's pixels, frame by frame ``[T * h * w, C]``; of one frame alone without time."""
+    with torch.inference_mode(False):
+        code = image_code(height, width, channels, device)
+        if frames is None:
+            return code
+        return (axis_code(frames, channels, device)[:, None] + code).flatten(0, 1)
+
+
+def mask_logits(embeddings: Tensor, mask_features: Tensor) -> Tensor:
+    """Mask logits ``[Q, T, h, w]`` of some queries ``[Q, C]`` from mask features ``[T, C, h, w]``."""
+    return torch.einsum("qc,tchw->qthw", embeddings, mask_features)

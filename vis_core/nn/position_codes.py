@@ -1,0 +1,30 @@
+"""Sine codes of positions (Vaswani et al., NeurIPS 2017; two axes as in Carion et al., ECCV 2020)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_TEMPERATURE = 10000.0
+_EPSILON = 1e-6
+
+
+def axis_code(length: int, channels: int, device: torch.device | None = None) -> Tensor:
+    """Code of the places 1 to `length` of an axis, scaled to one turn; float32 ``[length, channels]``.
+
+    Even channels hold sines, odd ones cosines.
+    """
+    with torch.inference_mode(False):  # what is cached may be asked for again in training
+        turn = torch.arange(1, length + 1, dtype=torch.float32, device=device) / (length + _EPSILON) * (2 * math.pi)
+        pair = torch.arange(channels, dtype=torch.float32, device=device).div(2, rounding_mode="floor")
+        angle = turn[:, None] / _TEMPERATURE ** (2 * pair / channels)
+        return torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), 2).flatten(1)
+
+
+def image_code(height: int, width: int, channels: int, device: torch.device | None = None) -> Tensor:
+    """Code of each pixel, row by row: half of the channels for y, then half for x; ``[height * width, channels]``."""
+    with torch.inference_mode(False):
+        y, x = (axis_code(n, channels // 2, device) for n in (height, width))
+        return torch.cat((y[:, None].expand(-1, width, -1), x[None].expand(height, -1, -1)), 2).flatten(0, 1)
