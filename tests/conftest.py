@@ -63,6 +63,8 @@ def fill_manifest(manifest: Path) -> dict[str, np.ndarray]:
             values = np.full(shape, row.get("a", 0.0))
         elif rule == "arange":
             values = np.arange(prod(shape))
+        elif rule == "stored":
+            values = np.load(manifest.with_name("stored.npz"))[key]
         else:
             raise ValueError(f"{manifest}: {key}: rule {rule!r} is unknown")
         dtype = row.get("dtype", "int64" if rule == "arange" else "float32")

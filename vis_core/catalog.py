@@ -14,10 +14,13 @@ from torch import Tensor
 
 from vis_core import checkpoints
 from vis_core.errors import CheckpointError, OptionError
-from vis_core.models import visolo
+from vis_core.models import mask2former_vis, visolo
 from vis_core.streaming import Segmenter, System
 
-SYSTEMS: Mapping[str, System] = {system.name: system for system in (visolo.LITE, visolo.SYSTEM)}
+SYSTEMS: Mapping[str, System] = {
+    system.name: system
+    for system in (visolo.LITE, visolo.SYSTEM, mask2former_vis.MASK2FORMER_VIS, mask2former_vis.MINVIS)
+}
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _FORMAT = "vis_core 1"
 

@@ -1,1 +1,230 @@
 """Mask2Former-VIS (2021) and MinVIS (NeurIPS 2022): one network, offline over clips or online frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vis_core.checkpoints import load_fitting, load_tensors
+from vis_core.data.vocabularies import OVIS, YOUTUBE_VIS_2019, YOUTUBE_VIS_2021, names_of
+from vis_core.data.vocabularies import class_names as names_in
+from vis_core.errors import CheckpointError, OptionError
+from vis_core.models.mask2former_vis import losses, published
+from vis_core.models.mask2former_vis.minvis import MinVIS, MinVISWholeVideo
+from vis_core.models.mask2former_vis.network import BACKBONES, Mask2FormerVISNetwork
+from vis_core.models.mask2former_vis.segmenter import Mask2FormerVIS
+from vis_core.models.mask2former_vis.training import Mask2FormerVISTraining
+from vis_core.nn.backbones import resnet
+from vis_core.nn.backbones.resnet import ResNet
+from vis_core.nn.precision import compute_type
+from vis_core.streaming import Option, PublishedFormat, Segmenter, System
+
+_VOCABULARIES = {"youtube-vis-2019": YOUTUBE_VIS_2019, "youtube-vis-2021": YOUTUBE_VIS_2021, "ovis": OVIS}
+
+
+def _build_mask2former_vis(
+    tensors: Mapping[str, Tensor] | None,
+    metadata: Mapping[str, str],
+    device: torch.device,
+    precision: str,
+    vocabulary: str,
+    **options: Any,
+) -> Mask2FormerVIS:
+    network = _network("mask2former-vis", tensors, device, precision)
+    return Mask2FormerVIS(network, _class_names(network.classes, metadata, vocabulary), **options)
+
+
+def _build_minvis(
+    tensors: Mapping[str, Tensor] | None,
+    metadata: Mapping[str, str],
+    device: torch.device,
+    precision: str,
+    vocabulary: str,
+    unbounded: bool,
+    **options: Any,
+) -> Segmenter:
+    network = _network("minvis", tensors, device, precision)
+    names = _class_names(network.classes, metadata, vocabulary)
+    if unbounded:
+        return MinVISWholeVideo(network, names, options["short_side"], options["longest_side"])
+    return MinVIS(network, names, **options)
+
+
+def _network(
+    name: str, tensors: Mapping[str, Tensor] | None, device: torch.device, precision: str
+) -> Mask2FormerVISNetwork:
+    """The network; backbone, classes and queries are the tensors', without any ResNet-50's, 40 and 100.
+
+    The backbone runs in the type that the precision asks for, both decoders in float32.
+    """
+    if tensors is None:
+        network = _random_network("resnet50", 40, 100, seed=0)
+    else:
+        try:
+            network = Mask2FormerVISNetwork(*published.sizes(tensors))
+        except CheckpointError as error:
+            raise CheckpointError(f"{name}: {error}") from error
+        load_tensors(network, tensors, name)
+    network.eval().requires_grad_(False)
+    if isinstance(network.backbone, ResNet):
+        network.backbone.fold_norms()
+    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.backbone.to(compute_type(precision, device))
+    return network
+
+
+def _random_network(backbone: str, classes: int, queries: int, seed: int) -> Mask2FormerVISNetwork:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Mask2FormerVISNetwork(backbone, classes, queries)
+        network.initialise()
+    return network
+
+
+def _class_names(classes: int, metadata: Mapping[str, str], vocabulary: str) -> tuple[str, ...]:
+    """Names that the weight file states, or else those of the vocabulary."""
+    if "class_names" in metadata:
+        return names_in(metadata["class_names"], classes)
+    if vocabulary == "auto":
+        return names_of(classes)
+    names = _VOCABULARIES[vocabulary]
+    if len(names) != classes:
+        raise OptionError(f"option vocabulary: {vocabulary} has {len(names)} classes, the weights have {classes}")
+    return names
+
+
+def _trainable(
+    space_time: bool,
+    class_names: tuple[str, ...],
+    tensors: Mapping[str, Tensor] | None,
+    generator: torch.Generator,
+    backbone: str = "resnet50",
+    queries: int = 100,
+    **options: Any,
+) -> Mask2FormerVISTraining:
+    """What the trainer trains: all of the network but the frozen norms of a ResNet.
+
+    Args:
+        space_time: see `Mask2FormerVISTraining`.
+        class_names: of the labels.
+        tensors: a Mask2Former of images or videos, of any class count, or ImageNet weights of a ResNet with
+            torchvision's keys; None: none.
+        generator: its seed is that of the first weights.
+        backbone: one of `BACKBONES`.
+        queries: instances of a clip at most.
+        options: of `Mask2FormerVISTraining`.
+    """
+    network = _random_network(backbone, len(class_names), queries, generator.initial_seed())
+    if tensors is not None:
+        if resnet.is_torchvision(tensors):
+            tensors = {f"backbone.{key}": x for key, x in resnet.from_torchvision(tensors).items()}
+        load_fitting(network, tensors, "mask2former-vis" if space_time else "minvis")
+    return Mask2FormerVISTraining(network, space_time, **options)
+
+
+_OPTIONS = {
+    "short_side": Option(
+        360,
+        "shorter side of the network's input, pixels (published: 360 for ResNets, 480 for most Swins); none: of the "
+        "frame",
+        32,
+        4096,
+        optional=True,
+    ),
+    "longest_side": Option(1333, "longer side of the network's input at most, pixels", 32, 8192),
+    "unbounded": Option(
+        False, "answer at the end of the video, the ten best results as published; memory grows with the video"
+    ),
+    "score_threshold": Option(0.3, "least class probability of an instance", 0, 1),
+    "max_lost_frames": Option(
+        30, "a track ends when it was not seen for more frames; none: no track ever ends", 0, 1000000, optional=True
+    ),
+    "max_lost_tracks": Option(100, "tracks that may be lost at a time; none: no limit", 0, 1000000, optional=True),
+    "max_instances": Option(50, "instances of a frame at most", 1, 1000),
+    "vocabulary": Option(
+        "auto",
+        "class names of a checkpoint that states none; auto: by their number, 40 are YouTube-VIS 2019's",
+        choices=("auto", *_VOCABULARIES),
+    ),
+}
+
+
+_FIGURES = {
+    "mask2former-vis": {
+        "YouTube-VIS 2019 val, ResNet-50": "AP 46.4, AP50 68.0, AP75 50.0 (short side 360; model_final_34112b.pkl)",
+        "YouTube-VIS 2019 val, ResNet-101": "AP 49.2 (360; model_final_a34dca.pkl)",
+        "YouTube-VIS 2019 val, Swin-T": "AP 51.5 (480; model_final_26fffe.pkl)",
+        "YouTube-VIS 2019 val, Swin-S": "AP 54.3 (480; model_final_4a5174.pkl)",
+        "YouTube-VIS 2019 val, Swin-B": "AP 59.5 (480; model_final_221a8a.pkl)",
+        "YouTube-VIS 2019 val, Swin-L, 200 queries": "AP 60.4 (480; model_final_c5c739.pkl)",
+        "YouTube-VIS 2021 val, ResNet-50": "AP 40.6 (360; model_final_b8aae2.pkl)",
+        "YouTube-VIS 2021 val, ResNet-101": "AP 42.4 (360; model_final_6efd7a.pkl)",
+        "YouTube-VIS 2021 val, Swin-T": "AP 45.9 (480; model_final_965185.pkl)",
+        "YouTube-VIS 2021 val, Swin-S": "AP 48.6 (480; model_final_0dec91.pkl)",
+        "YouTube-VIS 2021 val, Swin-B": "AP 52.0 (480; model_final_a9b925.pkl)",
+        "YouTube-VIS 2021 val, Swin-L, 200 queries": "AP 52.6 (360; model_final_4da256.pkl)",
+    },
+    "minvis": {
+        "YouTube-VIS 2019 val, ResNet-50": "AP 47.3 (short side 360; minvis_ytvis19_R50.pth)",
+        "YouTube-VIS 2019 val, Swin-L, 200 queries": "AP 62.0 (480; minvis_ytvis19_swin_large.pth); with labels on 10, "
+        "5, 1 % of the frames (_r10, _r5, _r1): 60.9, 59.7, 58.9",
+        "YouTube-VIS 2021 val, ResNet-50": "AP 43.9 (360; minvis_ytvis21_R50.pth)",
+        "YouTube-VIS 2021 val, Swin-L, 200 queries": "AP 55.4 (360; minvis_ytvis21_swin_large.pth); 10, 5, 1 %: 54.8, "
+        "54.5, 52.6",
+        "OVIS val, ResNet-50": "AP 26.7 (360; minvis_ovis_R50.pth)",
+        "OVIS val, Swin-L, 200 queries": "AP 41.7 (480; minvis_ovis_swin_large.pth); 10, 5, 1 %: 37.1, 35.7, 31.8",
+    },
+}
+
+_TRAINING_OPTIONS = {
+    "backbone": Option("resnet50", "of the network", choices=BACKBONES),
+    "queries": Option(100, "instances of a clip at most; published for Swin-L: 200", 1, 1000),
+    "points": Option(losses.POINTS, "of a mask that are compared", 4, 1000000),
+    "labels_from_visible_frame": Option(
+        False,
+        "an instance that the last frame of a clip does not show keeps its label; as published it is taught as no "
+        "object",
+    ),
+}
+
+MASK2FORMER_VIS = System(
+    name="mask2former-vis",
+    title="Mask2Former-VIS",
+    paper="Cheng et al., Mask2Former for Video Instance Segmentation, arXiv 2112.10764",
+    build=_build_mask2former_vis,
+    options={
+        **_OPTIONS,
+        "clip_length": Option(5, "frames of a window", 2, 1000),
+        "stride": Option(1, "frames between windows, less than clip_length; the delay is one less", 1, 999),
+        "link_overlap": Option(0.3, "least IoU of the masks of an instance and the track that it continues", 0, 1),
+    },
+    published=PublishedFormat(published.recognise, published.convert),
+    checkpoints_licence="CC BY-NC 4.0: non-commercial use only (its code: MIT)",
+    checkpoints_source="github.com/facebookresearch/Mask2Former, MODEL_ZOO.md, Video Instance Segmentation",
+    figures=_FIGURES["mask2former-vis"],
+    trainable=partial(_trainable, True),
+    training_options=_TRAINING_OPTIONS,
+)
+
+MINVIS = System(
+    name="minvis",
+    title="MinVIS",
+    paper="Huang et al., MinVIS: A Minimal Video Instance Segmentation Framework without Video-based Training, "
+    "NeurIPS 2022, arXiv 2208.02245",
+    build=_build_minvis,
+    options={
+        **_OPTIONS,
+        "least_similarity": Option(0.5, "least cosine of a track's query and the one that continues it", -1, 1),
+        "return_similarity": Option(0.75, "least cosine of a lost track's query and one elsewhere", -1, 1),
+    },
+    published=PublishedFormat(published.recognise, published.convert),
+    checkpoints_licence="CC BY-NC-SA 4.0: non-commercial use only (its code: Nvidia Source Code License-NC)",
+    checkpoints_source="huggingface.co/deahuang/MinVIS-Model-Zoo, linked from github.com/NVlabs/MinVIS, MODEL_ZOO.md",
+    figures=_FIGURES["minvis"],
+    trainable=partial(_trainable, False),
+    training_options=_TRAINING_OPTIONS,
+)
