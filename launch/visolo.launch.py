@@ -1,97 +1,14 @@
 """Start the segmenter: visolo-lite with its own weights, or VISOLO with those that are given.
 
-    ros2 launch vis_ros visolo.launch.py image:=/camera/image_raw
-    ros2 launch vis_ros visolo.launch.py image:=/camera/image_raw system:=visolo weights:=/path/to/visolo.safetensors
-
-The life cycle is driven by events, which launch_ros has from Humble on.
+ros2 launch vis_ros visolo.launch.py image:=/camera/image_raw
+ros2 launch vis_ros visolo.launch.py image:=/camera/image_raw system:=visolo weights:=/path/to/visolo.safetensors
 """
 
-from pathlib import Path
+from launch import LaunchDescription
 
-from ament_index_python.packages import get_package_share_directory
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
-from launch.events import matches_action
-from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import LifecycleNode
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
-from lifecycle_msgs.msg import Transition
-
-from vis_ros.transport import profiles_variable
-
-SHARE = Path(get_package_share_directory("vis_ros"))
-
-ARGUMENTS = (
-    ("image", "image", "image topic; with image_transport:=compressed the topic without /compressed"),
-    ("namespace", "vis", "namespace of the node and its topics"),
-    ("system", "", "visolo-lite or visolo; empty: the one that params_file names, visolo-lite without a file"),
-    ("params_file", "", "file of parameters; empty: the one of the system in this package"),
-    ("weights", "", "weight file; empty: the one that params_file names, else the system's own (visolo-lite)"),
-    ("device", "", "auto, cpu, cuda, cuda:1...; empty: the one that params_file names"),
-    ("autostart", "true", "configure and activate the node"),
-    ("log_level", "info", "debug, info, warn, error or fatal"),
-    (
-        "transport",
-        "shared_memory",
-        "of Fast DDS: shared_memory (the profile of this package), default (its own), or a file of profiles; "
-        f"the first two leave a {profiles_variable()} that is set as it is",
-    ),
-)
-
-
-def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node and the events that bring it to life, for the arguments given."""
-    given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    overrides: dict[str, object] = {name: given[name] for name in ("system", "weights", "device") if given[name]}
-    overrides["autostart"] = False  # the events below do it, where asked for
-    # Threads of the network that wait must not spin: other nodes need the cores.
-    environment = {"OMP_WAIT_POLICY": context.environment.get("OMP_WAIT_POLICY", "PASSIVE")}
-    arguments = ["--ros-args", "--log-level", given["log_level"]]
-    transport = given["transport"]
-    if transport == "default":
-        arguments = ["--default-transport", *arguments]
-    elif Path(transport).expanduser().is_file():
-        environment[profiles_variable()] = str(Path(transport).expanduser())
-    elif transport != "shared_memory":  # which is the node's default
-        raise FileNotFoundError(f"transport:={transport} is neither shared_memory nor default nor a file")
-    system = given["system"] or "visolo-lite"
-    params_file = given["params_file"] or str(SHARE / "config" / f"{system}.yaml")
-    if not Path(params_file).is_file():
-        asked = f"params_file:={params_file}" if given["params_file"] else f"system:={system}"
-        raise FileNotFoundError(f"{asked}: there is no file {params_file}")
-    node = LifecycleNode(
-        package="vis_ros",
-        executable="segmenter",
-        name="segmenter",
-        namespace=given["namespace"],
-        parameters=[params_file, overrides],
-        remappings=[("image", given["image"])] if given["image"] != "image" else [],
-        arguments=arguments,
-        additional_env=environment,
-        output="screen",
-    )
-    if given["autostart"].lower() not in ("true", "1"):
-        return [node]
-    activate = RegisterEventHandler(
-        OnStateTransition(
-            target_lifecycle_node=node,
-            start_state="configuring",
-            goal_state="inactive",
-            entities=[change(node, Transition.TRANSITION_ACTIVATE)],
-        )
-    )
-    return [activate, node, change(node, Transition.TRANSITION_CONFIGURE)]
-
-
-def change(node: LifecycleNode, transition: int) -> EmitEvent:
-    """The event that asks the node for a transition."""
-    return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
+from vis_ros.launching import segmenter_launch
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments first, then what is made of them."""
-    declared = [
-        DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in ARGUMENTS
-    ]
-    return LaunchDescription([*declared, OpaqueFunction(function=start)])
+    """What ``ros2 launch`` asks for."""
+    return segmenter_launch(("visolo-lite", "visolo"))

@@ -65,8 +65,8 @@ def test_every_command_and_option_exists(program):
 
 
 def test_every_launch_argument_and_executable_exists():
-    launch = (ROOT / "launch" / "visolo.launch.py").read_text()
-    known = set(re.findall(r'^ +\(?"(\w+)"', launch, re.MULTILINE))
+    launching = (ROOT / "vis_ros" / "launching.py").read_text()
+    known = set(re.findall(r'^ +\(?"(\w+)",', launching, re.MULTILINE))
     lines = [line for line in command_lines("ros2") if line[1] == "launch"]
     for line in lines:
         assert (ROOT / "launch" / line[3]).is_file()

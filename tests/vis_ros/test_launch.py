@@ -1,20 +1,23 @@
-"""The launch file; what needs ``launch_ros``, which is no wheel, is skipped where that is absent."""
+"""The launch files; what needs ``launch_ros``, which is no wheel, is skipped where that is absent."""
 
 from __future__ import annotations
 
 import ast
 import importlib.util
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import textwrap
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-LAUNCH_FILE = Path(__file__).resolve().parents[2] / "launch" / "visolo.launch.py"
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCH_FILE = ROOT / "launch" / "visolo.launch.py"
 RUN = """
     import sys
     from launch import LaunchDescription, LaunchService
@@ -38,7 +41,7 @@ needs_launch = pytest.mark.skipif(
 
 def test_the_life_cycle_is_driven_by_events_that_every_release_has():
     """Keywords of launch_ros that Humble and Jazzy refuse do not appear."""
-    tree = ast.parse(LAUNCH_FILE.read_text(), feature_version=(3, 10))
+    tree = ast.parse((ROOT / "vis_ros" / "launching.py").read_text(), feature_version=(3, 10))
     (node,) = [
         call for call in ast.walk(tree) if isinstance(call, ast.Call) and ast.unparse(call.func) == "LifecycleNode"
     ]
@@ -53,6 +56,80 @@ def test_the_life_cycle_is_driven_by_events_that_every_release_has():
         "additional_env",
         "output",
     }
+
+
+class Recorded:
+    """Stands for a class of ``launch``: keeps what it was made with."""
+
+    def __init__(self, *arguments, **keywords):
+        self.arguments, self.keywords = arguments, keywords
+
+
+@pytest.fixture
+def described(monkeypatch, tmp_path):
+    """Runs a launch file with stand-ins for ``launch``; the arguments it declares, and the nodes it starts."""
+    pytest.importorskip("lifecycle_msgs.msg", reason="needs ROS 2: 'make', or a sourced installation")
+    (tmp_path / "config").mkdir()
+    for path in (ROOT / "config").glob("*.yaml"):
+        (tmp_path / "config" / path.name).write_bytes(path.read_bytes())
+
+    class LaunchConfiguration(Recorded):
+        def perform(self, context):
+            return context.values[self.arguments[0]]
+
+    modules = {
+        "ament_index_python.packages": {"get_package_share_directory": lambda name: str(tmp_path)},
+        "launch": dict.fromkeys(("LaunchContext", "LaunchDescription", "LaunchDescriptionEntity"), Recorded),
+        "launch.actions": dict.fromkeys(
+            ("DeclareLaunchArgument", "EmitEvent", "OpaqueFunction", "RegisterEventHandler"), Recorded
+        ),
+        "launch.events": {"matches_action": Recorded},
+        "launch.substitutions": {"LaunchConfiguration": LaunchConfiguration},
+        "launch_ros": {},
+        "launch_ros.actions": {"LifecycleNode": type("LifecycleNode", (Recorded,), {})},
+        "launch_ros.event_handlers": {"OnStateTransition": Recorded},
+        "launch_ros.events": {},
+        "launch_ros.events.lifecycle": {"ChangeState": Recorded},
+    }
+    for name, content in modules.items():
+        module = types.ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.delitem(sys.modules, "vis_ros.launching", raising=False)
+
+    def describe(file, **given):
+        description = runpy.run_path(str(ROOT / "launch" / file))["generate_launch_description"]()
+        *declared, started = description.arguments[0]
+        context = types.SimpleNamespace(environment={}, values={})
+        context.values = {x.arguments[0]: x.keywords["default_value"] for x in declared} | given
+        found = started.keywords["function"](context, *started.keywords["args"])
+        return context.values, [x.keywords for x in found if type(x).__name__ == "LifecycleNode"]
+
+    yield describe
+    monkeypatch.delitem(sys.modules, "vis_ros.launching", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("file", "usual", "other"),
+    [("visolo.launch.py", "visolo-lite", "visolo"), ("mask2former_vis.launch.py", "minvis", "mask2former-vis")],
+)
+def test_each_launch_file_starts_its_usual_system_or_the_other_with_its_parameters(described, file, usual, other):
+    for system, given in ((usual, {}), (other, {"system": other, "weights": "w.pth", "image": "/camera"})):
+        arguments, (node,) = described(file, **given)
+        assert {"image", "namespace", "system", "params_file", "weights", "device", "autostart"} <= arguments.keys()
+        path, overrides = node["parameters"]
+        assert Path(path).name == f"{system}.yaml"
+        assert overrides.get("system", system) == system and overrides.get("weights") == given.get("weights")
+        assert (node["executable"], node["namespace"]) == ("segmenter", "vis")
+        assert node["remappings"] == ([("image", "/camera")] if given else [])
+        assert node["additional_env"]["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def test_a_system_without_parameters_and_a_file_that_is_absent_are_told_by_name(described):
+    with pytest.raises(FileNotFoundError, match="system:=yolo: there is no file"):
+        described("visolo.launch.py", system="yolo")
+    with pytest.raises(FileNotFoundError, match=r"params_file:=/nowhere\.yaml"):
+        described("visolo.launch.py", params_file="/nowhere.yaml")
 
 
 @pytest.fixture
