@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from vis_core.data.clips import TrainingClip
 from vis_core.models.mask2former_vis import losses, published
@@ -140,3 +141,88 @@ def published_names(network, manifest):
     """Parameters by the names that the published checkpoints give them."""
     theirs = published.convert({row["key"]: row["key"] for row in json.loads(manifest.read_text())})
     return {theirs[name]: x for name, x in network.named_parameters()}
+
+
+class Shallow(nn.Module):
+    """A backbone of one convolution a stage."""
+
+    channels = (8, 8, 8, 8)
+
+    def __init__(self):
+        super().__init__()
+        self.stages = nn.ModuleList(nn.Conv2d(3, 8, stride, stride) for stride in (4, 8, 16, 32))
+
+    def forward(self, images):
+        return [stage(images) for stage in self.stages]
+
+
+def small_training(space_time, **options):
+    network = Mask2FormerVISNetwork(
+        Shallow(), 3, queries=6, width=32, encoder_layers=1, decoder_layers=3, hidden=(32, 32)
+    )
+    network.initialise()
+    return Mask2FormerVISTraining(network, space_time, points=16, **options)
+
+
+def small_clip(present=((1, 1), (1, 0), (0, 0)), **other):
+    """Instances of classes 0, 1, 2 in the frames where they are present, of an odd size."""
+    present = np.array(present, bool)
+    masks = np.zeros((*present.shape, 40, 50), bool)
+    for n, t in np.argwhere(present):
+        masks[n, t, 10 * n : 10 * n + 9, 5:30] = True
+    images = np.random.default_rng(0).integers(0, 256, (present.shape[1], 40, 50, 3), dtype=np.uint8)
+    return clip_of(images, masks, np.arange(len(present)) % 3, classes=3, **other)
+
+
+def test_an_instance_that_no_frame_shows_is_no_target_and_padding_is_background():
+    (wanted,) = small_training(space_time=True).targets(small_clip(), (64, 64))
+    assert wanted.masks.shape == (2, 2, 64, 64)
+    assert wanted.masks.sum((2, 3)).tolist() == [[225, 225], [225, 0]]
+    assert not wanted.masks[:, :, 40:].any() and not wanted.masks[..., 50:].any()
+
+
+@pytest.mark.parametrize(("visible_frame", "labels"), [(False, [0, 3]), (True, [0, 1])])
+def test_an_instance_that_the_last_frame_does_not_show_has_its_label_only_if_asked_for(visible_frame, labels):
+    training = small_training(space_time=True, labels_from_visible_frame=visible_frame)
+    assert training.targets(small_clip(), (64, 64))[0].labels.tolist() == labels
+
+
+def test_every_frame_is_a_sample_of_its_own_where_queries_do_not_see_time():
+    first, second = small_training(space_time=False).targets(small_clip(), (64, 64))
+    assert first.masks.shape == second.masks.shape == (2, 1, 64, 64)
+    assert second.masks[1].sum() == 0 and first.masks[1].sum() == 225
+
+
+def test_what_is_not_labelled_everywhere_and_what_is_to_be_ignored_reaches_the_losses():
+    region = np.zeros((1, 2, 40, 50), bool)
+    region[0, 1, 20:] = True
+    clip = small_clip(exhaustive=np.array([True, False, True]), ignore_masks=region, ignore_labels=np.array([2]))
+    first, second = small_training(space_time=False).targets(clip, (64, 64))
+    assert first.open_classes.tolist() == [False, True, False]
+    assert first.ignore_labels.tolist() == [2]
+    assert (first.ignore_masks.sum(), second.ignore_masks.sum()) == (0, 1000)
+
+
+@pytest.mark.parametrize("space_time", [True, False])
+@pytest.mark.parametrize("present", [((1, 1), (1, 0)), ((0, 0),)])
+def test_losses_are_numbers_and_every_parameter_learns(space_time, present):
+    training = small_training(space_time)
+    parts = training([small_clip(present), small_clip()], alone)
+    assert set(parts) == {f"{a}{b}" for a in ("", "auxiliary_") for b in ("class", "mask", "dice")}
+    torch.stack(list(parts.values())).sum().backward()
+    for name, parameter in training.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+def test_a_batch_of_empty_clips_gives_every_parameter_a_gradient():
+    training = small_training(space_time=True)
+    sum(training([small_clip(((0, 0),))], alone).values()).backward()
+    assert all(parameter.grad is not None for parameter in training.parameters())
+
+
+def test_random_points_follow_the_generator_that_the_trainer_sets():
+    training, found = small_training(space_time=True), []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        found.append(sum(training([small_clip()], alone).values()).item())
+    assert found[0] == found[1] != found[2]

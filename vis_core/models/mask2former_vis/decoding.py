@@ -48,7 +48,7 @@ def published_instances(scores: Tensor, mask_logits: Callable[[Tensor], Tensor],
     """
     queries, labels, values = best_pairs(scores)
     one_label = torch.zeros((len(queries), scores.shape[1]), device=scores.device)
-    one_label[torch.arange(len(queries)), labels] = values
+    one_label[torch.arange(len(queries), device=scores.device), labels] = values
     return clip_instances(one_label, mask_logits(queries), resize)
 
 
