@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vis_core.errors import OptionError
 from vis_core.masks import RunLengths
 from vis_core.streaming import Segmenter
 from vis_core.structures import Frame, Instances
@@ -57,10 +58,13 @@ class ClipSegmenter(Segmenter, Generic[Features]):
     Args:
         clip_length: frames of a window; None: the whole video is one clip, answered by `flush`, and memory grows with
             it.
-        stride: frames between windows, less than `clip_length`, so that windows share frames.
+        stride: frames between windows, at most `clip_length`; only if it is less do windows share frames.
         least_overlap: IoU of the masks of an instance and the track that it continues, 0..1.
         max_lost_frames: as in `TrackLifecycle`; of a whole video no track ends.
         max_lost_tracks: as in `TrackLifecycle`.
+
+    Raises:
+        OptionError: windows would leave frames out.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class ClipSegmenter(Segmenter, Generic[Features]):
         max_lost_tracks: int | None = 100,
     ) -> None:
         whole = clip_length is None
+        if clip_length is not None and stride > clip_length:
+            raise OptionError(f"option stride: {stride} is more than the {clip_length} frames of a window")
         self.clip_length, self.stride = clip_length, stride
         self.delay = sys.maxsize if whole else stride - 1
         self.lifecycle = TrackLifecycle(None if whole else max_lost_frames, None if whole else max_lost_tracks)

@@ -6,6 +6,7 @@ import torch
 
 from vis_core import masks
 from vis_core.clip_segmenter import ClipInstances, ClipSegmenter
+from vis_core.errors import OptionError
 from vis_core.structures import Frame, TrackState
 from vis_core.tracking.clip_linking import OverlapLinker
 
@@ -183,3 +184,8 @@ def test_a_change_of_image_size_pays_what_is_owed_and_starts_anew():
     (last,) = segmenter.flush()
     assert last.index == 4 and last.size == (20, 20)
     assert last.states[last.visible].tolist() == [TrackState.NEW]
+
+
+def test_windows_that_would_leave_frames_out_are_refused():
+    with pytest.raises(OptionError, match="stride: 6 is more than the 5 frames"):
+        ColourClips(5, 6)
