@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -110,10 +109,10 @@ class MaskResize:
         image_size: tuple[int, int],
         device: torch.device,
     ) -> None:
-        self.image_size = image_size
-        sizes = list(zip(mask_size, padded_size, resized_size, image_size))
-        self._matrices = [_resize_matrix(*lengths).to(device) for lengths in sizes]
-        self._reaches = [_Reach(_resize_matrix(*lengths).numpy() != 0) for lengths in sizes]
+        self.mask_size, self.image_size = mask_size, image_size
+        matrices = [_resize_matrix(*lengths) for lengths in zip(mask_size, padded_size, resized_size, image_size)]
+        self._matrices = [matrix.to(device) for matrix in matrices]
+        self._reaches = [_Reach(matrix.numpy() != 0) for matrix in matrices]
 
     def __call__(self, logits: Tensor) -> list[RunLengths]:
         """Run lengths of N masks from their logits ``[N, h, w]``."""
@@ -155,7 +154,6 @@ class _Reach:
         return slice(first, last + 1), slice(int(self._inputs[0][first]), int(self._inputs[1][last]))
 
 
-@lru_cache(maxsize=16)
 def _resize_matrix(mask: int, padded: int, resized: int, image: int) -> Tensor:
     """Weights ``[image, mask]`` of both resizes along one axis."""
     enlarged = F.interpolate(torch.eye(mask)[None], padded, mode="linear", align_corners=False)[..., :resized]

@@ -29,6 +29,7 @@ class PixelEncoder:
         self.network = network
         self.device = next(network.parameters()).device
         self.transform = ShortSideTransform(short_side, longest_side).to(self.device)
+        self._resize: MaskResize | None = None
 
     def features(self, frame: Frame) -> PixelFeatures:
         """What of a frame depends on it alone."""
@@ -39,8 +40,10 @@ class PixelEncoder:
     def resize(self, mask_size: Sequence[int], size: tuple[int, int]) -> MaskResize:
         """From mask logits of that height and width to images of that size."""
         height, width = mask_size
-        padded = 4 * height, 4 * width
-        return MaskResize((height, width), padded, self.transform.size(*size), size, self.device)
+        if self._resize is None or (self._resize.mask_size, self._resize.image_size) != ((height, width), size):
+            padded = 4 * height, 4 * width
+            self._resize = MaskResize((height, width), padded, self.transform.size(*size), size, self.device)
+        return self._resize
 
 
 class Mask2FormerVIS(ClipSegmenter[PixelFeatures]):
