@@ -739,6 +739,21 @@ def test_without_any_parameter_the_node_runs_the_weights_that_ship(make_stage, c
     assert values_of(status)["system"] == "visolo-lite"
 
 
+@pytest.mark.parametrize("system", ["minvis", "mask2former-vis"])
+def test_query_based_systems_run_from_image_topic_to_tracks(make_stage, system):
+    """Random weights; every query is an instance."""
+    from vis_core import load
+
+    stage = make_stage(load, system=system, device="cpu", short_side=64, score_threshold=0.0, max_instances=3)
+    stage.activate()
+    messages_of = [stage.exchange(float(stamp)) for stamp in range(1, 4)]
+    assert [message.header.stamp.sec for message in messages_of] == [1, 2, 3]
+    assert {message.system for message in messages_of} == {system}
+    first = messages.from_message(messages_of[0])
+    assert 0 < first.visible.sum() <= 3 and (first.states == TrackState.NEW).all()
+    assert all(track.class_name for message in messages_of for track in message.tracks)
+
+
 # The process
 
 
