@@ -218,9 +218,9 @@ def _to_score(
     _run("evaluate-bag", bag, "--ground-truth", truth, "--system", system, *given, "--out", scores)
     _out.print(f"For comparison, the ground truth itself as an answer: AP {100 * best:.1f}.")
     if random:
-        _out.print("Random weights find nothing of it: 0 is right.")
+        _out.print("Random weights find nothing of it: about 0 is right.")
     if own:
-        _out.print(f"{system} was taught people, vehicles and animals, not boxes, discs and stars: 0 is right.")
+        _out.print(f"{system} was taught people, vehicles and animals, not boxes, discs and stars: about 0 is right.")
     return [truth, folder / "ground_truth.png", bag, scores]
 
 

@@ -175,7 +175,7 @@ def test_weights_of_its_own_are_used_unasked_and_the_zero_of_its_score_is_explai
     demo.demo(tmp_path / "own", video=write_clip(tmp_path / "clip.avi"))
     said = capsys.readouterr().out
     assert "andom weights" not in said
-    assert "visolo-lite was taught people, vehicles and animals, not boxes, discs and stars: 0 is right." in said
+    assert "visolo-lite was taught people, vehicles and animals, not boxes, discs and stars: about 0 is right." in said
     ((_, system, parameters),) = without_node["replay"]
     assert (system, parameters) == ("visolo-lite", {})
     (scored,) = (command for command in without_node["commands"] if command[0] == "evaluate-bag")
