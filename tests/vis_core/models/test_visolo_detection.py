@@ -52,10 +52,12 @@ def test_no_detections_pack_to_no_masks():
 
 
 @pytest.mark.parametrize("count", [1, 2, 17, 40])
-@pytest.mark.parametrize("capability", ["AVX512", "DEFAULT"])
-def test_intersections_are_exact_counts_on_every_processor(count, capability, monkeypatch):
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    dense = torch.rand(count, 88, 156, generator=torch.Generator().manual_seed(count)) > 0.4
+@pytest.mark.parametrize("size", [(88, 156), (7, 13)])
+@pytest.mark.parametrize("numpy_counts_bits", [True, False])
+def test_intersections_are_exact_counts_with_every_numpy(count, size, numpy_counts_bits, monkeypatch):
+    if not numpy_counts_bits:
+        monkeypatch.setattr(detection, "_BIT_COUNT", None)  # before NumPy 2
+    dense = torch.rand(count, *size, generator=torch.Generator().manual_seed(count)) > 0.4
     expected = torch.einsum("ihw,jhw->ij", dense.double(), dense.double())
     found = detection.intersections(dense)
     assert found.dtype == torch.float32

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import gcd
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from vis_core.masks import RunLengths
 NMS_PRE = 500
 NMS_SIGMA = 2.0
 OVERLAP = 0.5
+_BIT_COUNT: Any = getattr(np, "bitwise_count", None)  # NumPy 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,10 +117,21 @@ def candidates(
 def intersections(masks: Tensor) -> Tensor:
     """Common pixels of each pair of masks ``[N, h, w]``: exact counts as float32 ``[N, N]``."""
     flat = masks.flatten(1)
-    if flat.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
-        # Products of bytes: the same counts, for 60 masks and more in a fifth of the time.
-        return torch._int_mm(flat.view(torch.int8), flat.view(torch.int8).T).float()
+    if flat.device.type == "cpu" and _BIT_COUNT is not None:
+        return torch.from_numpy(_common_bits(flat.numpy()))
     return flat.float() @ flat.float().T
+
+
+def _common_bits(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """`intersections` of masks ``[N, P]`` by counting bits: on a processor 2 to 10 times as quick as products."""
+    count, pixels = masks.shape
+    words = np.zeros((count, -(-pixels // 64) * 8), np.uint8)
+    words[:, : -(-pixels // 8)] = np.packbits(masks, axis=1)
+    words = words.view(np.uint64)
+    common = np.empty((count, count), np.float32)
+    for i in range(count):
+        common[i, i:] = common[i:, i] = _BIT_COUNT(words[i] & words[i:]).sum(1, dtype=np.int64)
+    return common
 
 
 def matrix_nms(scores: Tensor, labels: Tensor, common: Tensor, sigma: float = NMS_SIGMA) -> Tensor:
