@@ -113,3 +113,24 @@ def test_at_first_each_cell_prefers_what_is_near_it():
         coefficients = place(torch.randn(1, 64, 12, 21))[0].flatten(1)
         logits = torch.einsum("dn,dhw->nhw", coefficients, place_maps(torch.zeros(1, 1, 12, 21))[0]).flatten(1)
     assert torch.equal(logits.argmax(1), torch.arange(252))
+
+
+@pytest.mark.parametrize("least, stays", [(0.3, ("large", "half")), (0.7, ("large",)), (1.0, ("large",))])
+def test_small_parts_of_a_mask_are_left_out_and_do_not_stretch_its_box(least, stays):
+    parts = {"large": (slice(4, 14), slice(2, 12)), "half": (slice(16, 21), slice(2, 12)), "speck": (30, slice(30, 34))}
+    masks = torch.zeros(2, 40, 50, dtype=torch.bool)
+    expected = torch.zeros_like(masks)
+    for name, place in parts.items():
+        masks[0][place] = True
+        expected[0][place] = name in stays
+    given = masks.clone()
+    found = lite._without_specks(masks, least)
+    assert torch.equal(found, expected)  # the second mask, which is empty, stays so
+    assert torch.equal(masks, given)
+    assert lite._boxes(found)[0].tolist() == [2, 4, 12, 21 if "half" in stays else 14]
+
+
+def test_parts_that_touch_at_a_corner_are_one_part():
+    masks = torch.zeros(1, 10, 10, dtype=torch.bool)
+    masks[0, 2:6, 2:6] = masks[0, 6, 6] = True
+    assert torch.equal(lite._without_specks(masks, 0.3), masks)

@@ -164,6 +164,7 @@ LITE = System(
         "input_size": replace(_OPTIONS["input_size"], default=lite.INPUT_SIZE),
         "reweighting": replace(_OPTIONS["reweighting"], default=False),
         "birth_threshold": Option(0.2, "least score of what begins a track; what is less may continue one", 0, 1),
+        "least_part": Option(0.3, "parts of a mask smaller than this share of its largest are left out", 0, 1),
     },
     published=None,
     checkpoints_licence="Apache-2.0; what the training images allow is in the model card",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -58,13 +60,19 @@ class VISOLOLite(VISOLO):
 
     Args:
         birth_threshold: least score of a detection that begins a track; what is less may continue one.
+        least_part: parts of a mask that have less than this share of its largest part's pixels are left out.
         options: of `VISOLO`.
     """
 
-    def __init__(self, *arguments: Any, birth_threshold: float, **options: Any) -> None:
+    def __init__(self, *arguments: Any, birth_threshold: float, least_part: float, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.least_part = least_part
         self.motion = MotionAssociator(birth_threshold)
         self._last_steps: dict[int, int] = {}
+
+    def detect(self, maps: list[Tensor], categories: Tensor, kernels: Tensor, weight: Tensor | None) -> Detections:
+        found = super().detect(maps, categories, kernels, weight)
+        return replace(found, masks=_without_specks(found.masks, self.least_part)) if self.least_part else found
 
     def link(self, found: Detections, entry: Entry) -> tuple[Detections, list[int | None]]:
         ended = self.lifecycle.expire()
@@ -102,6 +110,23 @@ def _boxes(masks: Tensor) -> npt.NDArray[np.float64]:
         out[:, low] = occupied.argmax(1)
         out[:, high] = occupied.shape[1] - occupied[:, ::-1].argmax(1)
     return out
+
+
+def _without_specks(masks: Tensor, least: float) -> Tensor:
+    """Masks bool ``[N, h, w]`` without parts that have less than the share `least` of the largest part's pixels.
+
+    A speck elsewhere in the picture stretches the box, and with it the place where a track is looked for next.
+    """
+    dense = masks.cpu().numpy().copy()
+    for mask, (left, top, right, bottom) in zip(dense, _boxes(masks).astype(int)):
+        inside = mask[top:bottom, left:right]
+        if not inside.size:
+            continue
+        count, parts, about, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=8)
+        areas = about[1:, cv2.CC_STAT_AREA]
+        if count > 2 and areas.min() < least * areas.max():
+            inside &= np.concatenate(([False], areas >= least * areas.max()))[parts]
+    return torch.from_numpy(dense).to(masks.device)
 
 
 def default_weights() -> Path | None:
