@@ -15,15 +15,7 @@ from vis_core.training.config import Group, Optimizer
 from vis_core.training.optimization import make_optimizer
 
 CLASSES = 40
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """As the cases were recorded: with two, 14 of 377 gradients of the first convolution leave the tolerance."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def alone(x):

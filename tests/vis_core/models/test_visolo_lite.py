@@ -115,7 +115,7 @@ def test_at_first_each_cell_prefers_what_is_near_it():
     assert torch.equal(logits.argmax(1), torch.arange(252))
 
 
-@pytest.mark.parametrize("least, stays", [(0.3, ("large", "half")), (0.7, ("large",)), (1.0, ("large",))])
+@pytest.mark.parametrize(("least", "stays"), [(0.3, ("large", "half")), (0.7, ("large",)), (1.0, ("large",))])
 def test_small_parts_of_a_mask_are_left_out_and_do_not_stretch_its_box(least, stays):
     parts = {"large": (slice(4, 14), slice(2, 12)), "half": (slice(16, 21), slice(2, 12)), "speck": (30, slice(30, 34))}
     masks = torch.zeros(2, 40, 50, dtype=torch.bool)

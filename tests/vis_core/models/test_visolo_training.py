@@ -74,7 +74,7 @@ def test_targets_are_those_of_the_published_code(case):
             assert np.array_equal(np.packbits(same, axis=-1), expected["target_similarity"][b, pair])
 
 
-def test_outputs_losses_and_gradients_are_those_of_the_published_code(case):
+def test_outputs_losses_and_gradients_are_those_of_the_published_code(case, one_thread):
     training, clips, expected, tolerances = case
     training.zero_grad()
     with torch.no_grad():
