@@ -46,6 +46,17 @@ def test_packed_masks_are_those_of_resizing_whole_maps(size, how):
         assert masks.encode(mask.dense()) == mask
 
 
+@pytest.mark.parametrize("how", ["published", "logits"])
+def test_parts_that_were_left_out_of_a_mask_do_not_come_back_when_it_is_resized(how):
+    logits = torch.full((1, 16, 24), -5.0)
+    logits[0, 2:10, 2:3] = logits[0, 2:3, 2:20] = logits[0, 7:9, 10:12] = 5
+    found = detections(logits)
+    found.masks[0, 24:40, 36:56] = False  # an island, within the box of the rest
+    (packed,) = detection.packed_masks(found, (128, 192), how, THRESHOLD)
+    assert not packed.dense()[52:76, 76:108].any()
+    assert packed.dense()[24, 24] and packed.dense()[20, 150]
+
+
 def test_no_detections_pack_to_no_masks():
     found = detections(blobs(6, (8, 12), torch.Generator().manual_seed(0))).chosen(torch.zeros(0, dtype=torch.int64))
     assert detection.packed_masks(found, (20, 30), "published", THRESHOLD) == []
