@@ -75,6 +75,20 @@ def test_intersections_are_exact_counts_with_every_numpy(count, size, numpy_coun
     assert torch.equal(found.double(), expected)
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.9, 1.0])
+def test_masks_made_within_their_boxes_are_those_of_whole_maps(threshold):
+    random = torch.Generator().manual_seed(3)
+    logits = torch.cat((blobs(8, (8, 12), random), torch.full((1, 8, 12), float(torch.tensor(0.3).logit()))))
+    kept = torch.arange(9), torch.zeros(9, dtype=torch.int64), torch.ones(9)
+    found = detection.candidates(logits, torch.eye(9), torch.ones(1, 9), kept, threshold, published_quirks=True)
+    whole = detection.mask_probabilities(logits)
+    masks = whole > threshold
+    means = (whole * masks).sum((1, 2)) / masks.sum((1, 2))
+    assert sorted(found.cells.tolist()) == list(range(9))
+    assert torch.equal(found.masks, masks[found.cells])
+    torch.testing.assert_close(found.scores, means[found.cells], equal_nan=True)
+
+
 def test_scores_are_multiplied_by_the_mean_probability_inside_the_mask():
     random = torch.Generator().manual_seed(0)
     cells = torch.arange(20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd
 from typing import Any
@@ -98,12 +99,11 @@ def candidates(
     cells, labels, scores = kept
     height, width = mask_features.shape[1:]
     logits = (kernels[:, cells].T @ mask_features.flatten(1)).unflatten(1, (height, width))
-    masks = torch.empty((len(cells), 4 * height, 4 * width), dtype=torch.bool, device=logits.device)
-    inside = torch.empty_like(scores)
-    for start in range(0, len(cells), 8):  # in parts, so that probabilities stay in the cache
-        rows = slice(start, start + 8)
-        probabilities = mask_probabilities(logits[rows])
-        torch.gt(probabilities, mask_threshold, out=masks[rows])
+    masks = torch.zeros((len(cells), 4 * height, 4 * width), dtype=torch.bool, device=logits.device)
+    inside = torch.zeros_like(scores)
+    for rows, y, x in _occupied_parts(logits, mask_threshold):
+        probabilities = mask_probabilities(logits[rows, y, x])
+        masks[rows, 4 * y.start : 4 * y.stop, 4 * x.start : 4 * x.stop] = probabilities > mask_threshold
         inside[rows] = F.threshold(probabilities, mask_threshold, 0.0, inplace=True).sum((1, 2))
     scores = scores * (inside / masks.flatten(1).view(torch.uint8).sum(1, dtype=torch.int32))
     order = scores.sort(descending=True, stable=True).indices
@@ -112,6 +112,31 @@ def candidates(
     order = order[:NMS_PRE]
     found = Detections(cells, labels, scores, categories.T[cells], masks, logits)
     return found.chosen(order)
+
+
+def _occupied_parts(logits: Tensor, mask_threshold: float) -> Iterator[tuple[slice, slice, slice]]:
+    """Parts of mask logits ``[N, h, w]`` (masks, rows, columns) outside which no pixel passes the threshold.
+
+    Where it does, so does one of the logits that it is interpolated from: on a processor what a mask costs follows its
+    box. Elsewhere the boxes would have to be waited for: eight whole masks are a part.
+    """
+    count, height, width = logits.shape
+    if logits.device.type != "cpu":
+        for start in range(0, count, 8):
+            yield slice(start, start + 8), slice(0, height), slice(0, width)
+        return
+    margin = 1e-3  # what the rounding of a probability may hide
+    passes = (logits > torch.logit(torch.tensor(mask_threshold)) - margin).view(torch.uint8)
+    for row, marks in enumerate(zip(passes.amax(2).numpy(), passes.amax(1).numpy())):
+        if marks[0].any():
+            y, x = (_with_margin(along) for along in marks)
+            yield slice(row, row + 1), y, x
+
+
+def _with_margin(occupied: npt.NDArray[np.uint8]) -> slice:
+    """The part of an axis ``[n]`` that is not 0, and one place on either side."""
+    places = np.flatnonzero(occupied)
+    return slice(max(int(places[0]) - 1, 0), min(int(places[-1]) + 2, len(occupied)))
 
 
 def intersections(masks: Tensor) -> Tensor:
