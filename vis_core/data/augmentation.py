@@ -34,6 +34,8 @@ class Augmentation:
         blur: probability that a frame is blurred.
         noise: greatest standard deviation of noise, of 255.
         copy_paste: mean number of instances of other items pasted into a clip.
+        touch: probability that one of them is put onto an instance that is there, and in its size: who rides, holds,
+            or walks side by side.
         erase: probability that a rectangle of a clip is covered.
         mosaic: probability that a clip is made of four items side by side.
     """
@@ -54,12 +56,13 @@ class Augmentation:
     blur: float = 0.15
     noise: float = 0.02
     copy_paste: float = 1.0
+    touch: float = 0.0
     erase: float = 0.1
     mosaic: float = 0.0
 
 
 NO_AUGMENTATION = Augmentation(
-    0.0, (1.0, 1.0), 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    0.0, (1.0, 1.0), 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
 )
 
 

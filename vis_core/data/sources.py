@@ -34,6 +34,7 @@ class Clips:
         size: height and width of a clip, pixels.
         augmentation: how clips are varied.
         donors: the sets whose instances are pasted; none: this one's own.
+        shares: how often each of them gives, as against the others; none: all alike.
     """
 
     def __init__(
@@ -43,14 +44,15 @@ class Clips:
         size: tuple[int, int],
         augmentation: Augmentation,
         donors: Sequence[AnnotatedSet] = (),
+        shares: Sequence[float] = (),
     ) -> None:
         self.annotated = annotated
         self._frames, self._size, self._augmentation = frames, size, augmentation
-        self._donors = [
-            (donor, [i for i, item in enumerate(donor.items) if any(not a.crowd for a in item.annotations)])
-            for donor in (donors or (annotated,))
-        ]
-        self._donors = [(donor, items) for donor, items in self._donors if items]
+        donors = donors or (annotated,)
+        usable = [[i for i, x in enumerate(d.items) if any(not a.crowd for a in x.annotations)] for d in donors]
+        able = [x for x in zip(donors, usable, shares or [1.0] * len(donors)) if x[1] and x[2]]
+        self._donors = [(donor, items) for donor, items, _ in able]
+        self._shares = np.array([share for *_, share in able]) / sum(share for *_, share in able)
 
     def __len__(self) -> int:
         return len(self.annotated.items)
@@ -67,13 +69,16 @@ class Clips:
             self._base(item, draw, random)
         if self._donors:
             for _ in range(min(int(random.poisson(self._augmentation.copy_paste)), 4)):
-                donor, usable = self._donors[int(random.integers(len(self._donors)))]
+                donor, usable = self._donor(random)
                 self._paste(donor.items[usable[int(random.integers(len(usable)))]], draw, random)
         if random.random() < self._augmentation.erase:
             draw.erase(random)
         colours = Colours(random, self._augmentation)
         images = np.stack([colours.apply(image, random) for image in draw.images])
         return draw.finish(images, exhaustive)
+
+    def _donor(self, random: np.random.Generator) -> tuple[AnnotatedSet, list[int]]:
+        return self._donors[int(random.choice(len(self._donors), p=self._shares))]
 
     def _base(self, item: Item, draw: _Clip, random: np.random.Generator) -> None:
         count = len(item.files)
@@ -137,9 +142,7 @@ class Clips:
             for label, complete in enumerate(item.exhaustive):
                 if not complete:
                     ignored[label][part] |= objects[part] == 0
-            donor, usable = (
-                self._donors[int(random.integers(len(self._donors)))] if self._donors else (self.annotated, [0])
-            )
+            donor, usable = self._donor(random) if self._donors else (self.annotated, [0])
             if random.random() < 0.6:
                 item = self.annotated.items[int(random.integers(len(self)))]
             else:
@@ -171,8 +174,15 @@ class Clips:
         height, width = self._size
         # Its longer side becomes 0.12 to 0.8 of the frame's, at most 2.5 times its own.
         side = np.exp(random.uniform(np.log(0.12), np.log(0.8))) * height
-        scale = min(side / max(w, h), 2.5)
         place = np.array([width * random.uniform(0.05, 0.95), height * random.uniform(0.15, 0.95)])
+        if self._augmentation.touch and random.random() < self._augmentation.touch:
+            there = np.unique(draw.objects[0])
+            there = there[there > 0]
+            if len(there):
+                other = np.array(cv2.boundingRect((draw.objects[0] == random.choice(there)).astype(np.uint8)))
+                side = max(0.12 * height, max(other[2:]) * np.exp(random.uniform(-0.5, 0.3)))
+                place = other[:2] + other[2:] * random.uniform((-0.1, -0.2), (1.1, 0.8))
+        scale = min(side / max(w, h), 2.5)
         stretch = self._augmentation.stretch ** random.uniform(-1, 1)
         flip = -1.0 if random.random() < self._augmentation.flip else 1.0
         matrix = np.diag([flip * scale * stretch, scale / stretch, 1.0])
@@ -266,7 +276,11 @@ class _Clip:
 
 
 def open_sources(
-    sets: Sequence[AnnotatedSet], frames: int, size: tuple[int, int], augmentation: Augmentation
+    sets: Sequence[AnnotatedSet],
+    frames: int,
+    size: tuple[int, int],
+    augmentation: Augmentation,
+    shares: Sequence[float] = (),
 ) -> list[Clips]:
     """Clips of each set; instances are pasted from one set into another.
 
@@ -275,6 +289,7 @@ def open_sources(
         frames: of a clip.
         size: height and width of a clip.
         augmentation: how clips are varied.
+        shares: how often each set gives what is pasted; none: all alike.
 
     Raises:
         InputError: a set holds no item.
@@ -282,7 +297,7 @@ def open_sources(
     for annotated in sets:
         if not annotated.items:
             raise InputError(f"{annotated.path}: holds no {'video' if annotated.videos else 'image'}")
-    return [Clips(annotated, frames, size, augmentation, sets) for annotated in sets]
+    return [Clips(annotated, frames, size, augmentation, sets, shares) for annotated in sets]
 
 
 def balanced(annotated: AnnotatedSet, power: float) -> npt.NDArray[np.float64]:

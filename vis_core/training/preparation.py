@@ -70,9 +70,10 @@ def make_draws(config: Config) -> ClipDraws:
                 f"{annotated.path}: no annotation is of a class of {list(config.classes)}; map its categories by "
                 "'categories', or name its classes"
             )
-    sources = open_sources(sets, config.clip.frames, config.clip.size, config.clip.augmentation)
+    weights = [e.weight for e in config.data]
+    sources = open_sources(sets, config.clip.frames, config.clip.size, config.clip.augmentation, weights)
     items = [balanced(annotated, e.balance) if e.balance else None for annotated, e in zip(sets, config.data)]
-    return ClipDraws(sources, [e.weight for e in config.data], config.seed, items)
+    return ClipDraws(sources, weights, config.seed, items)
 
 
 def make_fabric(config: Config) -> Any:

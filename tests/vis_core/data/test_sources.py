@@ -365,6 +365,38 @@ def test_instances_are_pasted_from_one_set_into_another(tmp_path):
     assert {label for seed in range(10) for label in drawn(second, seed).labels} == {RED, BLUE}
 
 
+def test_sets_give_what_is_pasted_by_their_shares(tmp_path):
+    one = read_annotations(coco(tmp_path / "one", {"boxes": THREE[:1]}))
+    other = read_annotations(coco(tmp_path / "other", {"boxes": [("blue", (10, 10, 40, 30))]}))
+    none = read_annotations(coco(tmp_path / "none", {"boxes": []}))
+
+    def pasted(*shares):
+        _, second, _ = open_sources([one, other, none], 2, SIZE, PASTING, shares)
+        labels = np.concatenate([drawn(second, seed).labels[1:] for seed in range(60)])
+        return (labels == BLUE).mean()
+
+    assert pasted(1, 0, 1) == 0 and pasted(0, 1, 1) == 1
+    assert 0.4 < pasted() < 0.6 and 0.7 < pasted(1, 4, 9) < 0.9
+
+
+def test_what_is_pasted_can_be_put_onto_what_is_there(tmp_path):
+    path = coco(tmp_path / "one", {"boxes": [("red", (4, 4, 20, 20))]})
+    donor = coco(tmp_path / "other", {"boxes": [("blue", (10, 10, 40, 40))]})
+    meets = {}
+    for touch in (0.0, 1.0):
+        source = clips(path, replace(NO_AUGMENTATION, copy_paste=1.0, touch=touch), donors=[donor])
+        sides, found = [], []
+        for seed in range(60):
+            clip = drawn(source, seed)
+            if clip.labels.tolist() == [RED, BLUE]:
+                red, blue = (mask[0].astype(np.uint8) for mask in clip.masks)
+                sides.append(max(cv2.boundingRect(blue)[2:]))
+                found.append((cv2.dilate(red, np.ones((5, 5), np.uint8)) & blue).any())
+        meets[touch] = np.mean(found)
+        assert touch == 0 or (np.median(sides) > 12 and max(sides) <= 20 * np.exp(0.3) + 2)
+    assert meets[0.0] < 0.4 and meets[1.0] > 0.6
+
+
 def test_items_of_rare_classes_weigh_more(tmp_path):
     red, blue = ("red", (10, 10, 40, 30)), ("blue", (70, 10, 40, 30))
     annotated = read_annotations(coco(tmp_path, *({"boxes": boxes} for boxes in ([red], [red], [red, blue], []))))

@@ -144,6 +144,25 @@ def test_what_is_unknown_has_no_loss():
     assert losses.category_loss(logits, targets, known, alone) == losses.category_loss(changed, targets, known, alone)
 
 
+def test_a_pixel_of_another_instance_weighs_more_in_the_mask_that_takes_it():
+    """Two instances side by side; the first mask is certain, and takes its own pixels and a number of others'."""
+    masks = torch.zeros(2, 1, 4, 4)
+    masks[0, 0, :, 0], masks[1, 0, :, 1] = 1, 1
+    cells = np.full((1, losses.CELLS), -1)
+    cells[0, 0] = 0
+
+    def loss(taken, rivals):
+        features = torch.full((1, 1, 1, 4, 4), -100.0)
+        features[0, 0, 0, :, taken] = 100.0
+        kernels = torch.ones(1, 1, 1, losses.CELLS)
+        return float(losses.mask_loss(features, kernels, [cells], [masks], alone, stride=4, rivals=rivals))
+
+    # 4 pixels are wanted, 8 predicted: dice 1 - 2 * 4 / (8 + 4); a rival's 4 weigh 12 of 16.
+    assert loss([0, 1], 1.0) == loss([0, 2], 1.0) == loss([0, 2], 3.0) == pytest.approx(1 - 8 / 12)
+    assert loss([0, 1], 3.0) == pytest.approx(1 - 8 / 20)
+    assert loss([0], 3.0) == pytest.approx(0, abs=1e-6)
+
+
 @pytest.fixture(scope="module")
 def small_training():
     network = VISOLONetwork(50, 2, width=64)

@@ -127,6 +127,9 @@ _CONVOLUTION = Option(
 _TRAINING_OPTIONS = {
     "most_mask_cells": Option(252, "cells of a frame whose masks are compared", 1, 252),
     "mask_stride": Option(1, "stride at which masks are compared: 1, 2 or 4", 1, 4),
+    "rivals": Option(
+        1.0, "what a pixel of another instance weighs in the mask that takes it; 1, as published: no more", 1, 100
+    ),
     "own_memory": Option(
         0.0, "share of the clips in which a frame reads itself too, as the first of a stream does", 0, 1
     ),

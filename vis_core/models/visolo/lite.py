@@ -188,6 +188,7 @@ def trainable(
     category_prior: float = 0.02,
     most_mask_cells: int = 16,
     mask_stride: int = 2,
+    rivals: float = 1.0,
     own_memory: float = 0.3,
     frozen_stride: int = 4,
     tracking_weight: float = 0.25,
@@ -204,6 +205,7 @@ def trainable(
         category_prior: probability of a class that a cell starts with.
         most_mask_cells: see `losses.mask_loss`.
         mask_stride: see `losses.mask_loss`.
+        rivals: see `losses.mask_loss`.
         own_memory: see `VISOLOTraining`.
         frozen_stride: the backbone learns beyond its map at this stride; 0: all of it.
         tracking_weight: of the tracking loss, whose sum over cells is many times the others.
@@ -227,6 +229,7 @@ def trainable(
         published_extents=False,
         most_mask_cells=most_mask_cells,
         mask_stride=mask_stride,
+        rivals=rivals,
         own_memory=own_memory,
         tracking_weight=tracking_weight,
     )

@@ -128,6 +128,7 @@ def mask_loss(
     total: Callable[[Tensor], Tensor],
     most_cells: int | None = None,
     stride: int = 1,
+    rivals: float = 1.0,
 ) -> Tensor:
     """Dice loss of the masks of the positive cells.
 
@@ -141,6 +142,8 @@ def mask_loss(
         total: sums over all processes.
         most_cells: of a frame that are used, evenly taken; None: all, as published.
         stride: at which the masks are compared, 1 (as published), 2 or 4.
+        rivals: what a predicted pixel that belongs to another instance weighs in the size of the prediction; 1, as
+            published, makes it no worse than one of the background, and a rider and their horse one mask.
     """
     batch, frames = features.shape[:2]
     present = torch.tensor(np.stack([(c >= 0).any(1) for c in cells]), device=features.device)
@@ -166,6 +169,9 @@ def mask_loss(
             wanted = masks[b][cells[b][t][chosen], t]
             overlap = (predicted * wanted).sum((1, 2))
             size = predicted.square().sum((1, 2)) + wanted.square().sum((1, 2))
+            if rivals != 1:
+                others = masks[b][:, t].amax(0) - wanted
+                size = size + (rivals - 1) * (predicted.square() * others).sum((1, 2))
             loss = loss + (1 - 2 * overlap / (size + 1e-7)).mean() / clips_with[t] / frames_with
     # Without any instance there are still gradients, of zero: every process of a group must have them.
     return loss * processes + 0 * (by_frame[0][0][0, 0, 0] + by_frame[1][0][0, 0])

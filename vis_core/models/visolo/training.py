@@ -28,6 +28,7 @@ class VISOLOTraining(Trainable):
         published_extents: see `losses.grid_instances`.
         most_mask_cells: see `losses.mask_loss`.
         mask_stride: see `losses.mask_loss`.
+        rivals: see `losses.mask_loss`.
         own_memory: share of the clips in which a frame reads itself too, as the first frame of a stream does; the
             published training has 0.
         tracking_weight: of the tracking loss.
@@ -45,6 +46,7 @@ class VISOLOTraining(Trainable):
         published_extents: bool = True,
         most_mask_cells: int | None = None,
         mask_stride: int = 1,
+        rivals: float = 1.0,
         own_memory: float = 0.0,
         tracking_weight: float = 1.0,
     ) -> None:
@@ -54,6 +56,7 @@ class VISOLOTraining(Trainable):
         self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
         self._published_extents = published_extents
         self._most_mask_cells, self._mask_stride = most_mask_cells, mask_stride
+        self._rivals = rivals
         self._own_memory, self._tracking_weight = own_memory, tracking_weight
         for module in frozen:
             module.requires_grad_(False)
@@ -85,7 +88,7 @@ class VISOLOTraining(Trainable):
             torch.from_numpy(np.ascontiguousarray(c.masks[:, :, s // 2 :: s, s // 2 :: s])).to(device).float()
             for c in clips
         ]
-        mask = losses.mask_loss(features, kernels, cells, masks, total, self._most_mask_cells, s)
+        mask = losses.mask_loss(features, kernels, cells, masks, total, self._most_mask_cells, s, self._rivals)
         return {
             "category": losses.category_loss(
                 categories.float(), targets, torch.from_numpy(np.stack(known)).to(device).transpose(1, 2), total
