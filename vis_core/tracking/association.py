@@ -31,8 +31,10 @@ class MotionAssociator:
     begin a track; the others are dropped.
 
     A track's box is expected where its centre's velocity carries it. The affinity of a pair is
-    ``0.5 IoU + 0.25 nearness + 0.25 similarity``; nearness falls from 1 as a Gaussian of the distance between centres
-    in units of the object's size, and is wider the longer a track was not seen.
+    ``0.5 IoU + 0.25 nearness + 0.25 similarity - 0.25 disagreement``. Nearness falls from 1 as a Gaussian of the
+    distance between centres in units of the object's size, and is wider the longer a track was not seen.
+    Disagreement, 1 minus the cosine of the class scores, keeps a horse from going on as its rider; the second round
+    takes it from the IoU.
 
     Args:
         birth_threshold: least score of a detection that begins a track.
@@ -50,6 +52,7 @@ class MotionAssociator:
         boxes: npt.ArrayLike,
         scores: npt.ArrayLike,
         similarity: npt.ArrayLike,
+        classes: npt.ArrayLike,
         lifecycle: TrackLifecycle,
     ) -> tuple[list[int | None], npt.NDArray[np.bool_]]:
         """What each of N detections continues, and which of them stay.
@@ -58,7 +61,8 @@ class MotionAssociator:
             boxes: ``[N, 4]``, x1, y1, x2, y2.
             scores: ``[N]``.
             similarity: ``[T, N]``, 0..1, of the live tracks in the order of ``lifecycle.alive``.
-            lifecycle: knows which tracks are alive and when they were last seen.
+            classes: ``[N, C]``, class scores 0..1.
+            lifecycle: knows which tracks are alive, when they were last seen and as what.
 
         Returns:
             For each detection a track id or None, and bool ``[N]``: False where it neither continues nor begins one.
@@ -74,14 +78,16 @@ class MotionAssociator:
             sizes = np.array([self._motions[i].size_seen for i in alive])
             distance = np.linalg.norm(_centers(expected)[:, None] - _centers(boxes)[None], axis=2)
             nearness = np.exp(-((distance / (sizes * (1 + 0.1 * np.minimum(absent, 20)))[:, None]) ** 2))
-            affinity = 0.5 * overlap + 0.25 * nearness + 0.25 * np.asarray(similarity, np.float64)
+            known = np.stack([lifecycle.class_scores(i) for i in alive])
+            disagreement = 0.25 * (1 - _cosines(known, np.asarray(classes, np.float64)))
+            affinity = 0.5 * overlap + 0.25 * nearness + 0.25 * np.asarray(similarity, np.float64) - disagreement
             affinity -= 0.05 * (absent > 0)[:, None]  # of two tracks as alike, the one that was there
             affinity[(overlap == 0) & (nearness < 0.02)] = _FORBIDDEN
             rows = np.ones(len(alive), np.bool_)
             for row, column in _assign(affinity, rows, sure, self._least_affinity):
                 continues[column], rows[row] = alive[row], False
             left = np.array([continued is None for continued in continues]) & ~sure
-            for row, column in _assign(overlap, rows & (absent == 0), left, self._least_overlap):
+            for row, column in _assign(overlap - disagreement, rows & (absent == 0), left, self._least_overlap):
                 continues[column] = alive[row]
         return continues, sure | np.array([continued is not None for continued in continues], np.bool_)
 
@@ -131,6 +137,13 @@ def box_iou(first: _Boxes, second: _Boxes) -> _Boxes:
     areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1) for boxes in (first, second)]
     union = areas[0][:, None] + areas[1][None] - common
     return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+
+
+def _cosines(first: _Boxes, second: _Boxes) -> _Boxes:
+    """Cosine of the angle of each pair of vectors ``[N, C]`` and ``[M, C]`` that are not negative: ``[N, M]``, 0..1."""
+    first, second = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (first, second))
+    cosines: _Boxes = np.clip(first @ second.T, 0, 1)
+    return cosines
 
 
 def _centers(boxes: _Boxes) -> _Boxes:

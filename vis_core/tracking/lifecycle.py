@@ -59,6 +59,10 @@ class TrackLifecycle:
         """Number of the frame in which a live track was last seen."""
         return self._alive[track_id].last_step
 
+    def class_scores(self, track_id: int) -> npt.NDArray[np.float64]:
+        """Mean class scores ``[C]`` of a live track over the frames where it was seen."""
+        return self._alive[track_id].mean()
+
     def expire(self) -> tuple[int, ...]:
         """End the tracks that are too old for the frame to come; returns their ids, so that a system forgets them."""
         old: list[int] = []

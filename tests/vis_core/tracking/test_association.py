@@ -18,20 +18,21 @@ class Stream:
         self.associator = MotionAssociator(birth, **options)
         self.lifecycle = TrackLifecycle(max_lost_frames=10)
 
-    def step(self, boxes, scores=None, similarity=None):
+    def step(self, boxes, scores=None, similarity=None, classes=None):
         """Ids of the detections that stay, None for one that was dropped."""
         boxes = np.asarray(boxes, float).reshape(-1, 4)
         scores = np.full(len(boxes), 0.9) if scores is None else np.asarray(scores)
+        classes = np.ones((len(boxes), 2)) if classes is None else np.asarray(classes, float)
         self.associator.forget(self.lifecycle.expire())
         alive = self.lifecycle.alive
         similar = np.zeros((len(alive), len(boxes))) if similarity is None else similarity(alive, boxes)
-        continues, stay = self.associator.associate(boxes, scores, similar, self.lifecycle)
+        continues, stay = self.associator.associate(boxes, scores, similar, classes, self.lifecycle)
         last = {i: self.lifecycle.last_step(i) for i in continues if i is not None}
         rows = np.flatnonzero(stay)
         kept = [continues[row] for row in rows]
         now = self.lifecycle.step
         masks = [encode(np.ones(IMAGE.shape[:2], bool))] * len(kept)
-        instances = self.lifecycle.update(Frame(IMAGE, now, now), kept, scores[rows], np.ones((len(kept), 2)), masks)
+        instances = self.lifecycle.update(Frame(IMAGE, now, now), kept, scores[rows], classes[rows], masks)
         ids = instances.track_ids[: len(kept)].tolist()
         self.associator.remember(ids, boxes[rows], [now - last.get(i, now) for i in ids])
         out = [None] * len(boxes)
@@ -75,6 +76,38 @@ def test_a_doubtful_detection_continues_a_track_but_begins_none():
     assert stream.step([walker(10)], [0.3]) == [None]
     (sure,) = stream.step([walker(10)], [0.6])
     assert stream.step([walker(11), walker(70)], [0.2, 0.4]) == [sure, None]
+
+
+RIDER, HORSE, EITHER = (0.8, 0.1), (0.1, 0.8), (0.5, 0.45)
+
+
+def test_a_horse_does_not_go_on_as_its_rider():
+    """The rider is unseen for a frame, in which the horse beneath is seen for the first time."""
+    rider, horse = [20, 10, 40, 36], [14, 18, 46, 50]
+    stream = Stream()
+    assert stream.step([rider], classes=[RIDER]) == stream.step(
+        [horse], classes=[RIDER]
+    )  # it could be, but for the class
+    stream = Stream()
+    (riding,) = stream.step([rider], classes=[RIDER])
+    (ridden,) = stream.step([horse], classes=[HORSE])
+    assert ridden != riding
+    assert stream.step([horse, rider], classes=[HORSE, RIDER]) == [ridden, riding]
+
+
+def test_a_doubtful_detection_of_another_class_must_overlap_more():
+    for classes, goes_on in ((HORSE, False), (RIDER, True)):
+        stream = Stream()
+        (riding,) = stream.step([[20, 10, 40, 36]], classes=[RIDER])
+        assert stream.step([[22, 20, 42, 46]], [0.2], classes=[classes]) == [riding if goes_on else None]
+
+
+def test_what_could_be_either_goes_on_as_what_it_was():
+    stream = Stream()
+    (seen,) = stream.step([walker(10)], classes=[RIDER])
+    assert stream.step([walker(11)], classes=[EITHER]) == [seen]
+    assert stream.step([walker(12)], [0.2], classes=[EITHER]) == [seen]
+    assert stream.step([walker(13)], classes=[HORSE]) == [seen]  # where nothing else could be meant
 
 
 def test_a_doubtful_detection_does_not_take_the_track_of_a_sure_one():

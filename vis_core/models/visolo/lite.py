@@ -80,7 +80,11 @@ class VISOLOLite(VISOLO):
         self.motion.forget(ended)
         similarity = self.associator.similarity(entry.reference[:, found.cells], self.lifecycle)
         continues, stay = self.motion.associate(
-            _boxes(found.masks), found.scores.cpu().numpy(), similarity.numpy(), self.lifecycle
+            _boxes(found.masks),
+            found.scores.cpu().numpy(),
+            similarity.numpy(),
+            found.vectors.cpu().numpy(),
+            self.lifecycle,
         )
         self._last_steps = {i: self.lifecycle.last_step(i) for i in continues if i is not None}
         rows = torch.from_numpy(np.flatnonzero(stay)).to(found.cells.device)
