@@ -34,8 +34,7 @@ class Augmentation:
         blur: probability that a frame is blurred.
         noise: greatest standard deviation of noise, of 255.
         copy_paste: mean number of instances of other items pasted into a clip.
-        touch: probability that one of them is put onto an instance that is there, and in its size: who rides, holds,
-            or walks side by side.
+        touch: probability that one of them is put onto an instance that is there, in its size.
         erase: probability that a rectangle of a clip is covered.
         mosaic: probability that a clip is made of four items side by side.
     """
