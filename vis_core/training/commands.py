@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from vis_core.training.config import Config
 
 _output = Console(highlight=False, soft_wrap=True)
-_screen = Console(stderr=True, highlight=False, soft_wrap=True)
 
 # What --print-config shows where a key has no default.
 _EXAMPLE = {
@@ -119,7 +119,9 @@ def _interrupts() -> Iterator[list[int]]:
         received.append(number)
         if len(received) > 1:
             raise KeyboardInterrupt
-        _screen.print("[yellow]Stopping after this step[/]; once more to stop at once.")
+        # Past Python's buffers: the signal may have come in the middle of a write to them, which allows no second one.
+        with suppress(OSError):
+            os.write(2, b"\nStopping after this step; once more to stop at once.\n")
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
