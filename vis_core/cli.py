@@ -115,7 +115,7 @@ def segment(
     if stop is not None:
         lengths = [stop if length is None else min(length, stop) for length in lengths]
     total = None if None in lengths else sum(max((length or 0) - start, 0) for length in lengths)
-    with interrupts() as received, progress_bar(sources, total) as on_frame:
+    with interrupts("frame") as received, progress_bar(sources, total) as on_frame:
         outcome = segment_videos(
             segmenter,
             sources,

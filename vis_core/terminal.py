@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -103,15 +104,21 @@ def option_value(text: str, option: Option) -> Any:
 
 
 @contextmanager
-def interrupts() -> Iterator[list[int]]:
-    """While inside, the first Ctrl-C (or SIGTERM) is only noted in the list; the second one interrupts at once."""
+def interrupts(unit: str) -> Iterator[list[int]]:
+    """While inside, the first Ctrl-C (or SIGTERM) is only noted in the list; the second one interrupts at once.
+
+    Args:
+        unit: after which the work is stopped then, as the user is told.
+    """
     received: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:
         received.append(number)
         if len(received) > 1:
             raise KeyboardInterrupt
-        screen.print("[yellow]Stopping after this frame[/]; once more to stop at once.")
+        # Past Python's buffers: the signal may have come in the middle of a write to them, which allows no second one.
+        with suppress(OSError):
+            os.write(2, f"\nStopping after this {unit}; once more to stop at once.\n".encode())
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -98,7 +98,7 @@ def make_bag(
     from vis_ros.bag_writer import write_bag
 
     chosen = _choose_video(open_videos(source, images, fps), video, source)
-    with chosen, interrupts() as received, progress_bar([chosen], chosen.length) as on_frame:
+    with chosen, interrupts("frame") as received, progress_bar([chosen], chosen.length) as on_frame:
 
         def until_interrupted() -> Iterator[Frame]:
             for frame in chosen:

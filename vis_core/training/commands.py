@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from vis_core.errors import OptionError
+from vis_core.terminal import interrupts
 
 if TYPE_CHECKING:
     from vis_core.training.config import Config
@@ -77,7 +74,7 @@ def _print(config: Config) -> None:
 def _train(config: Config, restart: bool) -> None:
     from vis_core.training.loop import BEST, LAST, train
 
-    with _interrupts() as received:
+    with interrupts("step") as received:
         outcome = train(config, restart, lambda: bool(received))
     if outcome.first:
         if outcome.step < outcome.steps:
@@ -102,30 +99,9 @@ def _check(config: Config) -> None:
     from vis_core.training.loop import train
 
     sets = tuple(replace(entry, limit=1) for entry in config.evaluation.data)
-    with tempfile.TemporaryDirectory(prefix="vis-train-") as folder, _interrupts() as received:
+    with tempfile.TemporaryDirectory(prefix="vis-train-") as folder, interrupts("step") as received:
         short = replace(
             config, steps=1, output=Path(folder), log_every=1, evaluation=replace(config.evaluation, data=sets)
         )
         if train(short, stop_asked=lambda: bool(received)).first:
             _output.print("Checked: a step, its files and an evaluation work.")
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """While inside, the first Ctrl-C (or SIGTERM) is only noted in the list; the second one interrupts at once."""
-    received: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) > 1:
-            raise KeyboardInterrupt
-        # Past Python's buffers: the signal may have come in the middle of a write to them, which allows no second one.
-        with suppress(OSError):
-            os.write(2, b"\nStopping after this step; once more to stop at once.\n")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import signal
-import sys
 
 import pytest
 import torch
 import yaml
 
 from vis_core.checkpoints import read_tensors
-from vis_core.training import commands
 from vis_core.training.config_file import read_config
 from vis_core.training.state import load_state
 
@@ -69,28 +66,6 @@ def test_a_signal_lets_the_step_end_saves_it_and_says_how_to_go_on(vis, written,
     step = load_state(tmp_path / "run")["step"]
     assert f"Stopped at step {step} of 1000000" in output and "The same command goes on" in output
     assert int(log(tmp_path / "run")[-1]["step"]) == step
-
-
-def test_a_signal_in_the_middle_of_a_write_is_only_noted(monkeypatch, capfd):
-    class Interrupted(io.RawIOBase):
-        told = False
-
-        def writable(self):
-            return True
-
-        def write(self, content):
-            if not self.told:
-                self.told = True
-                signal.raise_signal(signal.SIGTERM)
-            return len(content)
-
-    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BufferedWriter(Interrupted()), write_through=True))
-    with commands._interrupts() as received:
-        print("step 1", file=sys.stderr, flush=True)
-        assert received == [signal.SIGTERM]
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert "Stopping after this step" in capfd.readouterr().err
 
 
 def test_two_processes_train_as_one_with_the_whole_batch(config, trained, vis, written, tmp_path):
