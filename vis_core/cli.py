@@ -20,9 +20,9 @@ from rich.table import Table
 from vis_core.data import commands as data_commands
 from vis_core.errors import InputError, VisError
 from vis_core.evaluation import commands as evaluation_commands
+from vis_core.interrupts import interrupts
 from vis_core.terminal import (
     SKIPPED_SHOWN,
-    interrupts,
     load_segmenter,
     output,
     progress_bar,

@@ -1,16 +1,13 @@
-"""What the commands show and ask on a terminal: progress, interrupts, errors, options as texts."""
+"""What the commands show and ask on a terminal: progress, errors, options as texts."""
 
 from __future__ import annotations
 
 import errno
-import os
-import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -101,31 +98,6 @@ def option_value(text: str, option: Option) -> Any:
         return float(value) if isinstance(option.default, float) and isinstance(value, str) else value
     except (yaml.YAMLError, ValueError):
         return text
-
-
-@contextmanager
-def interrupts(unit: str) -> Iterator[list[int]]:
-    """While inside, the first Ctrl-C (or SIGTERM) is only noted in the list; the second one interrupts at once.
-
-    Args:
-        unit: after which the work is stopped then, as the user is told.
-    """
-    received: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) > 1:
-            raise KeyboardInterrupt
-        # Past Python's buffers: the signal may have come in the middle of a write to them, which allows no second one.
-        with suppress(OSError):
-            os.write(2, f"\nStopping after this {unit}; once more to stop at once.\n".encode())
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -22,8 +22,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from vis_core.errors import InputError, MissingDependencyError, OptionError, VisError
+from vis_core.interrupts import interrupts
 from vis_core.terminal import (
-    interrupts,
     load_segmenter,
     option_value,
     output,

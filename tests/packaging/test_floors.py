@@ -21,7 +21,7 @@ FLOORS = (
     (
         "vis_core",
         "errors structures masks reading images video video_sources video_writer output_files checkpoints overlay "
-        "results",
+        "results interrupts",
     ),
     ("vis_core", "nn"),
     ("vis_core", "streaming clip_segmenter tracking data trainable"),

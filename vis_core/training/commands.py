@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from vis_core.errors import OptionError
-from vis_core.terminal import interrupts
+from vis_core.interrupts import interrupts
 
 if TYPE_CHECKING:
     from vis_core.training.config import Config

@@ -1,4 +1,4 @@
-"""What the commands share at a terminal."""
+"""Signals to work that takes long."""
 
 import io
 import signal
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from vis_core.terminal import interrupts
+from vis_core.interrupts import interrupts
 
 
 def test_a_signal_in_the_middle_of_a_write_is_only_noted(monkeypatch, capfd):
