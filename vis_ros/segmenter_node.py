@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import rclpy
@@ -358,6 +359,13 @@ def main(args: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Signals are ours: rclpy's handlers would take the context away from a worker that is about to publish.
     before = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+
     node: SegmenterNode | None = None
     try:
         try:
@@ -373,7 +381,10 @@ def main(args: list[str] | None = None) -> None:
             node.start_by_itself()
         else:
             node.get_logger().info("waits for the lifecycle services")
-        while rclpy.ok():
+        # From here a first signal is only noted: raised within rclpy it would leave a callback that was about to begin.
+        for number in _SIGNALS:
+            signal.signal(number, note)
+        while rclpy.ok() and not received:
             executor.spin_once(timeout_sec=_SIGNAL_SECONDS)
     except KeyboardInterrupt:
         pass
