@@ -86,3 +86,15 @@ def test_an_image_is_resized_by_its_short_side_normalised_and_padded_with_zeros(
     inside = found[0, :, :50, :83].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(inside, (resized - np.array(IMAGENET_MEAN)) / IMAGENET_STD, atol=1e-6)
     assert not found[:, :, 50:].any() and not found[:, :, :, 83:].any()
+
+
+@pytest.mark.parametrize("size", [(123, 96), (64, 50), (200, 150), (1, 1), (300, 400)])
+def test_the_quick_resize_differs_by_one_level_at_most(size):
+    image = picture(*size)
+    found = InputTransform((64, 96), exact=False).resize(image)
+    expected = InputTransform((64, 96)).resize(image)
+    assert found.dtype == torch.uint8 and found.shape == expected.shape
+    difference = (found.int() - expected.int()).abs()
+    assert difference.max() <= 1 and (difference > 0).float().mean() < 0.05
+    mirrored = InputTransform((64, 96), exact=False).resize(image[:, ::-1])
+    assert (mirrored.int() - InputTransform((64, 96)).resize(image[:, ::-1]).int()).abs().max() <= 1
