@@ -104,7 +104,9 @@ class PlainVISOLO:
         aggregated = []
         for which, present in ((1, category), (2, kernel)):
             converted = torch.cat([net.memory(entry[which])[0] for entry in memory], 1)
-            aggregated.append(read_memory(present[0].flatten(1), similarity, converted).unflatten(1, grid)[None])
+            aggregated.append(
+                read_memory(present[0].flatten(1), similarity.softmax(1), converted).unflatten(1, grid)[None]
+            )
         scores = net.category_post(aggregated[0])[0].flatten(1).sigmoid()
         kernels = net.kernel_post(aggregated[1])[0].flatten(1)
         self._side(net.tracking.query, memory[-1][0])  # for the identities,

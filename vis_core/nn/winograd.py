@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+
+from vis_core.nn.packed import PackableConv2d
 
 _G = (
     (1 / 4, 0, 0),
@@ -41,11 +43,11 @@ class Workspace:
         return buffer[:size].view(shape)
 
 
-class WinogradConv2d(nn.Conv2d):
+class WinogradConv2d(PackableConv2d):
     """A convolution that runs by Winograd's form once `use_winograd` was called, where that pays.
 
     It pays on the CPU in float32 for 3x3 kernels with stride 1 and padding 1 on large maps; elsewhere it is the direct
-    form, as it is in training.
+    form, packed if asked, as it is in training.
     """
 
     _transformed: Tensor | None = None

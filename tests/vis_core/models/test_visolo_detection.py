@@ -115,6 +115,29 @@ def test_equal_scores_are_ordered_by_cell():
     assert found.cells.tolist() == cells.tolist()
 
 
+def test_coarse_candidates_are_refined_to_the_masks_that_whole_ones_have():
+    random = torch.Generator().manual_seed(5)
+    logits = blobs(12, (16, 20), random)
+    logits[3] = -1  # nowhere
+    logits[4] = -5
+    logits[4, 8, 8] = 0.01  # one pixel, of which nothing is left at network size
+    kept = torch.arange(12), torch.zeros(12, dtype=torch.int64), torch.ones(12)
+    given = logits, torch.eye(12), torch.ones(1, 12), kept, 0.5, False
+    whole, coarse = detection.candidates(*given), detection.candidates(*given, coarse=True)
+    assert coarse.masks.shape == (len(coarse), 16, 20)
+    assert 3 not in coarse.cells and 4 in coarse.cells
+    by_cell = dict(zip(whole.cells.tolist(), range(len(whole))))
+    found = detection.refined(coarse, 0.5)
+    assert sorted(found.cells.tolist()) == sorted(by_cell)
+    assert (found.scores.diff() <= 0).all()
+    for row, cell in enumerate(found.cells.tolist()):
+        assert torch.equal(found.masks[row], whole.masks[by_cell[cell]])
+        probabilities = logits[cell].sigmoid()
+        torch.testing.assert_close(found.scores[row], probabilities[probabilities > 0.5].mean())
+    empty = detection.refined(coarse.chosen(torch.zeros(0, dtype=torch.int64)), 0.5)
+    assert empty.masks.shape == (0, 64, 80)
+
+
 def overlap_free_by_loop(dense):
     """Step 7 as it is stated, mask by mask."""
     dense = dense.clone()

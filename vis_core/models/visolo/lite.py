@@ -25,6 +25,7 @@ from vis_core.models.visolo.segmenter import VISOLO
 from vis_core.models.visolo.training import VISOLOTraining
 from vis_core.nn.backbones import efficientnet_lite
 from vis_core.nn.backbones.efficientnet_lite import INPUT_MEAN, INPUT_STD, EfficientNetLite
+from vis_core.nn.packed import pack_convolutions
 from vis_core.nn.precision import compute_type
 from vis_core.tracking.association import MotionAssociator
 
@@ -63,6 +64,8 @@ class VISOLOLite(VISOLO):
         least_part: parts of a mask that have less than this share of its largest part's pixels are left out.
         options: of `VISOLO`.
     """
+
+    quick = True
 
     def __init__(self, *arguments: Any, birth_threshold: float, least_part: float, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -175,6 +178,7 @@ def build(
     dtype = _dtype(precision, device)
     network.backbone.to(dtype)
     network.mask.to(dtype)
+    pack_convolutions(network)
     if "class_names" in metadata:
         names = names_in(metadata["class_names"], classes)
     else:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vis_core.nn.backbones.resnet import ResNet
+from vis_core.nn.packed import packed, run_packed
 from vis_core.nn.winograd import WinogradConv2d
 
 GRID = (12, 21)
@@ -44,7 +45,7 @@ class CoordinateConv(NormedConv):
     def __init__(self, inputs: int, outputs: int, resize: tuple[int, int] | None = None) -> None:
         super().__init__(inputs + 2, outputs)
         self.resize = resize
-        self._constant: tuple[tuple[object, ...], Tensor, Tensor] | None = None
+        self._constant: tuple[tuple[object, ...], Tensor, Tensor | None, Tensor] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         if torch.is_grad_enabled():
@@ -59,9 +60,14 @@ class CoordinateConv(NormedConv):
             place = self._resized(coordinates(input))
             constant = F.conv2d(place, self.weight[:, channels:], self.bias, padding=self.padding)
             weight = self.weight[:, :channels].contiguous(memory_format=torch.channels_last)
-            self._constant = key, weight, constant
-        _, weight, constant = self._constant
-        normed: Tensor = self.norm(F.conv2d(self._resized(input), weight, None, padding=self.padding) + constant)
+            self._constant = key, weight, None if self._packed is None else packed(self, weight), constant
+        _, weight, ready, constant = self._constant
+        resized = self._resized(input)
+        if ready is None:
+            output = F.conv2d(resized, weight, None, padding=self.padding)
+        else:
+            output = run_packed(self, resized, ready, None)
+        normed: Tensor = self.norm(output + constant)
         return normed
 
     def _resized(self, x: Tensor) -> Tensor:
@@ -298,12 +304,13 @@ class VISOLONetwork(nn.Module):
         return torch.cat((features, place_maps(features, self.grid).expand(len(features), -1, -1, -1)), 1)
 
 
-def read_memory(present: Tensor, similarity: Tensor, converted: Tensor) -> Tensor:
+def read_memory(present: Tensor, attention: Tensor, converted: Tensor) -> Tensor:
     """Present grid features plus what the memory holds for each cell (temporal aggregation).
 
     Args:
         present: ``[d, 252]``.
-        similarity: logits ``[252, T * 252]``, rows = cells of the present frame, columns = cells of the T frames.
+        attention: softmax over the columns of the similarity ``[252, T * 252]``, rows = cells of the present frame,
+            columns = cells of the T frames.
         converted: ``[d, T * 252]``, the memory's features.
     """
-    return present + converted @ similarity.softmax(1).T
+    return present + converted @ attention.T

@@ -110,6 +110,9 @@ class VISOLO(Segmenter):
     """
 
     network: VISOLONetwork
+    quick = False
+    """Whether candidates are compared at the size of the mask features, not at the network's as published, and a
+    processor resizes images by one level off Pillow's at most."""
 
     def __init__(
         self,
@@ -143,7 +146,7 @@ class VISOLO(Segmenter):
         self.published_quirks = published_quirks
         self.reweighting = reweighting
         self.device = next(network.parameters()).device
-        self.transform = InputTransform(input_size, mean, std).to(self.device)
+        self.transform = InputTransform(input_size, mean, std, exact=not self.quick).to(self.device)
         self.memory = FrameMemory(memory_interval, memory_frames)
         self.associator = GridAssociator(tracking_threshold)
         self.lifecycle = TrackLifecycle(max_lost_frames, None if max_lost_frames is None else max_lost_tracks)
@@ -187,8 +190,9 @@ class VISOLO(Segmenter):
         entries = self.memory.readable if self.lifecycle.step else [entry]
         similarity = query.T @ torch.cat([e.reference for e in entries], 1)
         grid = category.shape[2:]
-        category = read_memory(category[0].flatten(1), similarity, torch.cat([e.category for e in entries], 1))
-        kernel = read_memory(kernel[0].flatten(1), similarity, torch.cat([e.kernel for e in entries], 1))
+        attention = similarity.softmax(1)
+        category = read_memory(category[0].flatten(1), attention, torch.cat([e.category for e in entries], 1))
+        kernel = read_memory(kernel[0].flatten(1), attention, torch.cat([e.kernel for e in entries], 1))
         categories = net.category_post(category.unflatten(1, grid)[None])[0].flatten(1).sigmoid()
         kernels = net.kernel_post(kernel.unflatten(1, grid)[None])[0].flatten(1)
         reweighted = self.reweighting and self.lifecycle.step
@@ -211,8 +215,11 @@ class VISOLO(Segmenter):
             features = self.network.mask_features(maps)[0]
         else:
             features = kernels.new_zeros(()).expand(len(kernels), *maps[0].shape[2:])
-        found = detection.candidates(features, kernels, categories, kept, self.mask_threshold, self.published_quirks)
-        return detection.suppress(found, self.update_threshold, self.max_instances)
+        found = detection.candidates(
+            features, kernels, categories, kept, self.mask_threshold, self.published_quirks, self.quick
+        )
+        found = detection.suppress(found, self.update_threshold, self.max_instances)
+        return detection.refined(found, self.mask_threshold) if self.quick else found
 
     def link(self, found: Detections, entry: Entry) -> tuple[Detections, list[int | None]]:
         """The detections that stay, and ids of the tracks that they continue; tracks that are too old end first."""

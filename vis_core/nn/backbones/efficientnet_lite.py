@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vis_core.errors import CheckpointError, MissingDependencyError
+from vis_core.nn.packed import PackableConv2d
 
 INPUT_MEAN = (127.5, 127.5, 127.5)
 INPUT_STD = (127.5, 127.5, 127.5)
@@ -33,15 +34,34 @@ _STAGES = (
 _LAST_OF_STRIDE = {4: 2, 8: 4, 16: 10, 32: 15}  # index of the block whose output is the map of a stride
 
 
-class Conv(nn.Conv2d):
+class Conv(PackableConv2d):
     """Convolution with bias that pads as TensorFlow's "same": where the stride is 2, more at the bottom and right."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__(inputs, outputs, size, stride, size // 2 if stride == 1 else 0, groups=groups)
+    def __init__(
+        self, inputs: int, outputs: int, size: int, stride: int = 1, groups: int = 1, relu6: bool = False
+    ) -> None:
+        super().__init__(inputs, outputs, size, stride, size // 2 if stride == 1 else 0, groups=groups, relu6=relu6)
+        self._widened: list[PackableConv2d] = []  # a list, so that its weights are not also this module's
+
+    def pack(self) -> None:
+        super().pack()
+        if self.stride[0] == 2 and self.groups > 1:
+            # On maps of even size, what is padded on one side alone is a kernel with one more row and column, of
+            # zeros, padded alike on both sides: no copy of the map, the largest of the network, is made.
+            size = self.kernel_size[0]
+            widened = PackableConv2d(
+                self.in_channels, self.out_channels, size + 1, 2, size // 2, groups=self.groups, relu6=self.relu6
+            )
+            widened.weight = nn.Parameter(F.pad(self.weight.detach(), (1, 0, 1, 0)), requires_grad=False)
+            widened.bias = self.bias
+            widened.pack()
+            self._widened = [widened]
 
     def forward(self, input: Tensor) -> Tensor:
         if self.stride[0] == 1:
             return super().forward(input)
+        if self._widened and not torch.is_grad_enabled() and not (input.shape[2] % 2 or input.shape[3] % 2):
+            return self._widened[0](input)  # type: ignore[no-any-return]
         size, stride = self.kernel_size[0], self.stride[0]
         pads: list[int] = []
         for length in (input.shape[3], input.shape[2]):
@@ -56,14 +76,13 @@ class InvertedResidual(nn.Module):
     def __init__(self, inputs: int, outputs: int, size: int, stride: int, expansion: int) -> None:
         super().__init__()
         width = inputs * expansion
-        self.expand = Conv(inputs, width, 1) if expansion != 1 else None
-        self.depthwise = Conv(width, width, size, stride, groups=width)
+        self.expand = Conv(inputs, width, 1, relu6=True) if expansion != 1 else None
+        self.depthwise = Conv(width, width, size, stride, groups=width, relu6=True)
         self.project = Conv(width, outputs, 1)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
-        y = self.project(F.relu6(self.depthwise(y), inplace=True))
+        y = self.project(self.depthwise(x if self.expand is None else self.expand(x)))
         return y + x if self.residual else y
 
 
@@ -78,7 +97,7 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = Conv(3, 32, 3, stride=2)
+        self.stem = Conv(3, 32, 3, stride=2, relu6=True)
         inputs, blocks = 32, []
         for size, stride, expansion, outputs, count in _STAGES:
             for i in range(count):
@@ -88,7 +107,7 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps at strides 4, 8, 16 and 32 of normalised images ``[B, 3, H, W]``."""
-        x = F.relu6(self.stem(images), inplace=True)
+        x = self.stem(images)
         maps = []
         for i, block in enumerate(self.blocks):
             x = block(x)

@@ -1,0 +1,84 @@
+"""Convolutions whose weights wait in the layout that the processor's kernels want.
+
+PyTorch brings the weights of a convolution into that layout (of oneDNN) at each call, and ReLU6 is a pass of its own;
+on small maps both cost as much as the products. Here the weights are brought into it once, and the activation is the
+kernel's last step. Values are those of the plain convolution.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_PLAIN: tuple[str, list[float], str] = ("none", [], "")
+_RELU6: tuple[str, list[float], str] = ("hardtanh", [0.0, 6.0], "")
+
+
+class PackableConv2d(nn.Conv2d):
+    """A convolution, with ReLU6 if asked, that runs on packed weights once `pack` was called.
+
+    Without gradients and in float32 on the CPU only; elsewhere it is the plain form, as it is in training.
+
+    Args:
+        arguments: of `torch.nn.Conv2d`.
+        relu6: whether ReLU6 follows.
+        options: of `torch.nn.Conv2d`.
+    """
+
+    _packed: Tensor | None = None
+
+    def __init__(self, *arguments: Any, relu6: bool = False, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.relu6 = relu6
+
+    def pack(self) -> None:
+        """Pack the weights as they are now; nothing happens where they cannot be."""
+        self._packed = packed(self, self.weight)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self._packed is None or torch.is_grad_enabled() or input.dtype != torch.float32:
+            output = super().forward(input)
+            return F.relu6(output, inplace=True) if self.relu6 else output
+        return run_packed(self, input, self._packed, self.bias, self.relu6)
+
+
+def pack_convolutions(network: nn.Module) -> None:
+    """Pack every `PackableConv2d` of a network that has its final weights."""
+    for module in network.modules():
+        if isinstance(module, PackableConv2d):
+            module.pack()
+
+
+def packed(like: nn.Conv2d, weight: Tensor) -> Tensor | None:
+    """A weight for `run_packed`, None where this PyTorch or processor cannot pack it.
+
+    Args:
+        like: gives stride, padding, dilation and groups.
+        weight: float32 ``[O, I / groups, h, w]``.
+    """
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+        return None
+    if like.padding_mode != "zeros" or isinstance(like.padding, str):
+        return None
+    try:
+        # These operators are PyTorch's own for compiled models, and no public promise: what they give is compared.
+        reorder = torch.ops.mkldnn._reorder_convolution_weight
+        ready: Tensor = reorder(weight.detach(), like.padding, like.stride, like.dilation, like.groups)
+        with torch.no_grad():
+            sample = torch.linspace(-1, 1, weight.shape[1] * like.groups * 64).reshape(1, -1, 8, 8)
+            found = run_packed(like, sample, ready, None)
+            wanted = F.conv2d(sample, weight, None, like.stride, like.padding, like.dilation, like.groups)
+    except (AttributeError, RuntimeError):
+        return None
+    return ready if torch.allclose(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max())) else None
+
+
+def run_packed(like: nn.Conv2d, input: Tensor, weight: Tensor, bias: Tensor | None, relu6: bool = False) -> Tensor:
+    """The convolution of a float32 input ``[B, I, H, W]`` on the CPU with a weight of `packed`."""
+    output: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        input, weight, bias, like.padding, like.stride, like.dilation, like.groups, *(_RELU6 if relu6 else _PLAIN)
+    )
+    return output
