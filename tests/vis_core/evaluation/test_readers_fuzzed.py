@@ -153,12 +153,18 @@ def test_texts_that_c_code_would_misread_are_refused(text):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 2**31 - 1) | st.integers(0, 40), max_size=9), max_size=5))
+@given(
+    st.lists(
+        st.lists(st.integers(0, 40) | st.integers(0, 2**24 - 1) | st.integers(0, 2**31 - 1), max_size=9), max_size=5
+    )
+)
 def test_encoded_runs_are_the_texts_of_pycocotools(masks):
     texts = encode_runs(masks)
     assert len(texts) == len(masks)
     for runs, text in zip(masks, texts, strict=True):
-        if runs and sum(runs) < 2**31:
+        if not runs or sum(runs) >= 2**31:
+            continue
+        assert decode_text(text).tolist() == runs
+        if max(runs) < 2**24:  # pycocotools allots six characters a run: of longer texts it writes past its buffer
             expected = coco_mask.frPyObjects({"size": [sum(runs), 1], "counts": runs}, sum(runs), 1)
             assert text == expected["counts"]
-            assert decode_text(text).tolist() == runs
