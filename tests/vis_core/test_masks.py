@@ -44,6 +44,9 @@ def test_coco_run_lengths_are_those_of_pycocotools(mask):
 def test_uncompressed_coco_run_lengths_are_read():
     packed = masks.from_coco({"size": [3, 2], "counts": [1, 2, 3]})
     assert np.array_equal(packed.dense(), [[0, 0], [1, 0], [1, 0]])
+    runs = [1 + i % 3 for i in range(600)]  # more than a byte counts
+    mask = coco_mask.decode(coco_mask.frPyObjects({"size": [30, 40], "counts": runs}, 30, 40)).astype(bool)
+    assert np.array_equal(masks.from_coco({"size": [30, 40], "counts": runs}).dense(), mask)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float32])
