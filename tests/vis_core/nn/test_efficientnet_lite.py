@@ -121,6 +121,10 @@ def test_a_packed_network_gives_what_the_plain_one_gives(size):
     plain = [x.detach() for x in network(images)]
     pack_convolutions(network)
     assert network.state_dict().keys() == keys
+    strided = [block.depthwise for block in network.blocks if block.depthwise.stride[0] == 2]
+    assert len(strided) == 4 and all(
+        conv._packed is not None and conv._widened[0]._packed is not None for conv in strided
+    )
     with torch.inference_mode():
         found = network(images)
     for a, b in zip(found, plain):

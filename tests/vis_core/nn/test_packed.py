@@ -70,6 +70,7 @@ def test_a_network_is_packed_as_a_whole():
     )
     pack_convolutions(network)
     assert network[0]._packed is not None and network[1][0]._packed is not None
+    assert not hasattr(network[2], "_packed")
 
 
 @pytest.mark.parametrize("fault", [AttributeError, RuntimeError, None])
