@@ -10,11 +10,11 @@ from types import FrameType
 
 
 @contextmanager
-def interrupts(unit: str) -> Iterator[list[int]]:
+def interrupts(unit: str | None = None) -> Iterator[list[int]]:
     """While inside, the first Ctrl-C (or SIGTERM) is only noted in the list; the second one interrupts at once.
 
     Args:
-        unit: after which the work is stopped then, as the user is told.
+        unit: after which the work is stopped then, as the user is told; None: nothing is said.
     """
     received: list[int] = []
 
@@ -22,6 +22,8 @@ def interrupts(unit: str) -> Iterator[list[int]]:
         received.append(number)
         if len(received) > 1:
             raise KeyboardInterrupt
+        if unit is None:
+            return
         # Past Python's buffers: the signal may have come in the middle of a write to them, which allows no second one.
         with suppress(OSError):
             os.write(2, f"\nStopping after this {unit}; once more to stop at once.\n".encode())

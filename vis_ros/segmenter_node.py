@@ -15,7 +15,6 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import rclpy
@@ -35,6 +34,7 @@ from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 
 from vis_core.errors import OptionError, VisError
+from vis_core.interrupts import interrupts
 from vis_core.structures import Frame, Instances
 from vis_ros import messages, parameters, preparation
 from vis_ros.diagnostics import Level, Report, StreamStatistics, to_diagnostic_array
@@ -359,13 +359,6 @@ def main(args: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Signals are ours: rclpy's handlers would take the context away from a worker that is about to publish.
     before = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) > 1:
-            raise KeyboardInterrupt
-
     node: SegmenterNode | None = None
     try:
         try:
@@ -382,10 +375,9 @@ def main(args: list[str] | None = None) -> None:
         else:
             node.get_logger().info("waits for the lifecycle services")
         # From here a first signal is only noted: raised within rclpy it would leave a callback that was about to begin.
-        for number in _SIGNALS:
-            signal.signal(number, note)
-        while rclpy.ok() and not received:
-            executor.spin_once(timeout_sec=_SIGNAL_SECONDS)
+        with interrupts() as received:
+            while rclpy.ok() and not received:
+                executor.spin_once(timeout_sec=_SIGNAL_SECONDS)
     except KeyboardInterrupt:
         pass
     finally:

@@ -29,3 +29,12 @@ def test_a_signal_in_the_middle_of_a_write_is_only_noted(monkeypatch, capfd):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert "Stopping after this step" in capfd.readouterr().err
+
+
+def test_without_a_unit_nothing_is_said_and_the_handlers_come_back(capfd):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with interrupts() as received:
+        signal.raise_signal(signal.SIGTERM)
+        assert received == [signal.SIGTERM]
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    assert capfd.readouterr().err == ""
