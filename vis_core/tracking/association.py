@@ -18,9 +18,11 @@ _FORBIDDEN = -1.0
 class _Motion:
     box: _Boxes
     velocity: _Boxes
-    """Of the centre, pixels a frame."""
+    """Of the centre, pixels a second."""
     size_seen: float
     """Square root of the box's area, smoothed."""
+    time: float
+    """At which it was seen there, seconds."""
 
 
 class MotionAssociator:
@@ -54,6 +56,7 @@ class MotionAssociator:
         similarity: npt.ArrayLike,
         classes: npt.ArrayLike,
         lifecycle: TrackLifecycle,
+        time: float,
     ) -> tuple[list[int | None], npt.NDArray[np.bool_]]:
         """What each of N detections continues, and which of them stay.
 
@@ -63,6 +66,8 @@ class MotionAssociator:
             similarity: ``[T, N]``, 0..1, of the live tracks in the order of ``lifecycle.alive``.
             classes: ``[N, C]``, class scores 0..1.
             lifecycle: knows which tracks are alive, when they were last seen and as what.
+            time: of the frame, seconds, later than that of the frame before: where frames are left out, objects move
+                further from one to the next.
 
         Returns:
             For each detection a track id or None, and bool ``[N]``: False where it neither continues nor begins one.
@@ -73,7 +78,7 @@ class MotionAssociator:
         sure = scores >= self.birth_threshold
         if alive and len(boxes):
             absent = np.array([lifecycle.step - lifecycle.last_step(i) - 1 for i in alive], np.float64)
-            expected = np.stack([self._expected(i, absence + 1) for i, absence in zip(alive, absent)])
+            expected = np.stack([self._expected(i, absence + 1, time) for i, absence in zip(alive, absent)])
             overlap = box_iou(expected, boxes)
             sizes = np.array([self._motions[i].size_seen for i in alive])
             distance = np.linalg.norm(_centers(expected)[:, None] - _centers(boxes)[None], axis=2)
@@ -91,24 +96,18 @@ class MotionAssociator:
                 continues[column] = alive[row]
         return continues, sure | np.array([continued is not None for continued in continues], np.bool_)
 
-    def remember(self, track_ids: list[int], boxes: npt.ArrayLike, absent: list[int]) -> None:
-        """Take the boxes of the tracks that a frame shows.
-
-        Args:
-            track_ids: of the M tracks.
-            boxes: ``[M, 4]``.
-            absent: of each, the number of frames since it was last seen (1: the frame before; 0: it is new).
-        """
-        for track_id, box, steps in zip(track_ids, np.asarray(boxes, np.float64).reshape(-1, 4), absent):
+    def remember(self, track_ids: list[int], boxes: npt.ArrayLike, time: float) -> None:
+        """Take the boxes ``[M, 4]`` of the M tracks that a frame shows, and its time, seconds."""
+        for track_id, box in zip(track_ids, np.asarray(boxes, np.float64).reshape(-1, 4)):
             size = float(np.sqrt(max((box[2] - box[0]) * (box[3] - box[1]), 1.0)))
             known = self._motions.get(track_id)
-            if known is None or steps == 0:
-                self._motions[track_id] = _Motion(box, np.zeros(2), size)
+            if known is None:
+                self._motions[track_id] = _Motion(box, np.zeros(2), size, time)
                 continue
-            moved = (_centers(box[None])[0] - _centers(known.box[None])[0]) / steps
+            moved = (_centers(box[None])[0] - _centers(known.box[None])[0]) / (time - known.time)
             known.velocity = 0.7 * known.velocity + 0.3 * moved
             known.size_seen = 0.8 * known.size_seen + 0.2 * size
-            known.box = box
+            known.box, known.time = box, time
 
     def forget(self, track_ids: tuple[int, ...]) -> None:
         """Drop tracks that have ended."""
@@ -121,11 +120,12 @@ class MotionAssociator:
 
     def nbytes(self) -> int:
         """Size of what is remembered."""
-        return sum(motion.box.nbytes + motion.velocity.nbytes + 8 for motion in self._motions.values())
+        return sum(motion.box.nbytes + motion.velocity.nbytes + 16 for motion in self._motions.values())
 
-    def _expected(self, track_id: int, steps: float) -> _Boxes:
+    def _expected(self, track_id: int, steps: float, time: float) -> _Boxes:
         motion = self._motions[track_id]
-        shift = motion.velocity * min(steps, 5.0)  # beyond that a constant velocity is a guess
+        # Beyond five frames, or a second, a constant velocity is a guess.
+        shift = motion.velocity * min((time - motion.time) * min(1.0, 5.0 / steps), 1.0)
         return motion.box + np.concatenate((shift, shift))
 
 

@@ -17,24 +17,25 @@ class Stream:
     def __init__(self, birth=0.3, **options):
         self.associator = MotionAssociator(birth, **options)
         self.lifecycle = TrackLifecycle(max_lost_frames=10)
+        self.time = 0.0
 
-    def step(self, boxes, scores=None, similarity=None, classes=None):
+    def step(self, boxes, scores=None, similarity=None, classes=None, elapsed=0.1):
         """Ids of the detections that stay, None for one that was dropped."""
+        self.time += elapsed
         boxes = np.asarray(boxes, float).reshape(-1, 4)
         scores = np.full(len(boxes), 0.9) if scores is None else np.asarray(scores)
         classes = np.ones((len(boxes), 2)) if classes is None else np.asarray(classes, float)
         self.associator.forget(self.lifecycle.expire())
         alive = self.lifecycle.alive
         similar = np.zeros((len(alive), len(boxes))) if similarity is None else similarity(alive, boxes)
-        continues, stay = self.associator.associate(boxes, scores, similar, classes, self.lifecycle)
-        last = {i: self.lifecycle.last_step(i) for i in continues if i is not None}
+        continues, stay = self.associator.associate(boxes, scores, similar, classes, self.lifecycle, self.time)
         rows = np.flatnonzero(stay)
         kept = [continues[row] for row in rows]
         now = self.lifecycle.step
         masks = [encode(np.ones(IMAGE.shape[:2], bool))] * len(kept)
         instances = self.lifecycle.update(Frame(IMAGE, now, now), kept, scores[rows], classes[rows], masks)
         ids = instances.track_ids[: len(kept)].tolist()
-        self.associator.remember(ids, boxes[rows], [now - last.get(i, now) for i in ids])
+        self.associator.remember(ids, boxes[rows], self.time)
         out = [None] * len(boxes)
         for row, track_id in zip(rows, ids):
             out[row] = track_id
@@ -59,6 +60,32 @@ def test_walkers_who_cross_keep_their_ids_by_their_velocity():
     right, left = stream.step([walker(10, 20), walker(60, 23)])
     for t in range(1, 25):
         assert stream.step([walker(10 + 2 * t, 20), walker(60 - 2 * t, 23)]) == [right, left]
+
+
+def test_where_frames_are_left_out_a_track_is_expected_further_on():
+    stream = Stream()
+    first = stream.step([walker(2), walker(14)])
+    for t in range(1, 8):
+        assert stream.step([walker(2 + 3 * t), walker(14 + 3 * t)]) == first
+    # Four frames' way is that from one walker to the other.
+    assert stream.step([walker(23 + 12), walker(35 + 12)], elapsed=0.4) == first
+
+
+def test_the_pace_does_not_depend_on_how_many_frames_there_were():
+    stream = Stream()
+    first = stream.step([walker(2), walker(14)])
+    at = 0
+    for skipped in (1, 1, 1, 1, 1, 3, 1, 2, 3, 1, 4):
+        at += skipped
+        assert stream.step([walker(2 + 3 * at), walker(14 + 3 * at)], elapsed=0.1 * skipped) == first
+
+
+def test_after_a_second_nothing_is_expected_further_on():
+    stream = Stream()
+    (walking,) = stream.step([walker(10)])
+    for t in range(1, 8):
+        stream.step([walker(10 + t)])
+    assert stream.step([walker(17 + 10)], elapsed=60.0) == [walking]
 
 
 def test_a_walker_behind_a_post_comes_back_as_the_same():

@@ -27,6 +27,7 @@ from vis_core.nn.backbones import efficientnet_lite
 from vis_core.nn.backbones.efficientnet_lite import INPUT_MEAN, INPUT_STD, EfficientNetLite
 from vis_core.nn.packed import pack_convolutions
 from vis_core.nn.precision import compute_type
+from vis_core.structures import Frame, Instances
 from vis_core.tracking.association import MotionAssociator
 
 NAME = "visolo-lite"
@@ -71,7 +72,14 @@ class VISOLOLite(VISOLO):
         super().__init__(*arguments, **options)
         self.least_part = least_part
         self.motion = MotionAssociator(birth_threshold)
-        self._last_steps: dict[int, int] = {}
+        self._stamp, self._time, self._interval = 0, 0.0, 0.1
+
+    def step(self, frame: Frame) -> list[Instances]:
+        elapsed = (frame.stamp - self._stamp) / 1e9
+        if elapsed > 0:  # else the clock stands still or was set back: as long as the last time
+            self._interval = elapsed
+        self._stamp, self._time = frame.stamp, self._time + self._interval
+        return super().step(frame)
 
     def detect(self, maps: list[Tensor], categories: Tensor, kernels: Tensor, weight: Tensor | None) -> Detections:
         found = super().detect(maps, categories, kernels, weight)
@@ -88,16 +96,14 @@ class VISOLOLite(VISOLO):
             similarity.numpy(),
             found.vectors.cpu().numpy(),
             self.lifecycle,
+            self._time,
         )
-        self._last_steps = {i: self.lifecycle.last_step(i) for i in continues if i is not None}
         rows = torch.from_numpy(np.flatnonzero(stay)).to(found.cells.device)
         return found.chosen(rows), [i for i, stays in zip(continues, stay) if stays]
 
     def remember(self, track_ids: list[int], found: Detections, query: Tensor) -> None:
         super().remember(track_ids, found, query)
-        step = self.lifecycle.step - 1
-        absent = [step - self._last_steps.get(i, step) for i in track_ids]
-        self.motion.remember(track_ids, _boxes(found.masks), absent)
+        self.motion.remember(track_ids, _boxes(found.masks), self._time)
 
     def reset(self) -> None:
         super().reset()
