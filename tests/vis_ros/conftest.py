@@ -1,0 +1,63 @@
+"""Nodes of the tests, each on a ROS domain of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from rclpy.context import Context
+
+    from tests.vis_ros.stage import Scripted, Stage
+
+
+@pytest.fixture
+def context(ros_domain_id: int) -> Iterator[Context]:
+    import rclpy
+    from rclpy.context import Context
+
+    context = Context()
+    rclpy.init(context=context, domain_id=ros_domain_id)
+    yield context
+    rclpy.try_shutdown(context=context)
+
+
+@pytest.fixture
+def make_stage(context: Context) -> Iterator[Callable[..., Stage]]:
+    from tests.vis_ros.stage import Stage
+
+    stages: list[Stage] = []
+
+    def make(load: Callable[..., Any], **parameters: Any) -> Stage:
+        stages.append(Stage(context, load, parameters))
+        return stages[-1]
+
+    yield make
+    for stage in stages:
+        stage.close()
+
+
+@pytest.fixture
+def segmenter() -> Scripted:
+    from tests.vis_ros.stage import Scripted
+
+    return Scripted()
+
+
+@pytest.fixture
+def stage(make_stage: Callable[..., Stage], segmenter: Scripted) -> Stage:
+    """An active node with a scripted segmenter."""
+    stage = make_stage(lambda *_, **__: segmenter)
+    stage.activate()
+    return stage
+
+
+@pytest.fixture
+def tiny(make_stage: Callable[..., Stage]) -> Stage:
+    """A node with VISOLO, small and of random weights."""
+    from vis_core import load
+
+    small = {"input_size": [64, 96], "score_threshold": 0.0, "max_instances": 3}
+    return make_stage(load, system="visolo", device="cpu", precision="fp32", **small)
