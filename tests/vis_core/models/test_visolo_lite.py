@@ -10,12 +10,12 @@ import vis_core
 from vis_core.checkpoints import write_tensors
 from vis_core.errors import CheckpointError
 from vis_core.models.visolo import LITE, lite
-from vis_core.models.visolo.network import Place, VISOLONetwork, place_maps
+from vis_core.models.visolo.network import Place, place_maps
 from vis_core.structures import Frame
 
 
 def small(classes=3, grid=lite.GRID):
-    network = VISOLONetwork(lite.LiteBackbone(), classes, 64, 64, place=True, grid=grid)
+    network = lite.lite_network(classes, 64, 64, grid)
     network.initialise(torch.Generator().manual_seed(1))
     return network
 

@@ -18,7 +18,9 @@ def test_a_recipe_has_known_keys_and_names_its_labels(recipe):
     assert all(path.is_file() for path in here)
 
 
-@pytest.mark.parametrize("name, items, drawn", [("coco_more", 117, 271), ("coco_none", 373, 0), ("pixabay", 30, 2)])
+@pytest.mark.parametrize(
+    ("name", "items", "drawn"), [("coco_more", 117, 271), ("coco_none", 373, 0), ("pixabay", 30, 2)]
+)
 def test_labels_are_without_fault(name, items, drawn):
     path = RECIPES / "labels" / f"{name}.json"
     annotated = read_annotations(path, class_names=("person", "vehicle", "animal"))

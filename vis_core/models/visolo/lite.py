@@ -160,6 +160,13 @@ def shipped_weights() -> Path:
     return path
 
 
+def lite_network(
+    classes: int, width: int = WIDTH, mask_width: int = MASK_WIDTH, grid: tuple[int, int] = GRID
+) -> VISOLONetwork:
+    """VISOLO's network on the light backbone, with paraboloids and with skip connections of one convolution each."""
+    return VISOLONetwork(LiteBackbone(), classes, width, mask_width, place=True, grid=grid, skip_blocks=False)
+
+
 def build(
     tensors: Mapping[str, Tensor] | None,
     metadata: Mapping[str, str],
@@ -174,7 +181,7 @@ def build(
         classes, width, mask_width = _sizes(tensors)
         grid = _grid(tensors)
         tensors = {key: x.float() for key, x in tensors.items() if key != _GRID_KEY}
-    network = VISOLONetwork(LiteBackbone(), classes, width, mask_width, place=True, grid=grid)
+    network = lite_network(classes, width, mask_width, grid)
     if tensors is None:
         network.initialise(torch.Generator().manual_seed(0))
     else:
@@ -224,7 +231,7 @@ def trainable(
         frozen_stride: the backbone learns beyond its map at this stride; 0: all of it.
         tracking_weight: of the tracking loss, whose sum over cells is many times the others.
     """
-    network = VISOLONetwork(LiteBackbone(), len(class_names), width, mask_width, place=True, grid=grid)
+    network = lite_network(len(class_names), width, mask_width, grid)
     network.initialise(generator)
     bias = network.category_post.pred.bias
     assert bias is not None

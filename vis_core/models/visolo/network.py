@@ -218,10 +218,10 @@ class ResBlock(nn.Module):
 class Refine(nn.Module):
     """Finer features by a skip connection: from a map of half the size."""
 
-    def __init__(self, skip_channels: int, width: int) -> None:
+    def __init__(self, skip_channels: int, width: int, skip_block: bool = True) -> None:
         super().__init__()
         self.skip = WinogradConv2d(skip_channels, width, 3, padding=1)
-        self.skip_block = ResBlock(width)
+        self.skip_block = ResBlock(width) if skip_block else nn.Identity()
         self.block = ResBlock(width)
 
     def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
@@ -233,12 +233,12 @@ class Refine(nn.Module):
 class Mask(nn.Module):
     """Mask features ``[B, d, H/4, W/4]``."""
 
-    def __init__(self, inputs: tuple[int, int, int], width: int) -> None:
+    def __init__(self, inputs: tuple[int, int, int], width: int, skip_blocks: bool = True) -> None:
         super().__init__()
         self.conv4 = CoordinateConv(inputs[2], width)
         self.block4 = ResBlock(width)
-        self.refine3 = Refine(inputs[1], width)
-        self.refine2 = Refine(inputs[0], width)
+        self.refine3 = Refine(inputs[1], width, skip_blocks)
+        self.refine2 = Refine(inputs[0], width, skip_blocks)
         self.conv1 = NormedConv(width, width)
         self.pred = NormedConv(width, width, 1)
 
@@ -260,6 +260,7 @@ class VISOLONetwork(nn.Module):
         mask_width: channels of the mask branch and length of the dynamic kernels; None: as `width`.
         place: add the paraboloids of `Place` to the masks.
         grid: rows and columns of the grid; 12 and 21 in the paper.
+        skip_blocks: residual blocks on the mask branch's skip connections, as in the paper.
     """
 
     backbone: Any  # a module with `channels`
@@ -272,6 +273,7 @@ class VISOLONetwork(nn.Module):
         mask_width: int | None = None,
         place: bool = False,
         grid: tuple[int, int] = GRID,
+        skip_blocks: bool = True,
     ) -> None:
         super().__init__()
         self.classes = classes
@@ -282,7 +284,7 @@ class VISOLONetwork(nn.Module):
         self.category_post = CategoryPost(classes, width)
         self.kernel_pre = KernelPre(channels[2], width, grid)
         self.kernel_post = KernelPost(width, mask_width or width, place)
-        self.mask = Mask(channels, mask_width or width)
+        self.mask = Mask(channels, mask_width or width, skip_blocks)
         self.tracking = Tracking(width)
         self.memory = Memory(width)
 
