@@ -81,22 +81,35 @@ class NodeProcess:
         rules = [text for name, target in self._remap.items() for text in ("-r", f"{name}:={target}")]
         package_root = str(Path(__file__).resolve().parents[1])  # may be a source tree
         search = [] if package_root == sysconfig.get_path("purelib") else [package_root]
-        # In a session of its own, so that Ctrl-C reaches only us, and we end it in order.
-        self._process: subprocess.Popen[str] = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", _DIE_WITH_PARENT, *self._command, "--ros-args", "--params-file", file.name, *rules],
-            env={
-                **os.environ,
-                "ROS_DOMAIN_ID": str(self._session.domain_id),
-                "PYTHONPATH": os.pathsep.join(filter(None, (*search, os.environ.get("PYTHONPATH")))),
-                "PYTHONUNBUFFERED": "1",
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        try:
+            # In a session of its own, so that Ctrl-C reaches only us, and we end it in order.
+            self._process: subprocess.Popen[str] = subprocess.Popen(  # noqa: S603
+                [
+                    sys.executable,
+                    "-c",
+                    _DIE_WITH_PARENT,
+                    *self._command,
+                    "--ros-args",
+                    "--params-file",
+                    file.name,
+                    *rules,
+                ],
+                env={
+                    **os.environ,
+                    "ROS_DOMAIN_ID": str(self._session.domain_id),
+                    "PYTHONPATH": os.pathsep.join(filter(None, (*search, os.environ.get("PYTHONPATH")))),
+                    "PYTHONUNBUFFERED": "1",
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        except BaseException:  # such as Ctrl-C: what has begun ends with this process
+            self._file.unlink()
+            raise
         self._reader = threading.Thread(target=self._read_output, name="vis-ros-output", daemon=True)
         self._reader.start()
         return self

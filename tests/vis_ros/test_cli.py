@@ -186,6 +186,14 @@ def test_live_reports_what_was_sent_received_and_dropped_and_how_late(run, scene
     )
 
 
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it has, even if nobody waited for it yet."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_an_interrupted_live_run_ends_its_node_and_leaves_no_score(scene, bag, tmp_path, domain):
     out = tmp_path / "out"
     arguments = ("--ground-truth", scene.json, "--video", 1, "--live", "--rate", 0.01, "--out", out, *TINY)
@@ -198,7 +206,8 @@ def test_an_interrupted_live_run_ends_its_node_and_leaves_no_score(scene, bag, t
         told, _ = command.communicate(timeout=TIMEOUT)
     assert command.returncode == 130, told
     assert "no score was written" in told
-    assert not nodes[0].is_running() or nodes[0].status() == psutil.STATUS_ZOMBIE  # ended, if not yet waited for
+    # A node that was interrupted while it started ends by itself, just after the command.
+    assert any(has_ended(nodes[0]) or waiting.wait(0.01) for _ in range(500))
     assert list(out.iterdir()) == []
 
 
