@@ -125,9 +125,8 @@ def from_coco(segmentation: Mapping[str, Any]) -> RunLengths:
     """
     height, width = (int(v) for v in segmentation["size"])
     counts = segmentation["counts"]
-    if isinstance(
-        counts, list
-    ):  # not by pycocotools, which allots six characters a run and writes on where that is short
+    if isinstance(counts, list):
+        # Not by pycocotools, which allots six characters a run and writes on where that is short.
         pixels = np.repeat((np.arange(len(counts)) % 2).astype(np.uint8), counts)
         return encode(pixels.reshape((height, width), order="F"))
     compressed = {"size": [height, width], "counts": counts.encode("ascii") if isinstance(counts, str) else counts}

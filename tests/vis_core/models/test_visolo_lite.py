@@ -37,6 +37,20 @@ def test_half_precision_weights_of_any_class_count_and_width_run(tmp_path):
     assert instances.stamp == 5 and all(mask.size == (48, 70) for mask in instances.masks)
 
 
+def test_the_clock_of_motion_goes_on_where_stamps_stand_still_or_are_set_back(tmp_path):
+    weights = write(tmp_path / "w.safetensors", small(), ["a", "b", "c"])
+    segmenter = vis_core.load("visolo-lite", weights, device="cpu", input_size=(64, 96))
+    image = np.zeros((48, 70, 3), np.uint8)
+    times = []
+    for index, stamp in enumerate((10**18, 10**18, 10**18 + 4 * 10**8, 10**18 + 4 * 10**8, 5)):
+        segmenter.step(Frame(image, stamp=stamp, index=index))
+        times.append(segmenter._time)
+    assert np.diff(times) == pytest.approx([0.1, 0.4, 0.4, 0.4])
+    segmenter.reset()
+    segmenter.step(Frame(image, stamp=2 * 10**18, index=0))
+    assert segmenter._time - times[-1] == pytest.approx(0.4)
+
+
 @pytest.mark.parametrize("key", ["category_post.pred.weight", "kernel_post.pred.weight", "grid"])
 def test_weights_that_do_not_state_the_sizes_are_refused_by_name(tmp_path, key):
     state = {**small().state_dict(), "grid": torch.tensor((12, 21))}

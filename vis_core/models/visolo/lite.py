@@ -72,14 +72,17 @@ class VISOLOLite(VISOLO):
         super().__init__(*arguments, **options)
         self.least_part = least_part
         self.motion = MotionAssociator(birth_threshold)
-        self._stamp, self._time, self._interval = 0, 0.0, 0.1
+        self._stamp: int | None = None
+        self._time, self._interval = 0.0, 0.1
 
     def step(self, frame: Frame) -> list[Instances]:
-        elapsed = (frame.stamp - self._stamp) / 1e9
+        elapsed = 0.0 if self._stamp is None else (frame.stamp - self._stamp) / 1e9
         if elapsed > 0:  # else the clock stands still or was set back: as long as the last time
             self._interval = elapsed
-        self._stamp, self._time = frame.stamp, self._time + self._interval
-        return super().step(frame)
+        self._time += self._interval
+        instances = super().step(frame)
+        self._stamp = frame.stamp  # after a reset that another size of frame may have brought
+        return instances
 
     def detect(self, maps: list[Tensor], categories: Tensor, kernels: Tensor, weight: Tensor | None) -> Detections:
         found = super().detect(maps, categories, kernels, weight)
@@ -108,6 +111,7 @@ class VISOLOLite(VISOLO):
     def reset(self) -> None:
         super().reset()
         self.motion.clear()
+        self._stamp = None
 
     def state_bytes(self) -> int:
         return super().state_bytes() + self.motion.nbytes()
