@@ -35,6 +35,8 @@ class Augmentation:
         noise: greatest standard deviation of noise, of 255.
         copy_paste: mean number of instances of other items pasted into a clip.
         touch: probability that one of them is put onto an instance that is there, in its size.
+        company: probability that one of those stands beside it (one of its own class, if there is one) and moves with
+            it, as people do who walk together.
         erase: probability that a rectangle of a clip is covered.
         mosaic: probability that a clip is made of four items side by side.
     """
@@ -56,12 +58,13 @@ class Augmentation:
     noise: float = 0.02
     copy_paste: float = 1.0
     touch: float = 0.0
+    company: float = 0.0
     erase: float = 0.1
     mosaic: float = 0.0
 
 
 NO_AUGMENTATION = Augmentation(
-    0.0, (1.0, 1.0), 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    0.0, (1.0, 1.0), 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
 )
 
 

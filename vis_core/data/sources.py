@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vis_core.data.annotations import AnnotatedSet, Item, Numbers
-from vis_core.data.augmentation import Augmentation, Colours, Motion, warp_image, warp_objects, warp_opacity, window
+from vis_core.data.augmentation import (
+    Augmentation,
+    Colours,
+    Matrix,
+    Motion,
+    warp_image,
+    warp_objects,
+    warp_opacity,
+    window,
+)
 from vis_core.data.clips import TrainingClip
 from vis_core.errors import InputError
 from vis_core.images import read_image
@@ -102,7 +111,9 @@ class Clips:
         ignored = {n: item.annotations[n - 1].label for n in visible if not table[n]}
         for frame, source in enumerate(chosen):
             image, objects, crowds = seen[source]
-            warp = motion.at(_time(frame, self._frames), random) @ matrix
+            moved = motion.at(_time(frame, self._frames), random)
+            draw.warps.append(moved)
+            warp = moved @ matrix
             draw.images.append(warp_image(image, warp, self._size).copy())
             warped = warp_objects(objects, warp, self._size)
             draw.objects.append(table[warped])
@@ -150,6 +161,7 @@ class Clips:
         motion = Motion(random, self._augmentation, self._size, random.random())
         for t in range(self._frames):
             warp = motion.at(_time(t, self._frames), random)
+            draw.warps.append(warp)
             draw.images.append(warp_image(canvas, warp, self._size).copy())
             draw.objects.append(warp_objects(objects, warp, self._size))
             for label in np.flatnonzero(ignored.any((1, 2))).tolist():
@@ -171,38 +183,65 @@ class Clips:
         image = _read(item, frame)
         x0, y0, x1, y1 = max(x - 2, 0), max(y - 2, 0), min(x + w + 2, mask.shape[1]), min(y + h + 2, mask.shape[0])
         image, mask = image[y0:y1, x0:x1], mask[y0:y1, x0:x1]
-        height, width = self._size
-        # Its longer side becomes 0.12 to 0.8 of the frame's, at most 2.5 times its own.
-        side = np.exp(random.uniform(np.log(0.12), np.log(0.8))) * height
-        place = np.array([width * random.uniform(0.05, 0.95), height * random.uniform(0.15, 0.95)])
-        if self._augmentation.touch and random.random() < self._augmentation.touch:
-            there = np.unique(draw.objects[0])
-            there = there[there > 0]
-            if len(there):
-                other = np.array(cv2.boundingRect((draw.objects[0] == random.choice(there)).astype(np.uint8)))
-                side = max(0.12 * height, max(other[2:]) * np.exp(random.uniform(-0.5, 0.3)))
-                place = other[:2] + other[2:] * random.uniform((-0.1, -0.2), (1.1, 0.8))
+        label = item.annotations[number - 1].label
+        side, place, together = self._spot(label, (w, h), draw, random)
         scale = min(side / max(w, h), 2.5)
         stretch = self._augmentation.stretch ** random.uniform(-1, 1)
         flip = -1.0 if random.random() < self._augmentation.flip else 1.0
         matrix = np.diag([flip * scale * stretch, scale / stretch, 1.0])
         matrix[:2, 2] = place - matrix[[0, 1], [0, 1]] * np.array([mask.shape[1], mask.shape[0]]) / 2
         motion = Motion(random, self._augmentation, self._size, 1.5 * random.random())
-        number = draw.add(item.annotations[number - 1].label)
+        still = np.linalg.inv(draw.warps[0])
+        number = draw.add(label)
         soft = cv2.GaussianBlur(mask * np.uint8(255), (3, 3), 0)
         for t in range(self._frames):
-            warp = motion.at(_time(t, self._frames), random) @ matrix
+            moved = draw.warps[t] @ still if together else motion.at(_time(t, self._frames), random)
+            warp = moved @ matrix
             alpha = warp_opacity(soft, warp, self._size)
             x, y, w, h = cv2.boundingRect(alpha)
             if w == 0:
                 continue
             part = np.s_[y : y + h, x : x + w]
-            moved = warp_image(image, warp, self._size)[part]
+            colours = warp_image(image, warp, self._size)[part]
             opaque = alpha[part][..., None].astype(np.float32) / 255
-            draw.images[t][part] = (moved * opaque + draw.images[t][part] * (1 - opaque) + 0.5).astype(np.uint8)
+            draw.images[t][part] = (colours * opaque + draw.images[t][part] * (1 - opaque) + 0.5).astype(np.uint8)
             draw.objects[t][part][alpha[part] > 127] = number
             draw.cover(t, alpha > 127)
         draw.measure(number)
+
+    def _spot(
+        self, label: int, size: tuple[int, int], draw: _Clip, random: np.random.Generator
+    ) -> tuple[float, npt.NDArray[np.float64], bool]:
+        """Longer side and middle (x, y) of what is pasted, in the clip's first frame, and whether it moves with that.
+
+        Args:
+            label: its class.
+            size: its width and height where it comes from.
+        """
+        a, (height, width) = self._augmentation, self._size
+        # Its longer side becomes 0.12 to 0.8 of the frame's.
+        side = float(np.exp(random.uniform(np.log(0.12), np.log(0.8)))) * height
+        place = np.array([width * random.uniform(0.05, 0.95), height * random.uniform(0.15, 0.95)])
+        if not a.touch or random.random() >= a.touch:
+            return side, place, False
+        there = np.unique(draw.objects[0])
+        there = there[there > 0]
+        if not len(there):
+            return side, place, False
+        together = bool(a.company) and random.random() < a.company
+        if together:
+            kin = [n for n in there.tolist() if draw.labels[n - 1] == label]
+            there = np.array(kin) if kin else there
+        x, y, w, h = cv2.boundingRect((draw.objects[0] == random.choice(there)).astype(np.uint8))
+        if not together:
+            side = max(0.12 * height, max(w, h) * float(np.exp(random.uniform(-0.5, 0.3))))
+            return side, np.array([x, y]) + np.array([w, h]) * random.uniform((-0.1, -0.2), (1.1, 0.8)), False
+        # As high as the other one, on the same ground, and beside it: half behind or in front of it to a little apart.
+        tall = h * float(np.exp(random.uniform(-0.2, 0.15)))
+        wide = tall * size[0] / size[1]
+        beside = random.choice((-1, 1)) * random.uniform(0.4, 1.1) * (w + wide) / 2
+        middle = np.array([x + w / 2 + beside, y + h * (1 + random.uniform(-0.06, 0.06)) - tall / 2])
+        return max(tall, wide), middle, True
 
 
 class _Clip:
@@ -212,19 +251,20 @@ class _Clip:
         self.images: list[npt.NDArray[np.uint8]] = []
         self.objects: list[npt.NDArray[np.uint8]] = []
         self._frames, self._size, self._classes = frames, size, classes
-        self._labels: list[int] = []
+        self.warps: list[Matrix] = []  # what moves the picture in each frame
+        self.labels: list[int] = []
         self._whole: dict[tuple[int, int], int] = {}
         self._ignored = np.zeros((classes, frames, *size), np.bool_)
 
     @property
     def full(self) -> bool:
         """Whether one byte cannot number another instance."""
-        return len(self._labels) >= 250
+        return len(self.labels) >= 250
 
     def add(self, label: int) -> int:
         """Number of a new instance, from 1."""
-        self._labels.append(label)
-        return len(self._labels)
+        self.labels.append(label)
+        return len(self.labels)
 
     def ignore(self, label: int, frame: int, region: npt.NDArray[np.bool_]) -> None:
         """Take predictions of a label there as no error."""
@@ -238,7 +278,7 @@ class _Clip:
         """Note the areas of instances (all, if none is named) before anything is put in front of them."""
         for frame, objects in enumerate(self.objects):
             areas = np.bincount(objects.ravel(), minlength=256)
-            for number in numbers or range(1, len(self._labels) + 1):
+            for number in numbers or range(1, len(self.labels) + 1):
                 self._whole[number, frame] = int(areas[number])
 
     def erase(self, random: np.random.Generator) -> None:
@@ -260,7 +300,7 @@ class _Clip:
             area = int(areas[frame, number])
             if 0 < area < max(_LEAST_AREA, _LEAST_SHARE * whole):
                 remains = objects[frame] == number
-                self._ignored[self._labels[number - 1], frame] |= remains
+                self._ignored[self.labels[number - 1], frame] |= remains
                 objects[frame][remains] = 0
         seen = [n for n in np.unique(objects) if n]
         masks = np.stack([objects == n for n in seen]) if seen else np.zeros((0, *objects.shape), np.bool_)
@@ -268,7 +308,7 @@ class _Clip:
         return TrainingClip(
             images=images,
             masks=masks,
-            labels=np.array([self._labels[n - 1] for n in seen], np.int64),
+            labels=np.array([self.labels[n - 1] for n in seen], np.int64),
             exhaustive=np.array(exhaustive, np.bool_),
             ignore_masks=self._ignored[ignored],
             ignore_labels=np.array(ignored, np.int64),

@@ -397,6 +397,30 @@ def test_what_is_pasted_can_be_put_onto_what_is_there(tmp_path):
     assert meets[0.0] < 0.4 and meets[1.0] > 0.6
 
 
+def test_what_is_pasted_in_company_stands_beside_its_own_kind_and_moves_with_it(tmp_path):
+    boxes = {"boxes": [("red", (20, 20, 8, 20)), ("blue", (50, 8, 16, 16))]}
+    path, donor = coco(tmp_path / "one", boxes), coco(tmp_path / "other", {"boxes": [("red", (30, 10, 10, 40))]})
+    moving = replace(NO_AUGMENTATION, motion=0.3, copy_paste=1.0, touch=1.0, company=1.0)
+    source, seen = clips(path, moving, donors=[donor]), 0
+    for seed in range(60):
+        clip = drawn(source, seed)
+        if clip.labels.tolist() != [RED, BLUE, RED] or not clip.masks.any((2, 3)).all():
+            continue
+        (first, _, second) = (
+            np.array([cv2.boundingRect(mask.astype(np.uint8)) for mask in one]) for one in clip.masks
+        )  # x, y, w, h in each frame
+        if (first[:, :2] < 2).any() or (second[:, :2] < 2).any() or (second[:, 2:] < 4).any():
+            continue  # cut by the edge of the picture
+        bottoms = first[:, 1] + first[:, 3], second[:, 1] + second[:, 3]
+        if max(bottoms[0].max(), bottoms[1].max()) > SIZE[0] - 2 or (second[:, 0] + second[:, 2] > SIZE[1] - 2).any():
+            continue
+        seen += 1
+        assert abs(bottoms[0] - bottoms[1]).max() <= 4
+        assert abs(np.diff(first[:, 1]) - np.diff(second[:, 1])).max() <= 1
+        assert 0.7 < second[0, 3] / 20 < 1.3
+    assert seen > 8
+
+
 def test_items_of_rare_classes_weigh_more(tmp_path):
     red, blue = ("red", (10, 10, 40, 30)), ("blue", (70, 10, 40, 30))
     annotated = read_annotations(coco(tmp_path, *({"boxes": boxes} for boxes in ([red], [red], [red, blue], []))))
