@@ -30,7 +30,8 @@ class MotionAssociator:
 
     First the detections whose score is at least that of a birth may continue any track; then the others may continue
     what is left of the tracks that the frame before showed, if they overlap well. Sure detections that continue nothing
-    begin a track; the others are dropped.
+    begin a track; the others are dropped. In the first frame of a stream everything is new, so that less is asked of
+    what begins a track there.
 
     A track's box is expected where its centre's velocity carries it. The affinity of a pair is
     ``0.5 IoU + 0.25 nearness + 0.25 similarity - 0.25 disagreement``. Nearness falls from 1 as a Gaussian of the
@@ -40,12 +41,20 @@ class MotionAssociator:
 
     Args:
         birth_threshold: least score of a detection that begins a track.
+        first_birth_threshold: the same in the first frame of a stream, if it is less; None: as in the others.
         least_affinity: of a pair in the first round, 0..1.
         least_overlap: IoU of a pair in the second round.
     """
 
-    def __init__(self, birth_threshold: float, least_affinity: float = 0.2, least_overlap: float = 0.3) -> None:
+    def __init__(
+        self,
+        birth_threshold: float,
+        first_birth_threshold: float | None = None,
+        least_affinity: float = 0.2,
+        least_overlap: float = 0.3,
+    ) -> None:
         self.birth_threshold = birth_threshold
+        self._first = birth_threshold if first_birth_threshold is None else min(first_birth_threshold, birth_threshold)
         self._least_affinity, self._least_overlap = least_affinity, least_overlap
         self._motions: dict[int, _Motion] = {}
 
@@ -75,7 +84,7 @@ class MotionAssociator:
         boxes, scores = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores, np.float64)
         alive = lifecycle.alive
         continues: list[int | None] = [None] * len(boxes)
-        sure = scores >= self.birth_threshold
+        sure = scores >= (self.birth_threshold if lifecycle.step else self._first)
         if alive and len(boxes):
             absent = np.array([lifecycle.step - lifecycle.last_step(i) - 1 for i in alive], np.float64)
             expected = np.stack([self._expected(i, absence + 1, time) for i, absence in zip(alive, absent)])

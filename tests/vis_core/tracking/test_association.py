@@ -108,6 +108,19 @@ def test_a_doubtful_detection_continues_a_track_but_begins_none():
 RIDER, HORSE, EITHER = (0.8, 0.1), (0.1, 0.8), (0.5, 0.45)
 
 
+def test_in_the_first_frame_of_a_stream_less_begins_a_track():
+    stream = Stream(first_birth_threshold=0.2)
+    boxes = [walker(10), walker(40)]
+    first = stream.step(boxes, [0.25, 0.15])
+    assert first == [1, None]
+    assert stream.step(boxes, [0.25, 0.25]) == [1, None]
+    stream.lifecycle.reset()
+    stream.associator.clear()
+    assert None not in stream.step(boxes, [0.25, 0.2])
+    # One that asks more than the frames after it is none.
+    assert Stream(birth=0.1, first_birth_threshold=0.2).step(boxes[:1], [0.15]) == [1]
+
+
 def test_a_horse_does_not_go_on_as_its_rider():
     """The rider is unseen for a frame, in which the horse beneath is seen for the first time."""
     rider, horse = [20, 10, 40, 36], [14, 18, 46, 50]
