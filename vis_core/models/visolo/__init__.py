@@ -167,10 +167,16 @@ LITE = System(
     options={
         **{name: option for name, option in _OPTIONS.items() if name not in ("tracking_threshold", "published_quirks")},
         "input_size": replace(_OPTIONS["input_size"], default=lite.INPUT_SIZE),
+        "mask_resize": Option(
+            "guided",
+            "edges of masks follow the image's (guided); or resize binary masks as published, or probabilities",
+            choices=("guided", "published", "logits"),
+        ),
         "reweighting": replace(_OPTIONS["reweighting"], default=False),
         "score_threshold": replace(_OPTIONS["score_threshold"], default=0.15),
         "memory_frames": replace(_OPTIONS["memory_frames"], default=3),
         "birth_threshold": Option(0.3, "least score of what begins a track; what is less may continue one", 0, 1),
+        "first_birth_threshold": Option(0.2, "the same in a stream's first frame, where all is new; if less", 0, 1),
         "least_part": Option(0.0, "parts of a mask smaller than this share of its largest are left out", 0, 1),
     },
     published=None,

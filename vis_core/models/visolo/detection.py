@@ -127,36 +127,41 @@ def _masks(logits: Tensor, mask_threshold: float) -> tuple[Tensor, Tensor]:
     count, height, width = logits.shape
     masks = torch.zeros((count, 4 * height, 4 * width), dtype=torch.bool, device=logits.device)
     inside = logits.new_zeros(count)
-    for rows, y, x in _occupied_parts(logits, mask_threshold):
+    for rows, y, x in occupied_parts(logits, mask_threshold):
         probabilities = mask_probabilities(logits[rows, y, x])
         masks[rows, 4 * y.start : 4 * y.stop, 4 * x.start : 4 * x.stop] = probabilities > mask_threshold
         inside[rows] = F.threshold(probabilities, mask_threshold, 0.0, inplace=True).sum((1, 2))
     return masks, inside
 
 
-def _occupied_parts(logits: Tensor, mask_threshold: float) -> Iterator[tuple[slice, slice, slice]]:
+def occupied_parts(logits: Tensor, mask_threshold: float, margin: int = 1) -> Iterator[tuple[slice, slice, slice]]:
     """Parts of mask logits ``[N, h, w]`` (masks, rows, columns) outside which no pixel passes the threshold.
 
     Where it does, so does one of the logits that it is interpolated from: on a processor what a mask costs follows its
     box. Elsewhere the boxes would have to be waited for: eight whole masks are a part.
+
+    Args:
+        logits: of the masks.
+        mask_threshold: of a pixel's probability.
+        margin: places about a box that belong to its part.
     """
     count, height, width = logits.shape
     if logits.device.type != "cpu":
         for start in range(0, count, 8):
             yield slice(start, start + 8), slice(0, height), slice(0, width)
         return
-    margin = 1e-3  # what the rounding of a probability may hide
-    passes = (logits > torch.logit(torch.tensor(mask_threshold)) - margin).view(torch.uint8)
+    rounding = 1e-3  # what the rounding of a probability may hide
+    passes = (logits > torch.logit(torch.tensor(mask_threshold)) - rounding).view(torch.uint8)
     for row, marks in enumerate(zip(passes.amax(2).numpy(), passes.amax(1).numpy())):
         if marks[0].any():
-            y, x = (_with_margin(along) for along in marks)
+            y, x = (_with_margin(along, margin) for along in marks)
             yield slice(row, row + 1), y, x
 
 
-def _with_margin(occupied: npt.NDArray[np.uint8]) -> slice:
-    """The part of an axis ``[n]`` that is not 0, and one place on either side."""
+def _with_margin(occupied: npt.NDArray[np.uint8], margin: int) -> slice:
+    """The part of an axis ``[n]`` that is not 0, and a margin on either side."""
     places = np.flatnonzero(occupied)
-    return slice(max(int(places[0]) - 1, 0), min(int(places[-1]) + 2, len(occupied)))
+    return slice(max(int(places[0]) - margin, 0), min(int(places[-1]) + 1 + margin, len(occupied)))
 
 
 def intersections(masks: Tensor) -> Tensor:
@@ -229,8 +234,8 @@ def packed_masks(found: Detections, size: tuple[int, int], mask_resize: str, mas
 
     Args:
         size: height and width of the image.
-        mask_resize: ``published``: binary masks at network size, resized; ``logits``: probabilities resized, which
-            gives smoother edges.
+        mask_resize: ``logits``: probabilities resized, which gives smoother edges; else, as published, the binary
+            masks at network size.
         mask_threshold: of a mask's probability, for ``logits``.
     """
     # Rows and columns that each mask touches, brought to the host at once.
@@ -244,7 +249,7 @@ def packed_masks(found: Detections, size: tuple[int, int], mask_resize: str, mas
         (rows, y, height), (columns, x, width) = (
             _meeting(part, n) for part, n in zip(np.split(marks, pixels.shape[1:2]), size)
         )
-        if mask_resize == "published":
+        if mask_resize != "logits":
             dense = found.masks[row, rows, columns]
             if dense.shape != (height, width):
                 dense = _resized(dense.float(), (height, width)) >= 0.5

@@ -19,6 +19,7 @@ from vis_core.checkpoints import load_fitting, load_tensors
 from vis_core.data.vocabularies import class_names as names_in
 from vis_core.errors import CheckpointError
 from vis_core.models.visolo.detection import Detections
+from vis_core.models.visolo.edges import guided
 from vis_core.models.visolo.memory import Entry
 from vis_core.models.visolo.network import VISOLONetwork
 from vis_core.models.visolo.segmenter import VISOLO
@@ -62,16 +63,24 @@ class VISOLOLite(VISOLO):
 
     Args:
         birth_threshold: least score of a detection that begins a track; what is less may continue one.
+        first_birth_threshold: the same in a stream's first frame, if it is less.
         least_part: parts of a mask that have less than this share of its largest part's pixels are left out.
         options: of `VISOLO`.
     """
 
     quick = True
 
-    def __init__(self, *arguments: Any, birth_threshold: float, least_part: float, **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        birth_threshold: float,
+        first_birth_threshold: float,
+        least_part: float,
+        **options: Any,
+    ) -> None:
         super().__init__(*arguments, **options)
         self.least_part = least_part
-        self.motion = MotionAssociator(birth_threshold)
+        self.motion = MotionAssociator(birth_threshold, first_birth_threshold)
         self._stamp: int | None = None
         self._time, self._interval = 0.0, 0.1
 
@@ -85,7 +94,14 @@ class VISOLOLite(VISOLO):
         return instances
 
     def detect(self, maps: list[Tensor], categories: Tensor, kernels: Tensor, weight: Tensor | None) -> Detections:
-        found = super().detect(maps, categories, kernels, weight)
+        return self._tidied(super().detect(maps, categories, kernels, weight))
+
+    def finished(self, found: Detections, image: Tensor) -> Detections:
+        if self.mask_resize != "guided":
+            return found
+        return self._tidied(guided(found, image, self.mask_threshold))
+
+    def _tidied(self, found: Detections) -> Detections:
         return replace(found, masks=_without_specks(found.masks, self.least_part)) if self.least_part else found
 
     def link(self, found: Detections, entry: Entry) -> tuple[Detections, list[int | None]]:

@@ -157,11 +157,12 @@ class VISOLO(Segmenter):
         if self._size is not None and self._size != frame.size:
             self.reset()
         self._size = frame.size
-        maps = self.extract(self.transform(frame.image))
+        image = self.transform(frame.image)
+        maps = self.extract(image)
         categories, kernels, weight, query, entry = self.read_grid(maps[-1].float())
         found = self.detect(maps, categories, kernels, weight)
         found, continues = self.link(found, entry)
-        instances = self.report(frame, found, continues)
+        instances = self.report(frame, self.finished(found, image), continues)
         self.remember(instances.track_ids[: len(found)].tolist(), found, query)
         self.memory.append(entry)
         return [instances]
@@ -235,6 +236,15 @@ class VISOLO(Segmenter):
             query: query features of the frame ``[128, 252]``.
         """
         self.associator.remember(track_ids, query[:, found.cells])
+
+    def finished(self, found: Detections, image: Tensor) -> Detections:
+        """The detections as they are reported; as published, as they are.
+
+        Args:
+            found: those that stay.
+            image: the network's input ``[1, 3, h, w]``.
+        """
+        return found
 
     def report(self, frame: Frame, found: Detections, continues: list[int | None]) -> Instances:
         """The frame's `Instances`, masks at its size."""
