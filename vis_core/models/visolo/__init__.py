@@ -174,6 +174,7 @@ LITE = System(
         ),
         "reweighting": replace(_OPTIONS["reweighting"], default=False),
         "score_threshold": replace(_OPTIONS["score_threshold"], default=0.15),
+        "mask_threshold": replace(_OPTIONS["mask_threshold"], default=0.45),
         "memory_frames": replace(_OPTIONS["memory_frames"], default=3),
         "birth_threshold": Option(0.3, "least score of what begins a track; what is less may continue one", 0, 1),
         "first_birth_threshold": Option(0.2, "the same in a stream's first frame, where all is new; if less", 0, 1),
