@@ -23,6 +23,8 @@ class _Motion:
     """Square root of the box's area, smoothed."""
     time: float
     """At which it was seen there, seconds."""
+    confirmed: bool
+    """Whether it ever was a sure detection."""
 
 
 class MotionAssociator:
@@ -31,7 +33,7 @@ class MotionAssociator:
     First the detections whose score is at least that of a birth may continue any track; then the others may continue
     what is left of the tracks that the frame before showed, if they overlap well. Sure detections that continue nothing
     begin a track; the others are dropped. In the first frame of a stream everything is new, so that less is asked of
-    what begins a track there.
+    what begins a track there; but only a sure detection continues a track that never was one.
 
     A track's box is expected where its centre's velocity carries it. The affinity of a pair is
     ``0.5 IoU + 0.25 nearness + 0.25 similarity - 0.25 disagreement``. Nearness falls from 1 as a Gaussian of the
@@ -101,22 +103,24 @@ class MotionAssociator:
             for row, column in _assign(affinity, rows, sure, self._least_affinity):
                 continues[column], rows[row] = alive[row], False
             left = np.array([continued is None for continued in continues]) & ~sure
-            for row, column in _assign(overlap - disagreement, rows & (absent == 0), left, self._least_overlap):
+            rows &= (absent == 0) & np.array([self._motions[i].confirmed for i in alive])
+            for row, column in _assign(overlap - disagreement, rows, left, self._least_overlap):
                 continues[column] = alive[row]
         return continues, sure | np.array([continued is not None for continued in continues], np.bool_)
 
-    def remember(self, track_ids: list[int], boxes: npt.ArrayLike, time: float) -> None:
-        """Take the boxes ``[M, 4]`` of the M tracks that a frame shows, and its time, seconds."""
-        for track_id, box in zip(track_ids, np.asarray(boxes, np.float64).reshape(-1, 4)):
+    def remember(self, track_ids: list[int], boxes: npt.ArrayLike, scores: npt.ArrayLike, time: float) -> None:
+        """Take the boxes ``[M, 4]`` and scores ``[M]`` of the M tracks that a frame shows, and its time, seconds."""
+        sure = np.asarray(scores, np.float64) >= self.birth_threshold
+        for track_id, box, confirmed in zip(track_ids, np.asarray(boxes, np.float64).reshape(-1, 4), sure.tolist()):
             size = float(np.sqrt(max((box[2] - box[0]) * (box[3] - box[1]), 1.0)))
             known = self._motions.get(track_id)
             if known is None:
-                self._motions[track_id] = _Motion(box, np.zeros(2), size, time)
+                self._motions[track_id] = _Motion(box, np.zeros(2), size, time, confirmed)
                 continue
             moved = (_centers(box[None])[0] - _centers(known.box[None])[0]) / (time - known.time)
             known.velocity = 0.7 * known.velocity + 0.3 * moved
             known.size_seen = 0.8 * known.size_seen + 0.2 * size
-            known.box, known.time = box, time
+            known.box, known.time, known.confirmed = box, time, known.confirmed or confirmed
 
     def forget(self, track_ids: tuple[int, ...]) -> None:
         """Drop tracks that have ended."""

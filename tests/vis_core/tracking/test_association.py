@@ -35,7 +35,7 @@ class Stream:
         masks = [encode(np.ones(IMAGE.shape[:2], bool))] * len(kept)
         instances = self.lifecycle.update(Frame(IMAGE, now, now), kept, scores[rows], classes[rows], masks)
         ids = instances.track_ids[: len(kept)].tolist()
-        self.associator.remember(ids, boxes[rows], self.time)
+        self.associator.remember(ids, boxes[rows], scores[rows], self.time)
         out = [None] * len(boxes)
         for row, track_id in zip(rows, ids):
             out[row] = track_id
@@ -113,7 +113,9 @@ def test_in_the_first_frame_of_a_stream_less_begins_a_track():
     boxes = [walker(10), walker(40)]
     first = stream.step(boxes, [0.25, 0.15])
     assert first == [1, None]
-    assert stream.step(boxes, [0.25, 0.25]) == [1, None]
+    assert stream.step(boxes, [0.25, 0.25]) == [None, None]  # a doubtful track needs a sure detection to go on
+    assert stream.step(boxes, [0.35, 0.25]) == [1, None]
+    assert stream.step(boxes, [0.25, 0.25]) == [1, None]  # now it is none any more
     stream.lifecycle.reset()
     stream.associator.clear()
     assert None not in stream.step(boxes, [0.25, 0.2])

@@ -122,7 +122,7 @@ class VISOLOLite(VISOLO):
 
     def remember(self, track_ids: list[int], found: Detections, query: Tensor) -> None:
         super().remember(track_ids, found, query)
-        self.motion.remember(track_ids, _boxes(found.masks), self._time)
+        self.motion.remember(track_ids, _boxes(found.masks), found.scores.cpu().numpy(), self._time)
 
     def reset(self) -> None:
         super().reset()
