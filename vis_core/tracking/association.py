@@ -33,7 +33,8 @@ class MotionAssociator:
     First the detections whose score is at least that of a birth may continue any track; then the others may continue
     what is left of the tracks that the frame before showed, if they overlap well. Sure detections that continue nothing
     begin a track; the others are dropped. In the first frame of a stream everything is new, so that less is asked of
-    what begins a track there; but only a sure detection continues a track that never was one.
+    what begins a track there; but only a sure detection, and in the frame that follows, continues a track that
+    never was one.
 
     A track's box is expected where its centre's velocity carries it. The affinity of a pair is
     ``0.5 IoU + 0.25 nearness + 0.25 similarity - 0.25 disagreement``. Nearness falls from 1 as a Gaussian of the
@@ -99,11 +100,12 @@ class MotionAssociator:
             affinity = 0.5 * overlap + 0.25 * nearness + 0.25 * np.asarray(similarity, np.float64) - disagreement
             affinity -= 0.05 * (absent > 0)[:, None]  # of two tracks as alike, the one that was there
             affinity[(overlap == 0) & (nearness < 0.02)] = _FORBIDDEN
-            rows = np.ones(len(alive), np.bool_)
+            confirmed = np.array([self._motions[i].confirmed for i in alive])
+            rows = confirmed | (absent == 0)
             for row, column in _assign(affinity, rows, sure, self._least_affinity):
                 continues[column], rows[row] = alive[row], False
             left = np.array([continued is None for continued in continues]) & ~sure
-            rows &= (absent == 0) & np.array([self._motions[i].confirmed for i in alive])
+            rows &= confirmed & (absent == 0)
             for row, column in _assign(overlap - disagreement, rows, left, self._least_overlap):
                 continues[column] = alive[row]
         return continues, sure | np.array([continued is not None for continued in continues], np.bool_)

@@ -113,9 +113,13 @@ def test_in_the_first_frame_of_a_stream_less_begins_a_track():
     boxes = [walker(10), walker(40)]
     first = stream.step(boxes, [0.25, 0.15])
     assert first == [1, None]
-    assert stream.step(boxes, [0.25, 0.25]) == [None, None]  # a doubtful track needs a sure detection to go on
-    assert stream.step(boxes, [0.35, 0.25]) == [1, None]
-    assert stream.step(boxes, [0.25, 0.25]) == [1, None]  # now it is none any more
+    assert stream.step(boxes, [0.25, 0.25]) == [None, None]  # a doubtful track needs a sure detection to go on,
+    assert stream.step(boxes, [0.35, 0.25]) == [2, None]  # and at once
+    stream.lifecycle.reset()
+    stream.associator.clear()
+    assert stream.step(boxes, [0.25, 0.15]) == [3, None]
+    assert stream.step(boxes, [0.35, 0.25]) == [3, None]
+    assert stream.step(boxes, [0.25, 0.25]) == [3, None]  # now it is not doubtful any more
     stream.lifecycle.reset()
     stream.associator.clear()
     assert None not in stream.step(boxes, [0.25, 0.2])
