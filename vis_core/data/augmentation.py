@@ -35,8 +35,7 @@ class Augmentation:
         noise: greatest standard deviation of noise, of 255.
         copy_paste: mean number of instances of other items pasted into a clip.
         touch: probability that one of them is put onto an instance that is there, in its size.
-        company: probability that one of those stands beside it (one of its own class, if there is one) and moves with
-            it, as people do who walk together.
+        company: probability that one of those stands beside it and moves with it, as walkers do.
         erase: probability that a rectangle of a clip is covered.
         mosaic: probability that a clip is made of four items side by side.
     """

@@ -228,6 +228,7 @@ class Clips:
         there = there[there > 0]
         if not len(there):
             return side, place, False
+        # Company is kept by one of its own class, where there is one.
         together = bool(a.company) and random.random() < a.company
         if together:
             kin = [n for n in there.tolist() if draw.labels[n - 1] == label]

@@ -169,7 +169,7 @@ LITE = System(
         "input_size": replace(_OPTIONS["input_size"], default=lite.INPUT_SIZE),
         "mask_resize": Option(
             "guided",
-            "edges of masks follow the image's (guided); or resize binary masks as published, or probabilities",
+            "edges follow the image's; or resize binary masks as published, or probabilities",
             choices=("guided", "published", "logits"),
         ),
         "reweighting": replace(_OPTIONS["reweighting"], default=False),
