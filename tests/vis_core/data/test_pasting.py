@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from tests.vis_core.data.annotated import COLOURS, coco, rectangle
+from tests.vis_core.data.annotated import coco, rectangle
 from tests.vis_core.data.drawn_clips import (
     BLUE,
     PASTING,
@@ -53,27 +53,6 @@ def test_pasted_instances_cover_crowds_too(tmp_path):
     assert covered > 10
 
 
-def test_an_instance_hidden_in_all_frames_leaves_and_remains_are_ignored(tmp_path):
-    """An obstacle is put in front of a small object: it is seen, or all but hidden, or gone."""
-    path = coco(tmp_path, {"boxes": [("red", (36, 26, 8, 8))]})
-    source = clips(path, replace(NO_AUGMENTATION, erase=1.0))
-    outcomes = {"seen": 0, "remains": 0, "gone": 0}
-    for seed in range(400):
-        clip = drawn(source, seed)
-        shown = (clip.images[0] == COLOURS["red"]).all(-1)
-        if not shown.any():
-            outcomes["gone"] += 1
-            assert len(clip.labels) == 0 and len(clip.ignore_labels) == 0
-        elif len(clip.labels) == 0:
-            outcomes["remains"] += 1
-            assert shown.sum() < 12 and clip.ignore_labels.tolist() == [RED]
-            assert (clip.ignore_masks[0] == shown).all()
-        else:
-            outcomes["seen"] += 1
-            assert (clip.masks[0] == shown).all() and shown.sum() >= 12
-    assert all(outcomes.values()), outcomes
-
-
 def test_an_instance_of_which_next_to_nothing_is_visible_is_ignored(tmp_path):
     """Less than a twelfth of its own area beside what was pasted over it, or a few pixels at the picture's edge."""
     remains = 0
@@ -88,9 +67,6 @@ def test_crowds_are_never_pasted(tmp_path):
     donor = coco(tmp_path / "donor", {"boxes": [("blue", (20, 15, 40, 30))], "crowds": (0,)})
     source = clips(coco(tmp_path / "base", {"boxes": THREE[:1]}), PASTING, donors=[donor])
     assert all(drawn(source, seed).labels.tolist() == [RED] for seed in range(10))
-
-
-# Mosaics
 
 
 def test_instances_are_pasted_from_one_set_into_another(tmp_path):

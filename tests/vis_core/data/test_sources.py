@@ -216,7 +216,28 @@ def test_what_is_not_labelled_everywhere_is_told_by_class(tmp_path):
         assert drawn(clips(path, augmentation), 0).exhaustive.tolist() == [True, False, True]
 
 
-# Pasted instances
+# Obstacles
+
+
+def test_an_instance_hidden_in_all_frames_leaves_and_remains_are_ignored(tmp_path):
+    """An obstacle is put in front of a small object: it is seen, or all but hidden, or gone."""
+    path = coco(tmp_path, {"boxes": [("red", (36, 26, 8, 8))]})
+    source = clips(path, replace(NO_AUGMENTATION, erase=1.0))
+    outcomes = {"seen": 0, "remains": 0, "gone": 0}
+    for seed in range(400):
+        clip = drawn(source, seed)
+        shown = (clip.images[0] == COLOURS["red"]).all(-1)
+        if not shown.any():
+            outcomes["gone"] += 1
+            assert len(clip.labels) == 0 and len(clip.ignore_labels) == 0
+        elif len(clip.labels) == 0:
+            outcomes["remains"] += 1
+            assert shown.sum() < 12 and clip.ignore_labels.tolist() == [RED]
+            assert (clip.ignore_masks[0] == shown).all()
+        else:
+            outcomes["seen"] += 1
+            assert (clip.masks[0] == shown).all() and shown.sum() >= 12
+    assert all(outcomes.values()), outcomes
 
 
 def test_an_obstacle_covers_crowds_and_instances_alike(tmp_path):
@@ -227,6 +248,9 @@ def test_an_obstacle_covers_crowds_and_instances_alike(tmp_path):
         assert (clip.images == clip.images[0]).all()
         for regions, name in ((clip.ignore_masks, "red"), (clip.masks, "blue")):
             assert np.array_equal(regions[0], (clip.images == COLOURS[name]).all(-1))
+
+
+# Mosaics
 
 
 def test_a_mosaic_keeps_labels_and_masks(tmp_path):

@@ -37,6 +37,22 @@ def test_half_precision_weights_of_any_class_count_and_width_run(tmp_path):
     assert instances.stamp == 5 and all(mask.size == (48, 70) for mask in instances.masks)
 
 
+def test_what_is_reported_follows_the_image_and_identities_do_not(tmp_path):
+    weights = write(tmp_path / "w.safetensors", small(), ["a", "b", "c"])
+    image = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8).repeat(11, 0).repeat(11, 1)
+    options = {"input_size": (64, 96), "score_threshold": 0.0, "birth_threshold": 0.0, "update_threshold": 0.0}
+    answers = {}
+    for mode in ("guided", "published"):
+        segmenter = vis_core.load("visolo-lite", weights, device="cpu", mask_resize=mode, **options)
+        answers[mode] = [segmenter.step(Frame(image, stamp=t * 10**8, index=t))[0] for t in range(3)]
+    differ = 0
+    for guided, published in zip(*answers.values()):
+        assert len(guided.track_ids) and guided.track_ids.tolist() == published.track_ids.tolist()
+        assert guided.scores.tolist() == published.scores.tolist()
+        differ += sum(a != b for a, b in zip(guided.masks, published.masks))
+    assert differ > 0
+
+
 def test_the_clock_of_motion_goes_on_where_stamps_stand_still_or_are_set_back(tmp_path):
     weights = write(tmp_path / "w.safetensors", small(), ["a", "b", "c"])
     segmenter = vis_core.load("visolo-lite", weights, device="cpu", input_size=(64, 96))
