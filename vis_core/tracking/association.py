@@ -28,25 +28,26 @@ class _Motion:
 
 
 class MotionAssociator:
-    """Associates in two rounds, as ByteTrack does (Zhang et al., ECCV 2022), by overlap, nearness and appearance.
+    """Associates in rounds by overlap, nearness and appearance.
 
-    First the detections whose score is at least that of a birth may continue any track; then the others may continue
-    what is left of the tracks that the frame before showed, if they overlap well. Sure detections that continue nothing
-    begin a track; the others are dropped. In the first frame of a stream everything is new, so that less is asked of
-    what begins a track there; but only a sure detection, and in the frame that follows, continues a track that
-    never was one.
+    First the detections whose score is at least that of a birth may continue the tracks that the frame before showed;
+    then those that are left, the other tracks (a cascade: Wojke et al., ICIP 2017); then the detections with lower
+    scores, what is left of the tracks that the frame before showed, if they overlap well (Zhang et al., ECCV 2022).
+    Sure detections that continue nothing begin a track; the others are dropped. In the first frame of a stream
+    everything is new, so that less is asked of what begins a track there; but only a sure detection, and in the frame
+    that follows, continues a track that never was one.
 
     A track's box is expected where its centre's velocity carries it. The affinity of a pair is
     ``0.5 IoU + 0.25 nearness + 0.25 similarity - 0.25 disagreement``. Nearness falls from 1 as a Gaussian of the
     distance between centres in units of the object's size, and is wider the longer a track was not seen.
-    Disagreement, 1 minus the cosine of the class scores, keeps a horse from going on as its rider; the second round
+    Disagreement, 1 minus the cosine of the class scores, keeps a horse from going on as its rider; the third round
     takes it from the IoU.
 
     Args:
         birth_threshold: least score of a detection that begins a track.
         first_birth_threshold: the same in the first frame of a stream, if it is less; None: as in the others.
-        least_affinity: of a pair in the first round, 0..1.
-        least_overlap: IoU of a pair in the second round.
+        least_affinity: of a pair in the first two rounds, 0..1.
+        least_overlap: IoU of a pair in the third round, less its disagreement.
     """
 
     def __init__(
@@ -98,16 +99,20 @@ class MotionAssociator:
             known = np.stack([lifecycle.class_scores(i) for i in alive])
             disagreement = 0.25 * (1 - _cosines(known, np.asarray(classes, np.float64)))
             affinity = 0.5 * overlap + 0.25 * nearness + 0.25 * np.asarray(similarity, np.float64) - disagreement
-            affinity -= 0.05 * (absent > 0)[:, None]  # of two tracks as alike, the one that was there
             affinity[(overlap == 0) & (nearness < 0.02)] = _FORBIDDEN
             confirmed = np.array([self._motions[i].confirmed for i in alive])
-            rows = confirmed | (absent == 0)
-            for row, column in _assign(affinity, rows, sure, self._least_affinity):
-                continues[column], rows[row] = alive[row], False
-            left = np.array([continued is None for continued in continues]) & ~sure
-            rows &= confirmed & (absent == 0)
-            for row, column in _assign(overlap - disagreement, rows, left, self._least_overlap):
-                continues[column] = alive[row]
+            present = absent == 0
+            # A track from before must not move one that was there to a second best.
+            rounds = (
+                (affinity, present, sure, self._least_affinity),
+                (affinity, confirmed & ~present, sure, self._least_affinity),
+                (overlap - disagreement, confirmed & present, ~sure, self._least_overlap),
+            )
+            free = np.ones(len(alive), np.bool_)
+            for worth, rows, columns, least in rounds:
+                left = np.array([continued is None for continued in continues])
+                for row, column in _assign(worth, rows & free, columns & left, least):
+                    continues[column], free[row] = alive[row], False
         return continues, sure | np.array([continued is not None for continued in continues], np.bool_)
 
     def remember(self, track_ids: list[int], boxes: npt.ArrayLike, scores: npt.ArrayLike, time: float) -> None:

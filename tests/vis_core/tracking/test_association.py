@@ -98,6 +98,17 @@ def test_a_walker_behind_a_post_comes_back_as_the_same():
     assert stream.step([walker(10 + 2 * 12)]) == [walking]
 
 
+def test_who_comes_back_does_not_take_the_place_of_one_who_was_there():
+    stream, pair, woman = Stream(), [20, 20, 32, 40], [26, 20, 32, 40]
+    walking, gone = stream.step([pair, [14, 20, 24, 40]])
+    for _ in range(3):
+        assert stream.step([pair]) == [walking]
+    # The pair as the one who is gone, and the woman as the pair, would be worth a little more together.
+    together, apart = stream.step([pair, woman])
+    assert together == walking and apart not in (walking, gone)
+    assert stream.step([pair]) == [walking]
+
+
 def test_a_doubtful_detection_continues_a_track_but_begins_none():
     stream = Stream(birth=0.5)
     assert stream.step([walker(10)], [0.3]) == [None]
