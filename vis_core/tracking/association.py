@@ -12,6 +12,7 @@ from vis_core.tracking.lifecycle import TrackLifecycle
 
 _Boxes = npt.NDArray[np.float64]
 _FORBIDDEN = -1.0
+_ESTABLISHED = 3  # frames that a track was seen in, from which on it comes first; as in DeepSORT
 
 
 @dataclass(slots=True)
@@ -23,6 +24,8 @@ class _Motion:
     """Square root of the box's area, smoothed."""
     time: float
     """At which it was seen there, seconds."""
+    frames: int
+    """In which it was seen."""
     confirmed: bool
     """Whether it ever was a sure detection."""
 
@@ -30,9 +33,11 @@ class _Motion:
 class MotionAssociator:
     """Associates in rounds by overlap, nearness and appearance.
 
-    First the detections whose score is at least that of a birth may continue the tracks that the frame before showed;
-    then those that are left, the other tracks (a cascade: Wojke et al., ICIP 2017); then the detections with lower
-    scores, what is left of the tracks that the frame before showed, if they overlap well (Zhang et al., ECCV 2022).
+    First the detections whose score is at least that of a birth may continue the tracks that the frame before showed
+    and that were seen three times; then those that are left, the other tracks, so that neither one that comes back nor
+    one that has just begun moves an established one to its second best (a cascade: Wojke et al., ICIP 2017); then the
+    detections with lower scores, what is left of the tracks that the frame before showed, if they overlap well (Zhang
+    et al., ECCV 2022).
     Sure detections that continue nothing begin a track; the others are dropped. In the first frame of a stream
     everything is new, so that less is asked of what begins a track there; but only a sure detection, and in the frame
     that follows, continues a track that never was one.
@@ -102,10 +107,10 @@ class MotionAssociator:
             affinity[(overlap == 0) & (nearness < 0.02)] = _FORBIDDEN
             confirmed = np.array([self._motions[i].confirmed for i in alive])
             present = absent == 0
-            # A track from before must not move one that was there to a second best.
+            first = present & np.array([self._motions[i].frames >= _ESTABLISHED for i in alive])
             rounds = (
-                (affinity, present, sure, self._least_affinity),
-                (affinity, confirmed & ~present, sure, self._least_affinity),
+                (affinity, first, sure, self._least_affinity),
+                (affinity, (confirmed | present) & ~first, sure, self._least_affinity),
                 (overlap - disagreement, confirmed & present, ~sure, self._least_overlap),
             )
             free = np.ones(len(alive), np.bool_)
@@ -122,9 +127,10 @@ class MotionAssociator:
             size = float(np.sqrt(max((box[2] - box[0]) * (box[3] - box[1]), 1.0)))
             known = self._motions.get(track_id)
             if known is None:
-                self._motions[track_id] = _Motion(box, np.zeros(2), size, time, confirmed)
+                self._motions[track_id] = _Motion(box, np.zeros(2), size, time, 1, confirmed)
                 continue
             moved = (_centers(box[None])[0] - _centers(known.box[None])[0]) / (time - known.time)
+            known.frames += 1
             known.velocity = 0.7 * known.velocity + 0.3 * moved
             known.size_seen = 0.8 * known.size_seen + 0.2 * size
             known.box, known.time, known.confirmed = box, time, known.confirmed or confirmed

@@ -109,6 +109,16 @@ def test_who_comes_back_does_not_take_the_place_of_one_who_was_there():
     assert stream.step([pair]) == [walking]
 
 
+def test_who_has_just_begun_does_not_take_the_place_of_one_who_is_established():
+    stream, pair, woman = Stream(), [20, 20, 32, 40], [24, 20, 32, 40]
+    for _ in range(3):
+        (walking,) = stream.step([pair])
+    together, apart = stream.step([pair, woman])
+    assert together == walking != apart
+    # What is seen now is nearer to the woman, whose track is one frame old.
+    assert stream.step([[23, 20, 32, 40]]) == [walking]
+
+
 def test_a_doubtful_detection_continues_a_track_but_begins_none():
     stream = Stream(birth=0.5)
     assert stream.step([walker(10)], [0.3]) == [None]
