@@ -13,6 +13,7 @@ from vis_core.tracking.lifecycle import TrackLifecycle
 _Boxes = npt.NDArray[np.float64]
 _FORBIDDEN = -1.0
 _ESTABLISHED = 3  # frames that a track was seen in, from which on it comes first; as in DeepSORT
+_LONG = 5  # frames without a track, beyond which its velocity is a guess and it must be established anew
 
 
 @dataclass(slots=True)
@@ -25,7 +26,9 @@ class _Motion:
     time: float
     """At which it was seen there, seconds."""
     frames: int
-    """In which it was seen."""
+    """In which it was seen since it began, or last came back after long."""
+    missed: int
+    """Frames since it was seen."""
     confirmed: bool
     """Whether it ever was a sure detection."""
 
@@ -34,10 +37,10 @@ class MotionAssociator:
     """Associates in rounds by overlap, nearness and appearance.
 
     First the detections whose score is at least that of a birth may continue the tracks that the frame before showed
-    and that were seen three times; then those that are left, the other tracks, so that neither one that comes back nor
-    one that has just begun moves an established one to its second best (a cascade: Wojke et al., ICIP 2017); then the
-    detections with lower scores, what is left of the tracks that the frame before showed, if they overlap well (Zhang
-    et al., ECCV 2022).
+    and that were seen three times since they began or came back after more than five frames; then those that are left,
+    the other tracks, so that neither one that comes back nor one that has just begun moves an established one to its
+    second best (a cascade: Wojke et al., ICIP 2017); then the detections with lower scores, what is left of the tracks
+    that the frame before showed, if they overlap well (Zhang et al., ECCV 2022).
     Sure detections that continue nothing begin a track; the others are dropped. In the first frame of a stream
     everything is new, so that less is asked of what begins a track there; but only a sure detection, and in the frame
     that follows, continues a track that never was one.
@@ -123,14 +126,17 @@ class MotionAssociator:
     def remember(self, track_ids: list[int], boxes: npt.ArrayLike, scores: npt.ArrayLike, time: float) -> None:
         """Take the boxes ``[M, 4]`` and scores ``[M]`` of the M tracks that a frame shows, and its time, seconds."""
         sure = np.asarray(scores, np.float64) >= self.birth_threshold
+        for track_id in self._motions.keys() - set(track_ids):
+            self._motions[track_id].missed += 1
         for track_id, box, confirmed in zip(track_ids, np.asarray(boxes, np.float64).reshape(-1, 4), sure.tolist()):
             size = float(np.sqrt(max((box[2] - box[0]) * (box[3] - box[1]), 1.0)))
             known = self._motions.get(track_id)
             if known is None:
-                self._motions[track_id] = _Motion(box, np.zeros(2), size, time, 1, confirmed)
+                self._motions[track_id] = _Motion(box, np.zeros(2), size, time, 1, 0, confirmed)
                 continue
             moved = (_centers(box[None])[0] - _centers(known.box[None])[0]) / (time - known.time)
-            known.frames += 1
+            known.frames = known.frames + 1 if known.missed <= _LONG else 1
+            known.missed = 0
             known.velocity = 0.7 * known.velocity + 0.3 * moved
             known.size_seen = 0.8 * known.size_seen + 0.2 * size
             known.box, known.time, known.confirmed = box, time, known.confirmed or confirmed
@@ -150,8 +156,8 @@ class MotionAssociator:
 
     def _expected(self, track_id: int, steps: float, time: float) -> _Boxes:
         motion = self._motions[track_id]
-        # Beyond five frames, or a second, a constant velocity is a guess.
-        shift = motion.velocity * min((time - motion.time) * min(1.0, 5.0 / steps), 1.0)
+        # Beyond some frames, or a second, a constant velocity is a guess.
+        shift = motion.velocity * min((time - motion.time) * min(1.0, _LONG / steps), 1.0)
         return motion.box + np.concatenate((shift, shift))
 
 

@@ -119,6 +119,18 @@ def test_who_has_just_begun_does_not_take_the_place_of_one_who_is_established():
     assert stream.step([[23, 20, 32, 40]]) == [walking]
 
 
+@pytest.mark.parametrize(("absent", "established"), [(3, True), (6, False)])
+def test_who_comes_back_after_long_must_be_established_anew(absent, established):
+    stream, pair, woman = Stream(), [20, 20, 32, 40], [24, 20, 32, 40]
+    for _ in range(3):
+        walking, gone = stream.step([pair, [30, 20, 38, 40]])
+    for _ in range(absent):
+        assert stream.step([pair]) == [walking]
+    assert stream.step([pair, woman]) == [walking, gone]
+    # Nearer to the one who came back.
+    assert stream.step([[23, 20, 32, 40]]) == [gone if established else walking]
+
+
 def test_a_doubtful_detection_continues_a_track_but_begins_none():
     stream = Stream(birth=0.5)
     assert stream.step([walker(10)], [0.3]) == [None]
