@@ -27,8 +27,6 @@ class _Motion:
     """At which it was seen there, seconds."""
     frames: int
     """In which it was seen since it began, or last came back after long."""
-    missed: int
-    """Frames since it was seen."""
     confirmed: bool
     """Whether it ever was a sure detection."""
 
@@ -109,6 +107,8 @@ class MotionAssociator:
             affinity = 0.5 * overlap + 0.25 * nearness + 0.25 * np.asarray(similarity, np.float64) - disagreement
             affinity[(overlap == 0) & (nearness < 0.02)] = _FORBIDDEN
             confirmed = np.array([self._motions[i].confirmed for i in alive])
+            for i in np.flatnonzero(absent > _LONG):
+                self._motions[alive[i]].frames = 0
             present = absent == 0
             first = present & np.array([self._motions[i].frames >= _ESTABLISHED for i in alive])
             rounds = (
@@ -126,17 +126,14 @@ class MotionAssociator:
     def remember(self, track_ids: list[int], boxes: npt.ArrayLike, scores: npt.ArrayLike, time: float) -> None:
         """Take the boxes ``[M, 4]`` and scores ``[M]`` of the M tracks that a frame shows, and its time, seconds."""
         sure = np.asarray(scores, np.float64) >= self.birth_threshold
-        for track_id in self._motions.keys() - set(track_ids):
-            self._motions[track_id].missed += 1
         for track_id, box, confirmed in zip(track_ids, np.asarray(boxes, np.float64).reshape(-1, 4), sure.tolist()):
             size = float(np.sqrt(max((box[2] - box[0]) * (box[3] - box[1]), 1.0)))
             known = self._motions.get(track_id)
             if known is None:
-                self._motions[track_id] = _Motion(box, np.zeros(2), size, time, 1, 0, confirmed)
+                self._motions[track_id] = _Motion(box, np.zeros(2), size, time, 1, confirmed)
                 continue
             moved = (_centers(box[None])[0] - _centers(known.box[None])[0]) / (time - known.time)
-            known.frames = known.frames + 1 if known.missed <= _LONG else 1
-            known.missed = 0
+            known.frames += 1
             known.velocity = 0.7 * known.velocity + 0.3 * moved
             known.size_seen = 0.8 * known.size_seen + 0.2 * size
             known.box, known.time, known.confirmed = box, time, known.confirmed or confirmed
