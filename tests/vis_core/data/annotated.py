@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,17 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
+from vis_core.data.annotations import read_annotations
+from vis_core.reading.findings import InputWarning
+
 Box = tuple[int, int, int, int]
 
 GROUND = (40, 40, 40)
 COLOURS = {"red": (230, 20, 20), "green": (20, 230, 20), "blue": (20, 20, 230)}
 CATEGORIES = [{"id": 1, "name": "red"}, {"id": 2, "name": "green"}, {"id": 3, "name": "blue"}]
+SIZE = (60, 80)
+BOXES = [("red", (5, 5, 20, 20)), ("blue", (50, 30, 20, 20))]
+FRAMES = [[("red", (t, 5, 20, 20)), ("green", (50, 30, 20, 20) if t % 2 else (0, 0, 0, 0))] for t in range(4)]
 
 
 def rectangle(size: tuple[int, int], box: Box) -> npt.NDArray[np.bool_]:
@@ -118,3 +125,27 @@ def write_json(path: Path, content: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), "utf-8")
     return path
+
+
+def findings_of(path, **options):
+    """The set, and its findings by kind; there is a warning if and only if there is a finding."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        annotated = read_annotations(path, **options)
+    told = [str(w.message) for w in told if w.category is InputWarning]
+    assert bool(told) == bool(annotated.findings)
+    if told:
+        assert len(told) == 1 and told[0].startswith(f"{path}: ") and annotated.findings[0].examples[0] in told[0]
+    return annotated, {found.kind: found for found in annotated.findings}
+
+
+def changed(path, change):
+    """The file after a change of its content."""
+    content = json.loads(path.read_text())
+    change(content)
+    return write_json(path, content)
+
+
+def masks_of(item, frame=0):
+    """Dense masks of the annotations of a frame."""
+    return [a.segmentations[frame] is not None and coco_mask.decode(a.segmentations[frame]) for a in item.annotations]
