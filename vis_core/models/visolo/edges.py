@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vis_core.models.visolo.detection import Detections, occupied_parts
 
+_Map = npt.NDArray[np.float32]
 _STRIDE = 4  # of the mask logits
 _SMOOTHNESS = 1e-3  # variance of a normalised image from which on a mask's edges follow the image's
 _REACH = 3  # cells of the logits beyond a mask, as far as the filter sees
@@ -23,23 +26,24 @@ def guided(found: Detections, image: Tensor, mask_threshold: float) -> Detection
     colour. Where the colours say nothing, what remains is the probability, smoothed.
 
     Args:
-        found: with masks ``[N, h, w]`` and logits ``[N, h/4, w/4]``; a mask of which nothing would be left stays.
+        found: on the host, with masks ``[N, h, w]`` and logits ``[N, h/4, w/4]``; a mask of which nothing would be left
+            stays.
         image: the network's input, float ``[1, 3, h, w]``.
         mask_threshold: of a mask's probability.
     """
     if not len(found):
         return found
-    image = image.float()
-    guide = _Guide.of(image)
-    masks = found.masks.clone()
+    guide = _Guide.of(image[0].float().cpu().numpy())
+    masks = found.masks.numpy().copy()
+    probabilities = found.logits.sigmoid().numpy()
     for rows, y, x in occupied_parts(found.logits, mask_threshold, _REACH):
-        lines = guide.lines(found.logits[rows, y, x].sigmoid(), y, x)
-        lines = F.interpolate(lines, scale_factor=_STRIDE, mode="bilinear", align_corners=False)
-        fine = rows, *(slice(_STRIDE * along.start, _STRIDE * along.stop) for along in (y, x))
-        lines[:, :3] *= image[:, :, fine[1], fine[2]]
-        part = lines.sum(1) > mask_threshold
-        masks[fine] = torch.where(part.flatten(1).any(1)[:, None, None], part, masks[fine])
-    return replace(found, masks=masks)
+        lines = guide.lines(probabilities[rows.start, y, x], y, x)
+        fine_lines = cv2.resize(lines, None, fx=_STRIDE, fy=_STRIDE, interpolation=cv2.INTER_LINEAR)
+        fine = tuple(slice(_STRIDE * along.start, _STRIDE * along.stop) for along in (y, x))
+        part = np.einsum("ijk,ijk->ij", fine_lines, guide.image[fine]) > mask_threshold
+        if part.any():
+            masks[rows.start][fine] = part
+    return replace(found, masks=torch.from_numpy(masks))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,47 +51,50 @@ class _Guide:
     """What the filter knows of an image.
 
     Attributes:
-        colours: at the logits' stride, ``[3, h/4, w/4]``.
-        mean: of the colours around each place, ``[3, h/4, w/4]``.
-        inverse: of their covariance, ``[3, 3, h/4, w/4]``.
+        image: its colours and a 1, ``[h, w, 4]``.
+        colours: the same at the logits' stride, ``[h/4, w/4, 4]``.
+        mean: of the colours around each place, ``[h/4, w/4, 3]``.
+        inverse: of their covariance, ``[h/4, w/4, 3, 3]``.
     """
 
-    colours: Tensor
-    mean: Tensor
-    inverse: Tensor
+    image: _Map
+    colours: _Map
+    mean: _Map
+    inverse: _Map
 
     @classmethod
-    def of(cls, image: Tensor) -> _Guide:
-        """That of a float32 image ``[1, 3, h, w]``."""
-        colours = F.avg_pool2d(image, _STRIDE)[0]
-        mean = _mean(colours)
-        first, second = [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2]
-        rr, rg, rb, gg, gb, bb = (_mean(colours[first] * colours[second]) - mean[first] * mean[second]).unbind()
-        rr, gg, bb = rr + _SMOOTHNESS, gg + _SMOOTHNESS, bb + _SMOOTHNESS
-        pairs = (gg * bb - gb * gb, rb * gb - rg * bb, rg * gb - rb * gg)
-        determinant = rr * pairs[0] + rg * pairs[1] + rb * pairs[2]
-        cofactors = torch.stack((*pairs, rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg))
-        return cls(colours, mean, (cofactors / determinant)[[0, 1, 2, 1, 3, 4, 2, 4, 5]].unflatten(0, (3, 3)))
+    def of(cls, image: _Map) -> _Guide:
+        """That of a float32 image ``[3, h, w]``."""
+        height, width = (n // _STRIDE for n in image.shape[1:])
+        r, g, b = (cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in image)
+        mr, mg, mb = (_mean(plane) for plane in (r, g, b))
+        rr, gg, bb = (_mean(x * x) - m * m + _SMOOTHNESS for x, m in ((r, mr), (g, mg), (b, mb)))
+        rg, rb, gb = _mean(r * g) - mr * mg, _mean(r * b) - mr * mb, _mean(g * b) - mg * mb
+        first, second, third = gg * bb - gb * gb, rb * gb - rg * bb, rg * gb - rb * gg
+        fourth, fifth, sixth = rr * bb - rb * rb, rg * rb - rr * gb, rr * gg - rg * rg
+        determinant = rr * first + rg * second + rb * third
+        cofactors = np.stack((first, second, third, second, fourth, fifth, third, fifth, sixth), 2)
+        inverse = (cofactors / determinant[:, :, None]).reshape(height, width, 3, 3)
+        whole, colours = (cv2.merge((*planes, np.ones_like(planes[0]))) for planes in (image, (r, g, b)))
+        return cls(whole, colours, np.stack((mr, mg, mb), 2), inverse)
 
-    def lines(self, probabilities: Tensor, y: slice, x: slice) -> Tensor:
-        """Slope by colour (three channels) and offset of each place's linear function, ``[N, 4, h, w]``.
+    def lines(self, probabilities: _Map, y: slice, x: slice) -> _Map:
+        """Slope by colour (three channels) and offset of each place's linear function, ``[h, w, 4]``.
 
         Args:
-            probabilities: ``[N, h, w]`` in these rows and columns.
+            probabilities: ``[h, w]`` in these rows and columns.
             y: rows of the logits.
             x: columns of the logits.
         """
-        mean = self.mean[:, y, x]
-        both = torch.cat((probabilities[:, None] * self.colours[:, y, x], probabilities[:, None]), 1)
-        both = _mean(both.flatten(0, 1)).unflatten(0, (-1, 4))
-        shared = both[:, :3] - both[:, 3:] * mean
-        slope = (self.inverse[:, :, y, x] * shared[:, None]).sum(2)
-        offset = both[:, 3:] - (slope * mean).sum(1, keepdim=True)
-        return _mean(torch.cat((slope, offset), 1).flatten(0, 1)).unflatten(0, (-1, 4))
+        mean = self.mean[y, x]
+        both = _mean(probabilities[:, :, None] * self.colours[y, x])
+        shared = both[:, :, :3] - both[:, :, 3:] * mean
+        lines = np.empty_like(both)
+        slope = np.einsum("ijkl,ijl->ijk", self.inverse[y, x], shared, out=lines[:, :, :3])
+        lines[:, :, 3] = both[:, :, 3] - np.einsum("ijk,ijk->ij", slope, mean)
+        return _mean(lines)
 
 
-def _mean(x: Tensor) -> Tensor:
-    """Mean over the 3x3 places about each of maps ``[K, h, w]``; beyond the edge is what is at it."""
-    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    x = x[:, :-2] + x[:, 1:-1] + x[:, 2:]
-    return (x[..., :-2] + x[..., 1:-1] + x[..., 2:]) / 9
+def _mean(x: _Map) -> _Map:
+    """Mean over the 3x3 places about each of a map ``[h, w]`` or ``[h, w, C]``; beyond the edge is what is at it."""
+    return cv2.blur(x, (3, 3), borderType=cv2.BORDER_REPLICATE)  # type: ignore[return-value]
