@@ -22,12 +22,13 @@ from vis_core.models.visolo.detection import Detections
 from vis_core.models.visolo.edges import guided
 from vis_core.models.visolo.memory import Entry
 from vis_core.models.visolo.network import VISOLONetwork
-from vis_core.models.visolo.segmenter import VISOLO
+from vis_core.models.visolo.segmenter import VISOLO, GridReading
 from vis_core.models.visolo.training import VISOLOTraining
 from vis_core.nn.backbones import efficientnet_lite
 from vis_core.nn.backbones.efficientnet_lite import INPUT_MEAN, INPUT_STD, EfficientNetLite
 from vis_core.nn.packed import pack_convolutions
 from vis_core.nn.precision import compute_type
+from vis_core.nn.side_by_side import SideBySide
 from vis_core.structures import Frame, Instances
 from vis_core.tracking.association import MotionAssociator
 
@@ -81,6 +82,7 @@ class VISOLOLite(VISOLO):
         super().__init__(*arguments, **options)
         self.least_part = least_part
         self.motion = MotionAssociator(birth_threshold, first_birth_threshold)
+        self._side_by_side = SideBySide()
         self._stamp: int | None = None
         self._time, self._interval = 0.0, 0.1
 
@@ -93,8 +95,13 @@ class VISOLOLite(VISOLO):
         self._stamp = frame.stamp  # after a reset that another size of frame may have brought
         return instances
 
-    def detect(self, maps: list[Tensor], categories: Tensor, kernels: Tensor, weight: Tensor | None) -> Detections:
-        return self._tidied(super().detect(maps, categories, kernels, weight))
+    def read(self, maps: list[Tensor]) -> tuple[GridReading, Tensor | None]:
+        if self.device.type != "cpu":
+            return super().read(maps)
+        return self._side_by_side(lambda: self.read_grid(maps[-1].float()), lambda: self.network.mask_features(maps)[0])
+
+    def detect(self, *outputs: Any) -> Detections:
+        return self._tidied(super().detect(*outputs))
 
     def finished(self, found: Detections, image: Tensor) -> Detections:
         if self.mask_resize != "guided":
@@ -134,12 +141,13 @@ class VISOLOLite(VISOLO):
 
 
 def _boxes(masks: Tensor) -> npt.NDArray[np.float64]:
-    """Tight boxes x1, y1, x2, y2 ``[N, 4]`` of masks bool ``[N, h, w]`` that are not empty."""
+    """Tight boxes x1, y1, x2, y2 ``[N, 4]`` of masks bool ``[N, h, w]`` that are not empty, w a multiple of 8."""
     out = np.zeros((len(masks), 4))
     if not len(masks):
         return out
-    for axis, (low, high) in ((1, (0, 2)), (2, (1, 3))):
-        occupied = masks.view(torch.uint8).amax(axis).cpu().numpy()
+    words = masks.cpu().numpy().view(np.uint64)  # eight pixels at a time
+    columns, rows = np.bitwise_or.reduce(words, axis=1).view(np.bool_), (words != 0).any(axis=2)
+    for occupied, low, high in ((columns, 0, 2), (rows, 1, 3)):
         out[:, low] = occupied.argmax(1)
         out[:, high] = occupied.shape[1] - occupied[:, ::-1].argmax(1)
     return out

@@ -14,6 +14,8 @@ from vis_core.streaming import Segmenter
 from vis_core.structures import Frame, Instances
 from vis_core.tracking.lifecycle import TrackLifecycle
 
+GridReading = tuple[Tensor, Tensor, Tensor | None, Tensor, Entry]
+
 
 class GridAssociator:
     """Which detection continues which track, by grid similarity (section "identities" of the published inference).
@@ -159,8 +161,8 @@ class VISOLO(Segmenter):
         self._size = frame.size
         image = self.transform(frame.image)
         maps = self.extract(image)
-        categories, kernels, weight, query, entry = self.read_grid(maps[-1].float())
-        found = self.detect(maps, categories, kernels, weight)
+        (categories, kernels, weight, query, entry), features = self.read(maps)
+        found = self.detect(maps, categories, kernels, weight, features)
         found, continues = self.link(found, entry)
         instances = self.report(frame, self.finished(found, image), continues)
         self.remember(instances.track_ids[: len(found)].tolist(), found, query)
@@ -172,7 +174,11 @@ class VISOLO(Segmenter):
         maps: list[Tensor] = self.network.backbone(image.to(self.dtype, memory_format=torch.channels_last))
         return maps
 
-    def read_grid(self, r4: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Entry]:
+    def read(self, maps: list[Tensor]) -> tuple[GridReading, Tensor | None]:
+        """What `read_grid` reads of the backbone's maps, and the mask features if they are made beside it."""
+        return self.read_grid(maps[-1].float()), None
+
+    def read_grid(self, r4: Tensor) -> GridReading:
         """The grid's branches on a frame, helped by the memory.
 
         Args:
@@ -209,12 +215,27 @@ class VISOLO(Segmenter):
         other = by_frame[kept.frame] if kept.frame in by_frame else query.T @ kept.reference
         return (best + other.amax(1).sigmoid()) / 2
 
-    def detect(self, maps: list[Tensor], categories: Tensor, kernels: Tensor, weight: Tensor | None) -> Detections:
-        """The frame's instances; where no cell passes the threshold the mask branch is not run."""
+    def detect(
+        self,
+        maps: list[Tensor],
+        categories: Tensor,
+        kernels: Tensor,
+        weight: Tensor | None,
+        features: Tensor | None = None,
+    ) -> Detections:
+        """The frame's instances; where no cell passes the threshold the mask branch is not run.
+
+        Args:
+            maps: of the backbone.
+            categories: as those that follow, result of `read_grid`.
+            kernels: of the cells.
+            weight: of the scores.
+            features: of the masks, if they are there already.
+        """
         kept = detection.kept_cells(categories, weight, self.score_threshold, self.published_quirks)
-        if len(kept[0]):
+        if features is None and len(kept[0]):
             features = self.network.mask_features(maps)[0]
-        else:
+        elif features is None:
             features = kernels.new_zeros(()).expand(len(kernels), *maps[0].shape[2:])
         found = detection.candidates(
             features, kernels, categories, kept, self.mask_threshold, self.published_quirks, self.quick
