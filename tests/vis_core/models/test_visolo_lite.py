@@ -53,6 +53,26 @@ def test_what_is_reported_follows_the_image_and_identities_do_not(tmp_path):
     assert differ > 0
 
 
+def test_branches_at_once_answer_as_one_after_the_other(tmp_path):
+    weights = write(tmp_path / "w.safetensors", small(), ["a", "b", "c"])
+    image = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8).repeat(11, 0).repeat(11, 1)
+    options = {"input_size": (64, 96), "score_threshold": 0.0, "birth_threshold": 0.0, "update_threshold": 0.0}
+    before, answers = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            system = vis_core.load("visolo-lite", weights, device="cpu", **options)
+            answers.append([system.step(Frame(image, i * 10**8, i))[0] for i in range(3)])
+    finally:
+        torch.set_num_threads(before)
+    assert sum(len(answer.track_ids) for answer in answers[0]) > 0
+    for alone, together in zip(*answers):
+        assert alone.track_ids.tolist() == together.track_ids.tolist()
+        np.testing.assert_allclose(alone.scores, together.scores, rtol=1e-3)
+        for first, second in zip(alone.masks, together.masks):
+            assert (first.dense() ^ second.dense()).sum() <= 0.01 * first.area
+
+
 def test_the_clock_of_motion_goes_on_where_stamps_stand_still_or_are_set_back(tmp_path):
     weights = write(tmp_path / "w.safetensors", small(), ["a", "b", "c"])
     segmenter = vis_core.load("visolo-lite", weights, device="cpu", input_size=(64, 96))

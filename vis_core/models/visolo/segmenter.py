@@ -227,10 +227,10 @@ class VISOLO(Segmenter):
 
         Args:
             maps: of the backbone.
-            categories: as those that follow, result of `read_grid`.
-            kernels: of the cells.
-            weight: of the scores.
-            features: of the masks, if they are there already.
+            categories: as `read_grid` gives them, as are kernels and weight.
+            kernels: the same.
+            weight: the same.
+            features: of the masks, where `read` made them already.
         """
         kept = detection.kept_cells(categories, weight, self.score_threshold, self.published_quirks)
         if features is None and len(kept[0]):
