@@ -14,6 +14,7 @@ _Boxes = npt.NDArray[np.float64]
 _FORBIDDEN = -1.0
 _ESTABLISHED = 3  # frames that a track was seen in, from which on it comes first; as in DeepSORT
 _LONG = 5  # frames without a track, beyond which its velocity is a guess and it must be established anew
+_OLD = 10  # frames that a track was seen in, from which on it is as old as any
 
 
 @dataclass(slots=True)
@@ -47,12 +48,13 @@ class MotionAssociator:
     ``0.5 IoU + 0.25 nearness + 0.25 similarity - 0.25 disagreement``. Nearness falls from 1 as a Gaussian of the
     distance between centres in units of the object's size, and is wider the longer a track was not seen.
     Disagreement, 1 minus the cosine of the class scores, keeps a horse from going on as its rider; the third round
-    takes it from the IoU.
+    takes it from the IoU. Among the pairs that may be, an older track and a surer detection are preferred: when a mask
+    breaks in two for some frames, the object's own track goes on, not the piece's.
 
     Args:
         birth_threshold: least score of a detection that begins a track.
         first_birth_threshold: the same in the first frame of a stream, if it is less; None: as in the others.
-        least_affinity: of a pair in the first two rounds, 0..1.
+        least_affinity: of a pair in the second round, 0..1; half of it is enough in the first.
         least_overlap: IoU of a pair in the third round, less its disagreement.
     """
 
@@ -106,20 +108,22 @@ class MotionAssociator:
             disagreement = 0.25 * (1 - _cosines(known, np.asarray(classes, np.float64)))
             affinity = 0.5 * overlap + 0.25 * nearness + 0.25 * np.asarray(similarity, np.float64) - disagreement
             affinity[(overlap == 0) & (nearness < 0.02)] = _FORBIDDEN
-            confirmed = np.array([self._motions[i].confirmed for i in alive])
             for i in np.flatnonzero(absent > _LONG):
                 self._motions[alive[i]].frames = 0
+            seen = np.array([min(self._motions[i].frames, _OLD) for i in alive])
+            preference = 0.2 * seen[:, None] / _OLD + 0.1 * scores[None]
+            confirmed = np.array([self._motions[i].confirmed for i in alive])
             present = absent == 0
-            first = present & np.array([self._motions[i].frames >= _ESTABLISHED for i in alive])
+            first = present & (seen >= _ESTABLISHED)
             rounds = (
-                (affinity, first, sure, self._least_affinity),
+                (affinity, first, sure, self._least_affinity / 2),
                 (affinity, (confirmed | present) & ~first, sure, self._least_affinity),
                 (overlap - disagreement, confirmed & present, ~sure, self._least_overlap),
             )
             free = np.ones(len(alive), np.bool_)
             for worth, rows, columns, least in rounds:
                 left = np.array([continued is None for continued in continues])
-                for row, column in _assign(worth, rows & free, columns & left, least):
+                for row, column in _assign(worth, preference, rows & free, columns & left, least):
                     continues[column], free[row] = alive[row], False
         return continues, sure | np.array([continued is not None for continued in continues], np.bool_)
 
@@ -181,13 +185,17 @@ def _centers(boxes: _Boxes) -> _Boxes:
 
 
 def _assign(
-    affinity: _Boxes, rows: npt.NDArray[np.bool_], columns: npt.NDArray[np.bool_], least: float
+    affinity: _Boxes, preference: _Boxes, rows: npt.NDArray[np.bool_], columns: npt.NDArray[np.bool_], least: float
 ) -> list[tuple[int, int]]:
-    """Pairs of the best assignment between chosen rows and columns, without those under the least affinity."""
+    """Pairs of the best assignment, by affinity and preference, between chosen rows and columns.
+
+    A pair under the least affinity is none, however preferred.
+    """
     r, c = np.flatnonzero(rows), np.flatnonzero(columns)
     if not len(r) or not len(c):
         return []
-    part = affinity[np.ix_(r, c)]
-    # A pair under the least must not displace one above it: it is worth no more than none.
-    chosen = linear_sum_assignment(np.where(part >= least, part, 0.0), maximize=True)
-    return [(int(r[i]), int(c[j])) for i, j in zip(*chosen) if part[i, j] >= least]
+    chosen = np.ix_(r, c)
+    fits = affinity[chosen] >= least
+    # A pair that does not fit must not displace one that does: it is worth no more than none.
+    pairs = linear_sum_assignment(np.where(fits, affinity[chosen] + preference[chosen], 0.0), maximize=True)
+    return [(int(r[i]), int(c[j])) for i, j in zip(*pairs) if fits[i, j]]

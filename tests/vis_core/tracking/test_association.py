@@ -131,6 +131,39 @@ def test_who_comes_back_after_long_must_be_established_anew(absent, established)
     assert stream.step([[23, 20, 32, 40]]) == [gone if established else walking]
 
 
+def test_of_two_tracks_that_fit_alike_the_older_one_goes_on():
+    stream, whole = Stream(), [20, 20, 40, 40]
+    for _ in range(10):
+        (old,) = stream.step([whole])
+    # A piece comes off, as sure as the whole, and stays until it is established too.
+    for _ in range(4):
+        assert stream.step([whole, [30, 20, 40, 40]])[0] == old
+    # Both in one: exactly as near to the piece as to the whole, and it overlaps the piece a little more.
+    assert stream.step([[26, 20, 40, 40]]) == [old]
+
+
+def test_of_two_detections_that_fit_alike_the_surer_one_goes_on():
+    stream = Stream()
+    for _ in range(3):
+        (track,) = stream.step([walker(20)])
+    assert stream.step([walker(20, 22), walker(20, 18)], [0.4, 0.8])[1] == track
+
+
+def test_a_pair_that_hardly_fits_is_none_however_old_the_track():
+    stream = Stream()
+    for _ in range(12):
+        (track,) = stream.step([walker(10)])
+    assert stream.step([walker(24)], [0.99]) != [track]
+
+
+@pytest.mark.parametrize(("seen", "goes_on"), [(2, False), (3, True)])
+def test_an_established_track_takes_what_fits_less(seen, goes_on):
+    stream = Stream()
+    for _ in range(seen):
+        (track,) = stream.step([walker(10)])
+    assert (stream.step([walker(19)]) == [track]) == goes_on
+
+
 def test_a_doubtful_detection_continues_a_track_but_begins_none():
     stream = Stream(birth=0.5)
     assert stream.step([walker(10)], [0.3]) == [None]
