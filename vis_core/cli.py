@@ -106,7 +106,8 @@ def segment(
 
     sources = open_videos(source, images, fps)
     given = {"score_threshold": score_threshold, "max_instances": max_instances}
-    segmenter = load_segmenter(system, weights, device, precision, threads, option or [], given)
+    recorded = not any(item.live for item in sources)
+    segmenter = load_segmenter(system, weights, device, precision, threads, option or [], given, recorded)
 
     from vis_core.segmenting import segment_videos
 
@@ -154,7 +155,8 @@ def systems(name: Annotated[str | None, typer.Argument(help="Show the options of
         entry = catalog.find(name)
         table = Table("option", "default", "values", "meaning", title=f"{entry.title} ({entry.paper})")
         for key, option in entry.options.items():
-            table.add_row(key, escape(str(option.default)), escape(_values(option)), escape(option.description))
+            default = str(option.default) + ("" if option.recorded is None else f"; files: {option.recorded}")
+            table.add_row(key, escape(default), escape(_values(option)), escape(option.description))
     else:
         table = Table("name", "system", "published checkpoints", "their licence", "published figures", show_lines=True)
         for entry in catalog.SYSTEMS.values():

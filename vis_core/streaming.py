@@ -60,6 +60,7 @@ class Option:
         multiple_of: what each value must be a multiple of.
         choices: the texts that are allowed; empty: any.
         optional: None is allowed, and means without a bound.
+        recorded: the default of ``vis segment`` on files, which wait for their answers; None: that of all else.
     """
 
     default: Any
@@ -69,6 +70,7 @@ class Option:
     multiple_of: int | None = None
     choices: tuple[str, ...] = ()
     optional: bool = False
+    recorded: Any = None
 
     def check(self, name: str, value: Any) -> Any:
         """The value in the option's type.

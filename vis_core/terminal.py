@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ def load_segmenter(
     threads: int | None,
     texts: list[str],
     given: dict[str, Any],
+    recorded: bool = False,
 ) -> Segmenter:
     """A segmenter, from what stands on a command line; says so if its weights are random.
 
@@ -45,6 +46,7 @@ def load_segmenter(
         threads: of the network on a processor; None: as many as PyTorch chooses.
         texts: options, each ``name=value``.
         given: options already parsed; None is left out.
+        recorded: what is to come are files: options that nothing is said of are as that allows, and it is told.
 
     Raises:
         OptionError: an unknown system or option, or a value out of range.
@@ -63,11 +65,22 @@ def load_segmenter(
         if not equals:
             raise OptionError(f"--option {text}: write it as name=value")
         options[key] = option_value(value, known[key]) if key in known else value
+    if recorded:
+        options = {**_for_recordings(known, options), **options}
     with warnings.catch_warnings():
         if weights is None:
             warnings.simplefilter("ignore", UserWarning)
             warn_if_random(name, weights)
         return catalog.load(name, weights, device, precision, **options)
+
+
+def _for_recordings(known: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults of options on files, where they differ from those that a stream has, and are not given."""
+    changed = {key: x.recorded for key, x in known.items() if x.recorded is not None and key not in given}
+    for key, value in changed.items():
+        usual = f"--option {key}={known[key].default}"
+        screen.print(f"[dim]{escape(f'{key}={value}, since files can wait; as the node, and quicker: {usual}')}[/]")
+    return changed
 
 
 def weights_are_random(name: str, weights: Path | None) -> bool:

@@ -53,11 +53,13 @@ class VideoSource(ABC):
         length: number of frames; None if unknown. Exact if `length_is_exact`, else what a container announces.
         fps: frames per second.
         size: height and width, pixels.
+        live: frames come when they come, whether or not anybody is ready.
         skipped: what was left out in the latest iteration.
         on_skip: called with each frame left out; default: a warning.
     """
 
     length_is_exact = False
+    live = False
 
     def __init__(
         self,
@@ -268,6 +270,8 @@ class Camera(VideoSource):
     Raises:
         InputError: the device does not open, or gives no picture.
     """
+
+    live = True
 
     def __init__(self, device: int | str) -> None:
         self._capture = cv2.VideoCapture(device)

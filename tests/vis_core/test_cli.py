@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 import vis_core
+from tests.vis_core.fake_capture import FakeCapture
 from tests.vis_core.fake_system import FakeSegmenter, catalog
 from vis_core import cli, masks, terminal
 from vis_core.data.synthetic import synthetic_video, write_youtube_vis
+from vis_core.streaming import Option
 from vis_core.video import open_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,9 +40,10 @@ def write_frames(folder, count, dark=()):
     return folder
 
 
-def run(monkeypatch, segmenter, *arguments, code=0):
-    """Run ``vis`` with the fake catalogue; returns the module that stands for it."""
+def run(monkeypatch, segmenter, *arguments, code=0, options=()):
+    """Run ``vis`` with the fake catalogue, its system with more options; returns the module that stands for it."""
     fake = catalog(segmenter)
+    fake.find("fake").options.update(options)
     monkeypatch.setitem(sys.modules, "vis_core.catalog", fake)
     monkeypatch.setattr(vis_core, "catalog", fake, raising=False)
     monkeypatch.setattr(sys, "argv", ["vis", *map(str, arguments)])
@@ -167,6 +170,26 @@ def test_options_reach_the_system_in_their_types(tmp_path, monkeypatch):
     assert options == {"score_threshold": 0.4, "input_size": [64, 96], "max_lost_frames": None}
 
 
+@pytest.mark.parametrize(("more", "views"), [([], 4), (["--option", "views=2"], 2), (["--option", "views=1"], 1)])
+def test_files_wait_so_that_an_option_may_have_a_default_for_them(tmp_path, monkeypatch, capfd, more, views):
+    source, options = write_frames(tmp_path / "a", 1), {"views": Option(1, "Views.", 1, 4, recorded=4)}
+    fake = run(monkeypatch, FakeSegmenter(), *segment(source, tmp_path / "out", *more), options=options)
+    ((_, given),) = fake.calls
+    assert given == {"views": views}
+    assert ("views=4, since files can wait; as the node, and quicker: --option views=1" in capfd.readouterr().err) == (
+        not more
+    )
+    run(monkeypatch, FakeSegmenter(), "systems", "fake", options=options)
+    assert "1; files: 4" in capfd.readouterr().out
+
+
+def test_a_camera_does_not_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
+    options = {"views": Option(1, "Views.", 1, 4, recorded=4)}
+    fake = run(monkeypatch, FakeSegmenter(), *segment("camera:0", tmp_path, "--no-overlay"), options=options)
+    assert fake.calls[0][1] == {}
+
+
 @pytest.mark.parametrize(
     ("default", "text", "value"),
     [
@@ -182,8 +205,6 @@ def test_options_reach_the_system_in_their_types(tmp_path, monkeypatch):
     ],
 )
 def test_an_option_s_text_is_read_by_the_type_of_its_default(default, text, value):
-    from vis_core.streaming import Option
-
     assert terminal.option_value(text, Option(default, "")) == value
 
 

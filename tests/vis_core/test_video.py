@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.vis_core.fake_capture import FakeCapture
 from tests.vis_core.image_files import picture, read_all, write_folder
 from vis_core.errors import InputError
 from vis_core.images import read_image
@@ -218,33 +219,10 @@ def test_a_video_that_is_cut_off_gives_the_frames_that_are_there(tmp_path):
     assert f"{30 - len(frames)} frames" in video.skipped[-1].name
 
 
-class _FakeCapture:
-    """Stands for a camera that gives three pictures and is then unplugged."""
-
-    def __init__(self, device):
-        self.device, self.left, self.released = device, 4, False
-
-    def isOpened(self):
-        return self.device != 9
-
-    def set(self, *_):
-        return True
-
-    def get(self, what):
-        return 30.0 if what == cv2.CAP_PROP_FPS else 0.0
-
-    def read(self):
-        self.left -= 1
-        return (True, picture(self.left)) if self.left >= 0 else (False, None)
-
-    def release(self):
-        self.released = True
-
-
 @pytest.mark.parametrize("device", [0, "0", "camera:0"])
 def test_a_camera_is_a_source_without_length_that_ends_when_unplugged(monkeypatch, device, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cv2, "VideoCapture", _FakeCapture)
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
     with open_video(device) as video:
         assert isinstance(video, Camera)
         assert (video.name, video.length, video.fps, video.size) == ("camera0", None, 30, (48, 64))
@@ -256,7 +234,7 @@ def test_a_camera_is_a_source_without_length_that_ends_when_unplugged(monkeypatc
 
 def test_a_camera_that_is_not_there_is_an_error(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cv2, "VideoCapture", _FakeCapture)
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
     with pytest.raises(InputError, match="/dev/video9"):
         open_video("camera:9")
 

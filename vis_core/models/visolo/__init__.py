@@ -16,6 +16,7 @@ from vis_core.models.visolo import lite, published
 from vis_core.models.visolo.network import VISOLONetwork
 from vis_core.models.visolo.segmenter import VISOLO
 from vis_core.models.visolo.training import VISOLOTraining
+from vis_core.models.visolo.views import OTHER_VIEWS
 from vis_core.nn.backbones import resnet
 from vis_core.nn.backbones.efficientnet_lite import installed_weights
 from vis_core.nn.backbones.resnet import BLOCKS
@@ -179,6 +180,13 @@ LITE = System(
         "birth_threshold": Option(0.3, "least score of what begins a track; what is less may continue one", 0, 1),
         "first_birth_threshold": Option(0.2, "the same in a stream's first frame, where all is new; if less", 0, 1),
         "least_part": Option(0.0, "parts of a mask smaller than this share of its largest are left out", 0, 1),
+        "views": Option(
+            1,
+            "views of a frame that are averaged, of: as it is; larger and mirrored; mirrored; larger",
+            1,
+            1 + len(OTHER_VIEWS),
+            recorded=4,
+        ),
     },
     published=None,
     checkpoints_licence="Apache-2.0; what the training images allow is in the model card",

@@ -20,10 +20,11 @@ from vis_core.data.vocabularies import class_names as names_in
 from vis_core.errors import CheckpointError
 from vis_core.models.visolo.detection import Detections
 from vis_core.models.visolo.edges import guided
-from vis_core.models.visolo.memory import Entry
+from vis_core.models.visolo.memory import Entry, FrameMemory
 from vis_core.models.visolo.network import VISOLONetwork
 from vis_core.models.visolo.segmenter import VISOLO, GridReading
 from vis_core.models.visolo.training import VISOLOTraining
+from vis_core.models.visolo.views import OTHER_VIEWS, Reading, View, averaged
 from vis_core.nn.backbones import efficientnet_lite
 from vis_core.nn.backbones.efficientnet_lite import INPUT_MEAN, INPUT_STD, EfficientNetLite
 from vis_core.nn.packed import pack_convolutions
@@ -66,6 +67,7 @@ class VISOLOLite(VISOLO):
         birth_threshold: least score of a detection that begins a track; what is less may continue one.
         first_birth_threshold: the same in a stream's first frame, if it is less.
         least_part: parts of a mask that have less than this share of its largest part's pixels are left out.
+        views: of each frame that are averaged, 1 to 4: as it is, and as `OTHER_VIEWS` has them.
         options: of `VISOLO`.
     """
 
@@ -77,10 +79,13 @@ class VISOLOLite(VISOLO):
         birth_threshold: float,
         first_birth_threshold: float,
         least_part: float,
+        views: int,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
         self.least_part = least_part
+        interval, limit = self.memory.interval, self.memory.limit
+        self._views = [View(self.transform, *view, FrameMemory(interval, limit)) for view in OTHER_VIEWS[: views - 1]]
         self.motion = MotionAssociator(birth_threshold, first_birth_threshold)
         self._side_by_side = SideBySide()
         self._stamp: int | None = None
@@ -95,10 +100,26 @@ class VISOLOLite(VISOLO):
         self._stamp = frame.stamp  # after a reset that another size of frame may have brought
         return instances
 
-    def read(self, maps: list[Tensor]) -> tuple[GridReading, Tensor | None]:
-        if self.device.type != "cpu":
-            return super().read(maps)
-        return self._side_by_side(lambda: self.read_grid(maps[-1].float()), lambda: self.network.mask_features(maps)[0])
+    def read(self, maps: list[Tensor], frame: Frame) -> tuple[GridReading, Tensor | None]:
+        if self.device.type != "cpu" and not self._views:
+            return super().read(maps, frame)
+        readings = [self._read_view(maps, self.memory)]
+        for view in self._views:
+            reading = self._read_view(self.extract(view.image(frame)), view.memory)
+            view.memory.append(reading[0][-1])
+            readings.append(view.as_first(reading, self.network.grid, readings[0][1].shape[1:]))
+        return averaged(readings) if self._views else readings[0]
+
+    def _read_view(self, maps: list[Tensor], memory: FrameMemory) -> Reading:
+        """What a view's maps say, its mask features made beside the grid's branches on a processor."""
+
+        def read() -> GridReading:
+            return self.read_grid(maps[-1].float(), memory)
+
+        def masks() -> Tensor:
+            return self.network.mask_features(maps)[0]
+
+        return self._side_by_side(read, masks) if self.device.type == "cpu" else (read(), masks())
 
     def detect(self, *outputs: Any) -> Detections:
         return self._tidied(super().detect(*outputs))
@@ -134,10 +155,12 @@ class VISOLOLite(VISOLO):
     def reset(self) -> None:
         super().reset()
         self.motion.clear()
+        for view in self._views:
+            view.memory.clear()
         self._stamp = None
 
     def state_bytes(self) -> int:
-        return super().state_bytes() + self.motion.nbytes()
+        return super().state_bytes() + self.motion.nbytes() + sum(view.memory.nbytes() for view in self._views)
 
 
 def _boxes(masks: Tensor) -> npt.NDArray[np.float64]:

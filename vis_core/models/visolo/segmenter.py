@@ -161,7 +161,7 @@ class VISOLO(Segmenter):
         self._size = frame.size
         image = self.transform(frame.image)
         maps = self.extract(image)
-        (categories, kernels, weight, query, entry), features = self.read(maps)
+        (categories, kernels, weight, query, entry), features = self.read(maps, frame)
         found = self.detect(maps, categories, kernels, weight, features)
         found, continues = self.link(found, entry)
         instances = self.report(frame, self.finished(found, image), continues)
@@ -174,15 +174,16 @@ class VISOLO(Segmenter):
         maps: list[Tensor] = self.network.backbone(image.to(self.dtype, memory_format=torch.channels_last))
         return maps
 
-    def read(self, maps: list[Tensor]) -> tuple[GridReading, Tensor | None]:
-        """What `read_grid` reads of the backbone's maps, and the mask features if they are made beside it."""
-        return self.read_grid(maps[-1].float()), None
+    def read(self, maps: list[Tensor], frame: Frame) -> tuple[GridReading, Tensor | None]:
+        """What `read_grid` reads of the backbone's maps of a frame, and the mask features if they are made too."""
+        return self.read_grid(maps[-1].float(), self.memory), None
 
-    def read_grid(self, r4: Tensor) -> GridReading:
-        """The grid's branches on a frame, helped by the memory.
+    def read_grid(self, r4: Tensor, memory: FrameMemory) -> GridReading:
+        """The grid's branches on a frame, helped by a memory.
 
         Args:
             r4: backbone map at stride 16, float32 ``[1, 1024, h/16, w/16]``.
+            memory: of the frames before.
 
         Returns:
             Category scores ``[C, 252]``, kernels ``[256, 252]``, score weights ``[252]`` or None, query features
@@ -194,7 +195,7 @@ class VISOLO(Segmenter):
         (query,), (reference,) = net.tracking(track)
         converted = net.memory(torch.cat((category, kernel)))
         entry = Entry(self.lifecycle.step, reference, converted[0], converted[1])
-        entries = self.memory.readable if self.lifecycle.step else [entry]
+        entries = memory.readable if self.lifecycle.step else [entry]
         similarity = query.T @ torch.cat([e.reference for e in entries], 1)
         grid = category.shape[2:]
         attention = similarity.softmax(1)
@@ -203,17 +204,8 @@ class VISOLO(Segmenter):
         categories = net.category_post(category.unflatten(1, grid)[None])[0].flatten(1).sigmoid()
         kernels = net.kernel_post(kernel.unflatten(1, grid)[None])[0].flatten(1)
         reweighted = self.reweighting and self.lifecycle.step
-        weight = self._reweighting(query, entries, similarity) if reweighted else None
+        weight = _reweighting(query, entries, similarity, memory) if reweighted else None
         return categories, kernels, weight, query, entry
-
-    def _reweighting(self, query: Tensor, entries: list[Entry], similarity: Tensor) -> Tensor:
-        by_frame = {entry.frame: part for entry, part in zip(entries, similarity.split(query.shape[1], 1))}
-        best = by_frame[self.memory.previous.frame].amax(1).sigmoid()
-        kept = self.memory.newest_kept
-        if kept is None:
-            return best
-        other = by_frame[kept.frame] if kept.frame in by_frame else query.T @ kept.reference
-        return (best + other.amax(1).sigmoid()) / 2
 
     def detect(
         self,
@@ -280,3 +272,13 @@ class VISOLO(Segmenter):
 
     def state_bytes(self) -> int:
         return self.memory.nbytes() + self.associator.nbytes() + self.lifecycle.state_bytes()
+
+
+def _reweighting(query: Tensor, entries: list[Entry], similarity: Tensor, memory: FrameMemory) -> Tensor:
+    by_frame = {entry.frame: part for entry, part in zip(entries, similarity.split(query.shape[1], 1))}
+    best = by_frame[memory.previous.frame].amax(1).sigmoid()
+    kept = memory.newest_kept
+    if kept is None:
+        return best
+    other = by_frame[kept.frame] if kept.frame in by_frame else query.T @ kept.reference
+    return (best + other.amax(1).sigmoid()) / 2
