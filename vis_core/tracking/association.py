@@ -12,9 +12,9 @@ from vis_core.tracking.lifecycle import TrackLifecycle
 
 _Boxes = npt.NDArray[np.float64]
 _FORBIDDEN = -1.0
-_ESTABLISHED = 3  # frames that a track was seen in, from which on it comes first; as in DeepSORT
+_ESTABLISHED = 3  # frames that a track was surely seen in, from which on it comes first; as in DeepSORT
 _LONG = 5  # frames without a track, beyond which its velocity is a guess and it must be established anew
-_OLD = 10  # frames that a track was seen in, from which on it is as old as any
+_OLD = 10  # frames that a track was surely seen in, from which on it is as old as any
 
 
 @dataclass(slots=True)
@@ -26,8 +26,8 @@ class _Motion:
     """Square root of the box's area, smoothed."""
     time: float
     """At which it was seen there, seconds."""
-    frames: int
-    """In which it was seen since it began, or last came back after long."""
+    sure_frames: int
+    """In which it was a sure detection since it began, or last came back after long."""
     confirmed: bool
     """Whether it ever was a sure detection."""
 
@@ -36,10 +36,10 @@ class MotionAssociator:
     """Associates in rounds by overlap, nearness and appearance.
 
     First the detections whose score is at least that of a birth may continue the tracks that the frame before showed
-    and that were seen three times since they began or came back after more than five frames; then those that are left,
-    the other tracks, so that neither one that comes back nor one that has just begun moves an established one to its
-    second best (a cascade: Wojke et al., ICIP 2017); then the detections with lower scores, what is left of the tracks
-    that the frame before showed, if they overlap well (Zhang et al., ECCV 2022).
+    and that were surely seen three times since they began or came back after more than five frames; then those that are
+    left, the other tracks, so that neither one that comes back nor one that has just begun moves an established one to
+    its second best (a cascade: Wojke et al., ICIP 2017); then the detections with lower scores, what is left of the
+    tracks that the frame before showed, if they overlap well (Zhang et al., ECCV 2022).
     Sure detections that continue nothing begin a track; the others are dropped. In the first frame of a stream
     everything is new, so that less is asked of what begins a track there; but only a sure detection, and in the frame
     that follows, continues a track that never was one.
@@ -109,8 +109,8 @@ class MotionAssociator:
             affinity = 0.5 * overlap + 0.25 * nearness + 0.25 * np.asarray(similarity, np.float64) - disagreement
             affinity[(overlap == 0) & (nearness < 0.02)] = _FORBIDDEN
             for i in np.flatnonzero(absent > _LONG):
-                self._motions[alive[i]].frames = 0
-            seen = np.array([min(self._motions[i].frames, _OLD) for i in alive])
+                self._motions[alive[i]].sure_frames = 0
+            seen = np.array([min(self._motions[i].sure_frames, _OLD) for i in alive])
             preference = 0.2 * seen[:, None] / _OLD + 0.1 * scores[None]
             confirmed = np.array([self._motions[i].confirmed for i in alive])
             present = absent == 0
@@ -134,10 +134,10 @@ class MotionAssociator:
             size = float(np.sqrt(max((box[2] - box[0]) * (box[3] - box[1]), 1.0)))
             known = self._motions.get(track_id)
             if known is None:
-                self._motions[track_id] = _Motion(box, np.zeros(2), size, time, 1, confirmed)
+                self._motions[track_id] = _Motion(box, np.zeros(2), size, time, int(confirmed), confirmed)
                 continue
             moved = (_centers(box[None])[0] - _centers(known.box[None])[0]) / (time - known.time)
-            known.frames += 1
+            known.sure_frames += confirmed
             known.velocity = 0.7 * known.velocity + 0.3 * moved
             known.size_seen = 0.8 * known.size_seen + 0.2 * size
             known.box, known.time, known.confirmed = box, time, known.confirmed or confirmed

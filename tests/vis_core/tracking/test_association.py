@@ -131,6 +131,17 @@ def test_who_comes_back_after_long_must_be_established_anew(absent, established)
     assert stream.step([[23, 20, 32, 40]]) == [gone if established else walking]
 
 
+def test_doubtful_sightings_do_not_establish_a_track():
+    stream, whole, piece = Stream(), [20, 20, 40, 40], [30, 20, 40, 40]
+    for _ in range(3):
+        (track,) = stream.step([whole])
+    stream.step([whole, piece])
+    for _ in range(4):
+        assert stream.step([whole, piece], [0.9, 0.2])[0] == track
+    # Nearer to the piece, which was surely seen but once.
+    assert stream.step([[29, 20, 40, 40]]) == [track]
+
+
 def test_of_two_tracks_that_fit_alike_the_older_one_goes_on():
     stream, whole = Stream(), [20, 20, 40, 40]
     for _ in range(10):
