@@ -2,8 +2,9 @@
 
     python benchmarks/lite_speed.py VIDEO [--frames 60] [--threads 2]
 
-Plain: convolutions as PyTorch runs them, Pillow's resize to the bit, candidates compared at the network's size. Both
-take turns frame by frame with the shipped weights; a round is the video's frames.
+Plain: convolutions as PyTorch runs them, Pillow's resize to the bit, candidates compared at the network's size, one
+branch of the network after the other. It, the system as it ships, and with two and four views of each frame take turns
+frame by frame with the shipped weights.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def plain() -> VISOLOLite:
     assert isinstance(segmenter, VISOLOLite)
     segmenter.quick = False
     segmenter.transform.exact = True
+    segmenter._side_by_side = lambda first, second: (first(), second())  # type: ignore[assignment]
     for module in segmenter.network.modules():
         if isinstance(module, PackableConv2d):
             module._packed = None
@@ -51,9 +53,10 @@ def main(
     frames: Annotated[int, typer.Option(min=5, help="of the video, shrunk to at most 640 pixels' width")] = 60,
     threads: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
-    """Time both."""
+    """Time all."""
     torch.set_num_threads(threads)
     systems = {"plain": plain(), "as it ships": vis_core.load("visolo-lite", device="cpu")}
+    systems |= {f"{views} views": vis_core.load("visolo-lite", device="cpu", views=views) for views in (2, 4)}
     times: dict[str, list[float]] = defaultdict(list)
     with vis_core.open_video(video) as source:
         for frame in islice(source, frames):

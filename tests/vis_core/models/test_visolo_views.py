@@ -42,7 +42,8 @@ def readings(system, stream):
     return out
 
 
-def test_with_all_views_a_mirrored_stream_is_read_as_the_mirror_of_the_stream():
+def test_with_a_mirrored_view_a_mirrored_stream_is_read_as_the_mirror_of_the_stream(monkeypatch):
+    monkeypatch.setattr(lite, "OTHER_VIEWS", ((1.0, True), (1.25, True), (1.25, False)))
     stream = images(4)
     straight = readings(segmenter(4), stream)
     mirrored = readings(segmenter(4), [np.ascontiguousarray(image[:, ::-1]) for image in stream])

@@ -182,7 +182,7 @@ LITE = System(
         "least_part": Option(0.0, "parts of a mask smaller than this share of its largest are left out", 0, 1),
         "views": Option(
             1,
-            "views of a frame that are averaged, of: as it is; larger and mirrored; mirrored; larger",
+            "views of a frame that are averaged, of: as it is; larger, mirrored; still larger; mirrored",
             1,
             1 + len(OTHER_VIEWS),
             recorded=4,

@@ -13,7 +13,7 @@ from vis_core.models.visolo.segmenter import GridReading
 from vis_core.nn.input_transform import InputTransform
 from vis_core.structures import Frame
 
-OTHER_VIEWS = ((1.25, True), (1.0, True), (1.25, False))
+OTHER_VIEWS = ((1.25, True), (1.5, False), (1.0, True))
 """Size, relative to the network's input, and whether mirrored, of the second to fourth view of a frame."""
 _MULTIPLE = 16
 
