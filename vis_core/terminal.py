@@ -46,7 +46,7 @@ def load_segmenter(
         threads: of the network on a processor; None: as many as PyTorch chooses.
         texts: options, each ``name=value``.
         given: options already parsed; None is left out.
-        recorded: what is to come are files: options that nothing is said of are as that allows, and it is told.
+        recorded: the frames come from files: options that are not given take their default for files, and it is told.
 
     Raises:
         OptionError: an unknown system or option, or a value out of range.

@@ -1,8 +1,8 @@
 """Convolutions whose weights wait in the layout that the processor's kernels want.
 
 PyTorch brings the weights of a convolution into that layout (of oneDNN) at each call, and ReLU6 is a pass of its own;
-on small maps both cost as much as the products. Here the weights are brought into it once, and the activation is the
-kernel's last step. Values are those of the plain convolution.
+on small maps both cost as much as the products. Here the weights are brought into it once for each size of input, and
+the activation is the kernel's last step. Values are those of the plain convolution.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+SIZES = 8  # of inputs whose layouts are kept
 _PLAIN: tuple[str, list[float], str] = ("none", [], "")
 _RELU6: tuple[str, list[float], str] = ("hardtanh", [0.0, 6.0], "")
 
@@ -28,21 +29,33 @@ class PackableConv2d(nn.Conv2d):
         options: of `torch.nn.Conv2d`.
     """
 
-    _packed: Tensor | None = None
+    _packed: dict[tuple[int, ...], Tensor | None] | None = None
 
     def __init__(self, *arguments: Any, relu6: bool = False, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.relu6 = relu6
 
     def pack(self) -> None:
-        """Pack the weights as they are now; nothing happens where they cannot be."""
-        self._packed = packed(self, self.weight)
+        """Pack the weights, which are final; nothing happens where they cannot be."""
+        self._packed = None if packed(self, self.weight) is None else {}
 
     def forward(self, input: Tensor) -> Tensor:
-        if self._packed is None or torch.is_grad_enabled() or input.dtype != torch.float32:
+        ready = None
+        if self._packed is not None and not torch.is_grad_enabled() and input.dtype == torch.float32:
+            ready = self._packed_for(tuple(input.shape))
+        if ready is None:
             output = super().forward(input)
             return F.relu6(output, inplace=True) if self.relu6 else output
-        return run_packed(self, input, self._packed, self.bias, self.relu6)
+        return run_packed(self, input, ready, self.bias, self.relu6)
+
+    def _packed_for(self, shape: tuple[int, ...]) -> Tensor | None:
+        """The weights for an input of this shape: a layout that another one wants would be changed at each call."""
+        assert self._packed is not None
+        if shape not in self._packed:
+            if len(self._packed) >= SIZES:
+                self._packed.clear()
+            self._packed[shape] = packed(self, self.weight, shape)
+        return self._packed[shape]
 
 
 def pack_convolutions(network: nn.Module) -> None:
@@ -52,12 +65,13 @@ def pack_convolutions(network: nn.Module) -> None:
             module.pack()
 
 
-def packed(like: nn.Conv2d, weight: Tensor) -> Tensor | None:
+def packed(like: nn.Conv2d, weight: Tensor, input_shape: tuple[int, ...] | None = None) -> Tensor | None:
     """A weight for `run_packed`, None where this PyTorch or processor cannot pack it.
 
     Args:
         like: gives stride, padding, dilation and groups.
         weight: float32 ``[O, I / groups, h, w]``.
+        input_shape: ``[B, I, H, W]``, for which it is quickest; it fits every other.
     """
     if weight.device.type != "cpu" or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
         return None
@@ -66,7 +80,7 @@ def packed(like: nn.Conv2d, weight: Tensor) -> Tensor | None:
     try:
         # These operators are PyTorch's own for compiled models, and no public promise: what they give is compared.
         reorder = torch.ops.mkldnn._reorder_convolution_weight
-        ready: Tensor = reorder(weight.detach(), like.padding, like.stride, like.dilation, like.groups)
+        ready: Tensor = reorder(weight.detach(), like.padding, like.stride, like.dilation, like.groups, input_shape)
         with torch.no_grad():
             sample = torch.linspace(-1, 1, weight.shape[1] * like.groups * 64).reshape(1, -1, 8, 8)
             found = run_packed(like, sample, ready, None)

@@ -1,5 +1,7 @@
 """What tests of several systems need."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -11,3 +13,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def weights_folder(tmp_path_factory):
+    """A folder for the weights of a module's tests: hundreds of megabytes, which go with the module."""
+    folder = tmp_path_factory.mktemp("weights")
+    yield folder
+    shutil.rmtree(folder)

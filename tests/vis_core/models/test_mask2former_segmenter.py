@@ -90,11 +90,6 @@ def test_windows_that_share_no_frame_are_refused(length, stride):
         windows(clip_length=length, stride=stride)
 
 
-@pytest.fixture(scope="module")
-def weights_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("weights")
-
-
 CASES = ["case_r50_clip5", "case_r50_odd", "case_swinb_t2", "case_swint_odd"]
 
 

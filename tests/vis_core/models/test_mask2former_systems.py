@@ -20,10 +20,10 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def checkpoint(shared, fill, tmp_path_factory):
+def checkpoint(shared, fill, weights_folder):
     """A published checkpoint, of MinVIS on OVIS with ResNet-50."""
     arrays = fill(shared / "parity" / "minvis" / "weights_ovis_r50" / "manifest.json")
-    path = tmp_path_factory.mktemp("weights") / "minvis_ovis_R50.pth"
+    path = weights_folder / "minvis_ovis_R50.pth"
     torch.save({"model": {key: torch.from_numpy(x) for key, x in arrays.items()}, "iteration": 1}, path)
     return path
 

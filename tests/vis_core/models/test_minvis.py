@@ -148,11 +148,6 @@ def test_a_whole_video_is_answered_at_its_end_with_the_ten_best_pairs():
     assert sorted(best.labels.tolist()) == [0, 1]
 
 
-@pytest.fixture(scope="module")
-def weights_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("weights")
-
-
 @pytest.mark.parametrize("name", ["case_r50_clip6", "case_ovis_window", "case_swint"])
 def test_a_whole_video_gives_the_published_matching_and_results(name, shared, fill, weights_folder):
     """Windows of the published code bound its memory only; frame by frame the answers are the same."""

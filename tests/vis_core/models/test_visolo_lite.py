@@ -1,30 +1,16 @@
 """visolo-lite: built from its weights, trained from any start."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 
 import vis_core
+from tests.vis_core.models.small_lite import small, write
 from vis_core.checkpoints import write_tensors
 from vis_core.errors import CheckpointError
 from vis_core.models.visolo import LITE, lite
 from vis_core.models.visolo.network import Place, place_maps
 from vis_core.structures import Frame
-
-
-def small(classes=3, grid=lite.GRID):
-    network = lite.lite_network(classes, 64, 64, grid)
-    network.initialise(torch.Generator().manual_seed(1))
-    return network
-
-
-def write(path, network, names, dtype=torch.float16):
-    metadata = {"format": "vis_core 1", "system": "visolo-lite", "class_names": json.dumps(names)}
-    tensors = {key: x.to(dtype) for key, x in network.state_dict().items()}
-    write_tensors(path, {**tensors, "grid": torch.tensor(network.grid)}, metadata)
-    return path
 
 
 def test_half_precision_weights_of_any_class_count_and_width_run(tmp_path):

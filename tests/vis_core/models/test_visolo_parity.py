@@ -58,14 +58,14 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory, fill):
+def checkpoint(weights_folder, fill):
     """Maker of a published checkpoint file from a manifest's name."""
     made = {}
 
     def make(manifest):
         if manifest not in made:
             arrays = fill(case_folder(".") / manifest)
-            made[manifest] = tmp_path_factory.mktemp("weights") / f"{Path(manifest).stem}.pth"
+            made[manifest] = weights_folder / f"{Path(manifest).stem}.pth"
             torch.save({"model": {key: torch.from_numpy(x) for key, x in arrays.items()}}, made[manifest])
         return made[manifest]
 

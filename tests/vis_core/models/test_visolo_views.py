@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import vis_core
+from tests.vis_core.models.small_lite import small, write
 from vis_core.models.visolo import lite
 from vis_core.models.visolo.memory import FrameMemory
 from vis_core.models.visolo.views import View, averaged
@@ -14,10 +15,13 @@ from vis_core.structures import Frame
 SIZE = (64, 96)
 
 
-def segmenter(views, **options):
-    system = vis_core.load("visolo-lite", device="cpu", input_size=SIZE, views=views, **options)
-    assert isinstance(system, lite.VISOLOLite)
-    return system
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory):
+    """Maker of a narrow system with so many views."""
+    weights = write(tmp_path_factory.mktemp("views") / "w.safetensors", small(grid=(6, 10)), ["a", "b", "c"])
+    return lambda views, **options: vis_core.load(
+        "visolo-lite", weights, device="cpu", input_size=SIZE, views=views, **options
+    )
 
 
 def images(count):
@@ -42,7 +46,7 @@ def readings(system, stream):
     return out
 
 
-def test_with_a_mirrored_view_a_mirrored_stream_is_read_as_the_mirror_of_the_stream(monkeypatch):
+def test_with_a_mirrored_view_a_mirrored_stream_is_read_as_the_mirror_of_the_stream(monkeypatch, segmenter):
     monkeypatch.setattr(lite, "OTHER_VIEWS", ((1.0, True), (1.25, True), (1.25, False)))
     stream = images(4)
     straight = readings(segmenter(4), stream)
@@ -81,7 +85,7 @@ def test_a_mirrored_view_shows_the_frame_mirrored():
     assert torch.equal(mirrored, straight.flip(3)) and torch.equal(straight, first(image))
 
 
-def test_each_view_remembers_and_forgets():
+def test_each_view_remembers_and_forgets(segmenter):
     one, four = segmenter(1), segmenter(4)
     sizes = []
     for index, image in enumerate(images(12)):
@@ -95,7 +99,7 @@ def test_each_view_remembers_and_forgets():
     assert all(view.memory.nbytes() == 0 for view in four._views)
 
 
-def test_after_a_reset_the_answers_are_those_of_a_new_stream():
+def test_after_a_reset_the_answers_are_those_of_a_new_stream(segmenter):
     stream, options = images(3), {"score_threshold": 0.0, "birth_threshold": 0.0, "update_threshold": 0.0}
     used, fresh = segmenter(4, **options), segmenter(4, **options)
     for index, image in enumerate(images(5)[::-1]):

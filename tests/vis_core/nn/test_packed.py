@@ -43,6 +43,22 @@ def test_packed_convolutions_give_what_plain_ones_give(shape, options, bias, rel
     assert not relu6 or (found.min() == 0 and found.max() == 6)
 
 
+def test_each_size_of_input_has_its_layout_and_no_more_are_kept_than_some():
+    conv = convolution(8, 12, 3, padding=1)
+    sizes = [(3 + i, 40 - i) for i in range(packed.SIZES + 3)]
+    conv.pack()
+    for size in sizes * 2:
+        x = picture(1, 8, *size)
+        with torch.inference_mode():
+            found = conv(x)
+        torch.testing.assert_close(found, F.conv2d(x, conv.weight, conv.bias, padding=1), rtol=1e-5, atol=1e-5)
+        assert (1, 8, *size) in conv._packed and len(conv._packed) <= packed.SIZES
+    before = conv._packed[(1, 8, *sizes[-1])]
+    with torch.inference_mode():
+        conv(picture(1, 8, *sizes[-1]))
+    assert conv._packed[(1, 8, *sizes[-1])] is before
+
+
 def test_packing_does_not_change_what_is_saved_or_learnt():
     conv = convolution(4, 6, 3, padding=1, relu6=True)
     before = {key: x.clone() for key, x in conv.state_dict().items()}

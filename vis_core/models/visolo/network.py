@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vis_core.nn.backbones.resnet import ResNet
-from vis_core.nn.packed import packed, run_packed
+from vis_core.nn.packed import SIZES, packed, run_packed
 from vis_core.nn.winograd import WinogradConv2d
 
 GRID = (12, 21)
@@ -45,7 +45,7 @@ class CoordinateConv(NormedConv):
     def __init__(self, inputs: int, outputs: int, resize: tuple[int, int] | None = None) -> None:
         super().__init__(inputs + 2, outputs)
         self.resize = resize
-        self._constant: tuple[tuple[object, ...], Tensor, Tensor | None, Tensor] | None = None
+        self._constants: dict[tuple[object, ...], tuple[Tensor, Tensor | None, Tensor]] = {}
 
     def forward(self, input: Tensor) -> Tensor:
         if torch.is_grad_enabled():
@@ -55,14 +55,17 @@ class CoordinateConv(NormedConv):
         # convolution is then one of 1024 channels, a number that kernels like, not of 1026.
         version = 0 if self.weight.is_inference() else self.weight._version
         key = (input.shape[2:], input.dtype, input.device, self.weight.data_ptr(), version)
-        if self._constant is None or self._constant[0] != key:
+        resized = self._resized(input)
+        if key not in self._constants:
             channels = self.in_channels - 2
             place = self._resized(coordinates(input))
             constant = F.conv2d(place, self.weight[:, channels:], self.bias, padding=self.padding)
             weight = self.weight[:, :channels].contiguous(memory_format=torch.channels_last)
-            self._constant = key, weight, None if self._packed is None else packed(self, weight), constant
-        _, weight, ready, constant = self._constant
-        resized = self._resized(input)
+            ready = None if self._packed is None else packed(self, weight, tuple(resized.shape))
+            if len(self._constants) >= SIZES:
+                self._constants.clear()
+            self._constants[key] = weight, ready, constant
+        weight, ready, constant = self._constants[key]
         if ready is None:
             output = F.conv2d(resized, weight, None, padding=self.padding)
         else:
