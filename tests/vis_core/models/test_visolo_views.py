@@ -48,7 +48,7 @@ def readings(system, stream):
 
 def test_with_a_mirrored_view_a_mirrored_stream_is_read_as_the_mirror_of_the_stream(monkeypatch, segmenter):
     monkeypatch.setattr(lite, "OTHER_VIEWS", ((1.0, True), (1.25, True), (1.25, False)))
-    stream = images(4)
+    stream = images(3)
     straight = readings(segmenter(4), stream)
     mirrored = readings(segmenter(4), [np.ascontiguousarray(image[:, ::-1]) for image in stream])
     alone = readings(segmenter(1), stream)
@@ -88,7 +88,7 @@ def test_a_mirrored_view_shows_the_frame_mirrored():
 def test_each_view_remembers_and_forgets(segmenter):
     one, four = segmenter(1), segmenter(4)
     sizes = []
-    for index, image in enumerate(images(12)):
+    for index, image in enumerate(images(8)):
         for system in (one, four):
             system.step(Frame(image, index * 10**8, index))
         sizes.append(sum(view.memory.nbytes() for view in four._views))
@@ -100,9 +100,9 @@ def test_each_view_remembers_and_forgets(segmenter):
 
 
 def test_after_a_reset_the_answers_are_those_of_a_new_stream(segmenter):
-    stream, options = images(3), {"score_threshold": 0.0, "birth_threshold": 0.0, "update_threshold": 0.0}
+    stream, options = images(2), {"score_threshold": 0.0, "birth_threshold": 0.0, "update_threshold": 0.0}
     used, fresh = segmenter(4, **options), segmenter(4, **options)
-    for index, image in enumerate(images(5)[::-1]):
+    for index, image in enumerate(images(4)[::-1]):
         used.step(Frame(image, index * 10**8, index))
     used.reset()
     for index, image in enumerate(stream):
