@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
-import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +12,7 @@ import numpy as np
 import pytest
 
 import vis_core
+from tests.vis_core.command_line import bright_square, read_results, run, segment, write_frames
 from tests.vis_core.fake_capture import FakeCapture
 from tests.vis_core.fake_system import FakeSegmenter, catalog
 from vis_core import cli, masks, terminal
@@ -24,44 +22,6 @@ from vis_core.video import open_video
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
-
-
-def bright_square(at, size=(48, 64)):
-    image = np.zeros((*size, 3), np.uint8)
-    if at is not None:
-        image[10:30, at : at + 12] = 255
-    return image
-
-
-def write_frames(folder, count, dark=()):
-    folder.mkdir(parents=True)
-    for i in range(count):
-        cv2.imwrite(str(folder / f"{i:05d}.png"), bright_square(None if i in dark else 2 * i))
-    return folder
-
-
-def run(monkeypatch, segmenter, *arguments, code=0, options=()):
-    """Run ``vis`` with the fake catalogue, its system with more options; returns the module that stands for it."""
-    fake = catalog(segmenter)
-    fake.find("fake").options.update(options)
-    monkeypatch.setitem(sys.modules, "vis_core.catalog", fake)
-    monkeypatch.setattr(vis_core, "catalog", fake, raising=False)
-    monkeypatch.setattr(sys, "argv", ["vis", *map(str, arguments)])
-    monkeypatch.setattr("warnings.showwarning", terminal.show_warning)
-    for name in ("OMP_WAIT_POLICY", "OPENCV_LOG_LEVEL", "OPENCV_FFMPEG_LOGLEVEL"):
-        monkeypatch.setenv(name, os.environ.get(name, "x"))
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert (caught.value.code or 0) == code
-    return fake
-
-
-def read_results(folder):
-    return json.loads((folder / "results.json").read_text())
-
-
-def segment(source, out, *more):
-    return ("segment", source, "--system", "fake", "--out", out, *more)
 
 
 @pytest.mark.parametrize("delay", [0, 3])
@@ -243,98 +203,6 @@ def test_an_output_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch, cap
     (tmp_path / "file").write_text("")
     run(monkeypatch, FakeSegmenter(), *segment(write_frames(tmp_path / "a", 1), tmp_path / "file"), code=1)
     assert "error:" in capfd.readouterr().err
-
-
-def test_a_full_disk_is_seen_before_it_is_too_late_and_what_is_done_is_finished(tmp_path, monkeypatch, capfd):
-    free = iter([2**40] * 4 + [2**20] * 100)
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=next(free)))
-    run(monkeypatch, FakeSegmenter(), *segment(write_frames(tmp_path / "a", 9), tmp_path / "out"), code=1)
-    (entry,) = read_results(tmp_path / "out")
-    assert [s is not None for s in entry["segmentations"]] == [True] * 4 + [False] * 5
-    assert len(list(open_video(tmp_path / "out" / "overlay.mp4"))) == 4
-    told = capfd.readouterr()
-    assert "the disk is full" in told.err
-    assert "Stopped early; what is done stands in" in told.out and "results.json" in told.out
-
-
-def test_a_disk_too_full_even_for_the_results_leaves_the_rows_and_names_them(tmp_path, monkeypatch, capfd):
-    from vis_core.results import ResultsWriter
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(ResultsWriter, "_write_entries", full)
-    run(monkeypatch, FakeSegmenter(), *segment(write_frames(tmp_path / "a", 3), tmp_path / "out"), code=1)
-    told = capfd.readouterr()
-    assert "results.json.rows.jsonl (one JSON line a mask" in told.out.replace("\n", "")
-    assert "the disk is full" in told.err
-    assert len((tmp_path / "out" / "results.json.rows.jsonl").read_text().splitlines()) == 3
-    assert not (tmp_path / "out" / "results.json").exists()
-
-
-def test_a_crash_of_the_system_keeps_what_is_done(tmp_path, monkeypatch, capfd):
-    def crash(frame):
-        if frame.index == 2:
-            raise RuntimeError("out of memory")
-
-    fake = catalog(FakeSegmenter(on_step=crash))
-    monkeypatch.setitem(sys.modules, "vis_core.catalog", fake)
-    monkeypatch.setattr(vis_core, "catalog", fake, raising=False)
-    monkeypatch.setattr(sys, "argv", ["vis", *map(str, segment(write_frames(tmp_path / "a", 5), tmp_path / "out"))])
-    with pytest.raises(RuntimeError, match="out of memory"):
-        cli.main()
-    assert [s is not None for s in read_results(tmp_path / "out")[0]["segmentations"]] == [
-        True,
-        True,
-        False,
-        False,
-        False,
-    ]
-    assert "Stopped early" in capfd.readouterr().out
-
-
-@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)])
-def test_ctrl_c_finishes_what_is_done_and_says_so(tmp_path, number, times):
-    """Signals arrive while the system works on frame 2, which then waits for its input to end."""
-    source, out = write_frames(tmp_path / "a", 9), tmp_path / "out"
-    script = (
-        "import sys\n"
-        "from tests.vis_core.fake_system import FakeSegmenter, install\n"
-        "def wait(frame):\n"
-        "    if frame.index == 2:\n"
-        "        print('at frame 2', flush=True)\n"
-        "        sys.stdin.readline()\n"
-        "install(FakeSegmenter(on_step=wait))\n"
-        "from vis_core.cli import main\n"
-        f"sys.argv = {['vis', *map(str, segment(source, out))]!r}\n"
-        "main()\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout.readline() == "at frame 2\n"
-        process.send_signal(number)
-        while "Stopping" not in (line := process.stderr.readline()):
-            assert line, "ended without having seen the signal"
-        if times == 2:
-            process.send_signal(number)
-        told, errors = process.communicate("\n", timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 128 + number
-    done = 3 if times == 1 else 2  # a second one does not wait for the frame
-    seen = [s is not None for s in read_results(out)[0]["segmentations"]]
-    assert seen == [True] * done + [False] * (9 - done)
-    assert len(list(open_video(out / "overlay.mp4"))) == done
-    assert "Stopped early; what is done stands in" in told
-    assert "Traceback" not in errors
 
 
 def test_help_and_the_module_load_neither_torch_nor_opencv():

@@ -29,7 +29,7 @@ class PackableConv2d(nn.Conv2d):
         options: of `torch.nn.Conv2d`.
     """
 
-    _packed: dict[tuple[int, ...], Tensor | None] | None = None
+    _packed: dict[tuple[int, ...], Tensor] | None = None
 
     def __init__(self, *arguments: Any, relu6: bool = False, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -40,21 +40,18 @@ class PackableConv2d(nn.Conv2d):
         self._packed = None if packed(self, self.weight) is None else {}
 
     def forward(self, input: Tensor) -> Tensor:
-        ready = None
-        if self._packed is not None and not torch.is_grad_enabled() and input.dtype == torch.float32:
-            ready = self._packed_for(tuple(input.shape))
-        if ready is None:
+        if self._packed is None or torch.is_grad_enabled() or input.dtype != torch.float32:
             output = super().forward(input)
             return F.relu6(output, inplace=True) if self.relu6 else output
-        return run_packed(self, input, ready, self.bias, self.relu6)
+        return run_packed(self, input, self._packed_for(tuple(input.shape)), self.bias, self.relu6)
 
-    def _packed_for(self, shape: tuple[int, ...]) -> Tensor | None:
+    def _packed_for(self, shape: tuple[int, ...]) -> Tensor:
         """The weights for an input of this shape: a layout that another one wants would be changed at each call."""
         assert self._packed is not None
         if shape not in self._packed:
             if len(self._packed) >= SIZES:
                 self._packed.clear()
-            self._packed[shape] = packed(self, self.weight, shape)
+            self._packed[shape] = _reordered(self, self.weight, shape)
         return self._packed[shape]
 
 
@@ -79,8 +76,7 @@ def packed(like: nn.Conv2d, weight: Tensor, input_shape: tuple[int, ...] | None 
         return None
     try:
         # These operators are PyTorch's own for compiled models, and no public promise: what they give is compared.
-        reorder = torch.ops.mkldnn._reorder_convolution_weight
-        ready: Tensor = reorder(weight.detach(), like.padding, like.stride, like.dilation, like.groups, input_shape)
+        ready = _reordered(like, weight, input_shape)
         with torch.no_grad():
             sample = torch.linspace(-1, 1, weight.shape[1] * like.groups * 64).reshape(1, -1, 8, 8)
             found = run_packed(like, sample, ready, None)
@@ -88,6 +84,12 @@ def packed(like: nn.Conv2d, weight: Tensor, input_shape: tuple[int, ...] | None 
     except (AttributeError, RuntimeError):
         return None
     return ready if torch.allclose(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max())) else None
+
+
+def _reordered(like: nn.Conv2d, weight: Tensor, input_shape: tuple[int, ...] | None) -> Tensor:
+    reorder = torch.ops.mkldnn._reorder_convolution_weight
+    ready: Tensor = reorder(weight.detach(), like.padding, like.stride, like.dilation, like.groups, input_shape)
+    return ready
 
 
 def run_packed(like: nn.Conv2d, input: Tensor, weight: Tensor, bias: Tensor | None, relu6: bool = False) -> Tensor:
