@@ -22,11 +22,19 @@ class Segmenter(ABC):
         network: the neural network, on its device.
         class_names: name of each label.
         delay: frames between a frame and its answer, at most; 0 for an online system.
+        looks_ahead: whether `look_ahead` makes it quicker where it runs.
     """
 
     network: nn.Module
     class_names: tuple[str, ...]
     delay: int = 0
+    looks_ahead: bool = False
+
+    def look_ahead(self, frame: Frame) -> None:  # noqa: B027 not every system can
+        """Begin with what of the next frame needs no other frame, beside the `step` that is at work; returns at once.
+
+        A hint: what `step` answers does not depend on it. May be called in another thread than `step`.
+        """
 
     @abstractmethod
     def step(self, frame: Frame) -> list[Instances]:

@@ -7,6 +7,8 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vis_core.structures import Frame, Instances
@@ -30,8 +32,19 @@ class Log(Protocol):
     def error(self, message: str, /) -> Any: ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Taken:
+    """A message, its frame or why there is none, and when it was taken from the mailbox."""
+
+    message: Any
+    frame: Frame | Exception
+    at: float
+
+
 class Worker:
     """Steps a segmenter with the messages of a mailbox, in a thread of its own, from `start` to `stop`.
+
+    A segmenter that looks ahead is given the next message while one is at work.
 
     The stream begins anew, with what is owed answered first, when `request_reset` was called, when a stamp is earlier
     than the one before, and when the size of the images changes. A bad message, or a frame that the segmenter fails at,
@@ -72,6 +85,8 @@ class Worker:
         self._previous: tuple[int, tuple[int, int]] | None = None
         self._reset_reason: str | None = None
         self._stopping = False
+        self._at_work = False
+        self._beside = ThreadPoolExecutor(1, "segmenter-next")
         self._logged: dict[str, float] = {}
         self._thread = threading.Thread(target=self._run, name="segmenter", daemon=True)
 
@@ -101,23 +116,42 @@ class Worker:
         self._reset_reason = reason
 
     def _run(self) -> None:
-        while (message := self._mailbox.take()) is not None:
+        taken = self._take()
+        while taken is not None:
+            self._at_work = True
+            following = self._beside.submit(self._take) if self._segmenter.looks_ahead else None
             try:
-                self._process(message)
+                self._process(taken)
             except Exception as error:
                 if self._stopping:  # the middleware is shut down before the thread is told
                     return
-                self._fail(f"stamp {_stamp(message)}: {_named(error)}")
+                self._fail(f"stamp {_stamp(taken.message)}: {_named(error)}")
+            self._at_work = False
+            taken = self._take() if following is None else following.result()
 
-    def _process(self, message: Any) -> None:
-        started = time.perf_counter()
+    def _take(self) -> _Taken | None:
+        """The next message, with which the segmenter begins if it is at work; None once the mailbox is closed."""
+        message = self._mailbox.take()
+        if message is None:
+            return None
+        at = time.perf_counter()
         try:
             frame = self._to_frame(message, self._index)
-        except BadImageError as error:
-            self._statistics.count_bad(error.reason)
-            self._log_throttled(error.reason, f"{self._topic}: image of stamp {_stamp(message)} left out: {error}")
+            self._index += 1
+            if self._at_work:
+                self._segmenter.look_ahead(frame)
+        except Exception as error:
+            return _Taken(message, error, at)
+        return _Taken(message, frame, at)
+
+    def _process(self, taken: _Taken) -> None:
+        message, frame = taken.message, taken.frame
+        if isinstance(frame, BadImageError):
+            self._statistics.count_bad(frame.reason)
+            self._log_throttled(frame.reason, f"{self._topic}: image of stamp {_stamp(message)} left out: {frame}")
             return
-        self._index += 1
+        if isinstance(frame, Exception):
+            raise frame
         if (reason := self._reason_to_begin_anew(frame)) is not None:
             self._log.info(f"{self._topic}: a new stream begins at stamp {_stamp(message)}: {reason}")
             self._statistics.count_reset()
@@ -129,7 +163,7 @@ class Worker:
         answers = self._segmenter.step(frame)
         for instances in answers:
             self._answer(instances)
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - taken.at
         self._statistics.add_frame(seconds, self._segmenter.state_bytes())
         self._finished(seconds)
 

@@ -48,11 +48,12 @@ class PackableConv2d(nn.Conv2d):
     def _packed_for(self, shape: tuple[int, ...]) -> Tensor:
         """The weights for an input of this shape: a layout that another one wants would be changed at each call."""
         assert self._packed is not None
-        if shape not in self._packed:
+        ready = self._packed.get(shape)
+        if ready is None:  # in two threads at once: both pack
             if len(self._packed) >= SIZES:
                 self._packed.clear()
-            self._packed[shape] = _reordered(self, self.weight, shape)
-        return self._packed[shape]
+            ready = self._packed[shape] = _reordered(self, self.weight, shape)
+        return ready
 
 
 def pack_convolutions(network: nn.Module) -> None:

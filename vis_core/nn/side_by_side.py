@@ -1,4 +1,4 @@
-"""Two independent parts of a network at once on a processor.
+"""Two independent parts of a network at once on a processor: of one frame, or of a frame and the next one.
 
 Most operations of a small network are so short that waking the other threads for them takes as long as they do. While
 one part waits for that, the other works.
@@ -7,8 +7,10 @@ one part waits for that, the other works.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from threading import Lock
+from typing import Generic, TypeVar
 
 import torch
 
@@ -34,6 +36,37 @@ class SideBySide:
             return _without_gradients(first), other.result()
         finally:
             other.exception()  # waits for it, so that nothing goes on behind an error of the first
+
+
+class Ahead(Generic[_First, _Second]):
+    """What a function makes of the next item, begun in a thread of its own while another item is at work.
+
+    Args:
+        function: of an item; never runs twice at once in that thread.
+    """
+
+    def __init__(self, function: Callable[[_First], _Second]) -> None:
+        self._function = function
+        self._beside = ThreadPoolExecutor(1)
+        self._lock = Lock()
+        self._begun: list[tuple[_First, Future[_Second]]] = []  # two at most: the item at work, and the next one
+
+    def begin(self, item: _First) -> None:
+        """Begin with an item; of those that were begun and not taken, the latest stays, the others are forgotten."""
+        future = self._beside.submit(_without_gradients, partial(self._function, item))
+        with self._lock:
+            self._begun = [*self._begun[-1:], (item, future)]
+
+    def take(self, item: _First) -> _Second | None:
+        """What was made of this very item, waiting for it; None if it was not begun.
+
+        Raises:
+            Exception: what the function raised.
+        """
+        with self._lock:
+            found = [future for begun, future in self._begun if begun is item]
+            self._begun = [begun for begun in self._begun if begun[0] is not item]
+        return found[0].result() if found else None
 
 
 def _without_gradients(function: Callable[[], _First]) -> _First:

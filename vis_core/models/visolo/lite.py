@@ -29,7 +29,7 @@ from vis_core.nn.backbones import efficientnet_lite
 from vis_core.nn.backbones.efficientnet_lite import INPUT_MEAN, INPUT_STD, EfficientNetLite
 from vis_core.nn.packed import pack_convolutions
 from vis_core.nn.precision import compute_type
-from vis_core.nn.side_by_side import SideBySide
+from vis_core.nn.side_by_side import Ahead, SideBySide
 from vis_core.structures import Frame, Instances
 from vis_core.tracking.association import MotionAssociator
 
@@ -40,6 +40,9 @@ WIDTH, MASK_WIDTH = 128, 64
 GRID = (16, 28)  # denser than in the paper: one cell, one object
 _WIDTHS = range(64, 513, 64)
 _GRID_KEY, _GRIDS = "grid", range(4, 65)
+
+_Look = tuple[Tensor, list[Tensor], Tensor]
+"""Of a view of a frame: the network's input, the backbone's maps, the mask features."""
 
 
 class LiteBackbone(nn.Module):
@@ -88,6 +91,7 @@ class VISOLOLite(VISOLO):
         self._views = [View(self.transform, *view, FrameMemory(interval, limit)) for view in OTHER_VIEWS[: views - 1]]
         self.motion = MotionAssociator(birth_threshold, first_birth_threshold)
         self._side_by_side = SideBySide()
+        self._ahead = Ahead(self._looks)
         self._stamp: int | None = None
         self._time, self._interval = 0.0, 0.1
 
@@ -100,18 +104,42 @@ class VISOLOLite(VISOLO):
         self._stamp = frame.stamp  # after a reset that another size of frame may have brought
         return instances
 
-    def read(self, maps: list[Tensor], frame: Frame) -> tuple[GridReading, Tensor | None]:
+    @property
+    def looks_ahead(self) -> bool:  # type: ignore[override]
+        return self.device.type == "cpu" and torch.get_num_threads() > 1
+
+    def look_ahead(self, frame: Frame) -> None:
+        if self.looks_ahead:
+            self._ahead.begin(frame)
+
+    def _looks(self, frame: Frame) -> list[_Look]:
+        """All that needs no other frame."""
+        looks = []
+        for view in (None, *self._views):
+            image = self.transform(frame.image) if view is None else view.image(frame)
+            maps = self.extract(image)
+            looks.append((image, maps, self.network.mask_features(maps)[0]))
+        return looks
+
+    def look(self, frame: Frame) -> tuple[Tensor, list[Tensor], list[_Look] | None]:
+        looks = self._ahead.take(frame)
+        return super().look(frame) if looks is None else (*looks[0][:2], looks)
+
+    def read(
+        self, maps: list[Tensor], frame: Frame, made: list[_Look] | None
+    ) -> tuple[GridReading, Tensor | None]:
         if self.device.type != "cpu" and not self._views:
-            return super().read(maps, frame)
-        readings = [self._read_view(maps, self.memory)]
-        for view in self._views:
-            reading = self._read_view(self.extract(view.image(frame)), view.memory)
+            return super().read(maps, frame, None)
+        readings = [self._read_view(maps, self.memory, None if made is None else made[0][2])]
+        for i, view in enumerate(self._views, 1):
+            seen, features = (self.extract(view.image(frame)), None) if made is None else made[i][1:]
+            reading = self._read_view(seen, view.memory, features)
             view.memory.append(reading[0][-1])
             readings.append(view.as_first(reading, self.network.grid, readings[0][1].shape[1:]))
         return averaged(readings) if self._views else readings[0]
 
-    def _read_view(self, maps: list[Tensor], memory: FrameMemory) -> Reading:
-        """What a view's maps say, its mask features made beside the grid's branches on a processor."""
+    def _read_view(self, maps: list[Tensor], memory: FrameMemory, features: Tensor | None) -> Reading:
+        """What a view's maps say; its mask features, if they are not there, are made beside on a processor."""
 
         def read() -> GridReading:
             return self.read_grid(maps[-1].float(), memory)
@@ -119,6 +147,8 @@ class VISOLOLite(VISOLO):
         def masks() -> Tensor:
             return self.network.mask_features(maps)[0]
 
+        if features is not None:
+            return read(), features
         return self._side_by_side(read, masks) if self.device.type == "cpu" else (read(), masks())
 
     def detect(self, *outputs: Any) -> Detections:

@@ -56,7 +56,8 @@ class CoordinateConv(NormedConv):
         version = 0 if self.weight.is_inference() else self.weight._version
         key = (input.shape[2:], input.dtype, input.device, self.weight.data_ptr(), version)
         resized = self._resized(input)
-        if key not in self._constants:
+        constants = self._constants.get(key)
+        if constants is None:
             channels = self.in_channels - 2
             place = self._resized(coordinates(input))
             constant = F.conv2d(place, self.weight[:, channels:], self.bias, padding=self.padding)
@@ -64,8 +65,8 @@ class CoordinateConv(NormedConv):
             ready = None if self._packed is None else packed(self, weight, tuple(resized.shape))
             if len(self._constants) >= SIZES:
                 self._constants.clear()
-            self._constants[key] = weight, ready, constant
-        weight, ready, constant = self._constants[key]
+            constants = self._constants[key] = weight, ready, constant
+        weight, ready, constant = constants
         if ready is None:
             output = F.conv2d(resized, weight, None, padding=self.padding)
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -159,9 +161,8 @@ class VISOLO(Segmenter):
         if self._size is not None and self._size != frame.size:
             self.reset()
         self._size = frame.size
-        image = self.transform(frame.image)
-        maps = self.extract(image)
-        (categories, kernels, weight, query, entry), features = self.read(maps, frame)
+        image, maps, made = self.look(frame)
+        (categories, kernels, weight, query, entry), features = self.read(maps, frame, made)
         found = self.detect(maps, categories, kernels, weight, features)
         found, continues = self.link(found, entry)
         instances = self.report(frame, self.finished(found, image), continues)
@@ -169,12 +170,17 @@ class VISOLO(Segmenter):
         self.memory.append(entry)
         return [instances]
 
+    def look(self, frame: Frame) -> tuple[Tensor, list[Tensor], Any]:
+        """The network's input ``[1, 3, h, w]``, the backbone's maps, and what else `read` takes, None here."""
+        image = self.transform(frame.image)
+        return image, self.extract(image), None
+
     def extract(self, image: Tensor) -> list[Tensor]:
         """Backbone maps at strides 4, 8 and 16 of a normalised image ``[1, 3, h, w]``."""
         maps: list[Tensor] = self.network.backbone(image.to(self.dtype, memory_format=torch.channels_last))
         return maps
 
-    def read(self, maps: list[Tensor], frame: Frame) -> tuple[GridReading, Tensor | None]:
+    def read(self, maps: list[Tensor], frame: Frame, made: Any) -> tuple[GridReading, Tensor | None]:
         """What `read_grid` reads of the backbone's maps of a frame, and the mask features if they are made too."""
         return self.read_grid(maps[-1].float(), self.memory), None
 
