@@ -18,7 +18,7 @@ import numpy as np
 from vis_core.errors import InputError
 from vis_core.overlay import draw_overlay
 from vis_core.results import ResultsWriter
-from vis_core.streaming import Segmenter
+from vis_core.streaming import Segmenter, looking_ahead
 from vis_core.structures import Frame, Instances
 from vis_core.video_sources import VideoSource
 from vis_core.video_writer import VideoWriter
@@ -114,7 +114,9 @@ def segment_videos(
                 began = time.perf_counter()
                 try:
                     with closing(source), output:
-                        frames = _with_next(_from_to(source, start, stop), segmenter.looks_ahead and not source.live)
+                        frames: Iterable[Frame] = _from_to(source, start, stop)
+                        if not source.live:
+                            frames = looking_ahead(segmenter, frames)
                         outcome.stopped = _segment_video(segmenter, frames, output, video, stop_asked, on_frame)
                 finally:
                     video.seconds = time.perf_counter() - began
@@ -132,7 +134,7 @@ def segment_videos(
 
 def _segment_video(
     segmenter: Segmenter,
-    frames: Iterable[tuple[Frame, Frame | None]],
+    frames: Iterable[Frame],
     output: _VideoOutput,
     outcome: VideoOutcome,
     stop_asked: Callable[[], bool],
@@ -147,10 +149,8 @@ def _segment_video(
             on_frame()
 
     stopped = False
-    for frame, following in frames:
+    for frame in frames:
         output.expect(frame)
-        if following is not None:
-            segmenter.look_ahead(following)
         deliver(segmenter.step(frame))
         if stop_asked():
             stopped = True
@@ -228,22 +228,6 @@ def _from_to(source: VideoSource, start: int, stop: int | None) -> Iterator[Fram
             return
         if frame.index >= start:
             yield frame
-
-
-def _with_next(frames: Iterator[Frame], ahead: bool) -> Iterator[tuple[Frame, Frame | None]]:
-    """Each frame with the one after it, None where there is none or it is not to be waited for."""
-    if not ahead:
-        yield from ((frame, None) for frame in frames)
-        return
-    frame = next(frames, None)
-    while frame is not None:
-        try:
-            following = next(frames, None)
-        except Exception:
-            yield frame, None  # what was read before an error is answered before it is told
-            raise
-        yield frame, following
-        frame = following
 
 
 def _file_names(sources: Sequence[VideoSource]) -> list[str]:

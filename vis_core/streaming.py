@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,32 @@ class Segmenter(ABC):
     @abstractmethod
     def state_bytes(self) -> int:
         """Size of what lives from frame to frame, bytes."""
+
+
+def looking_ahead(segmenter: Segmenter, frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The frames of a recording, each when the segmenter has begun with the one after it: to be stepped at once.
+
+    Not for a camera: a frame would wait for the next one.
+
+    Args:
+        segmenter: one that does not look ahead gets the frames as they are.
+        frames: what is read before an error comes before it.
+    """
+    if not segmenter.looks_ahead:
+        yield from frames
+        return
+    remaining = iter(frames)
+    frame = next(remaining, None)
+    while frame is not None:
+        try:
+            following = next(remaining, None)
+        except Exception:
+            yield frame
+            raise
+        if following is not None:
+            segmenter.look_ahead(following)
+        yield frame
+        frame = following
 
 
 @dataclass(frozen=True)

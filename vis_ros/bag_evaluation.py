@@ -21,6 +21,7 @@ from vis_core.evaluation import GroundTruth, Video, evaluate, evaluate_stream, r
 from vis_core.evaluation.evaluator import METRICS
 from vis_core.evaluation.metrics_file import stream_metrics
 from vis_core.results import ResultsWriter
+from vis_core.streaming import looking_ahead
 from vis_core.structures import Instances
 from vis_ros.bags import ImageBag
 
@@ -231,7 +232,7 @@ def answer_directly(
             answered += 1
             on_frame()
 
-    for frame in bag:
+    for frame in looking_ahead(segmenter, bag):
         deliver(segmenter.step(frame))
     deliver(segmenter.flush())
     segmenter.reset()

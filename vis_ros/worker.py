@@ -117,7 +117,7 @@ class Worker:
 
     def _run(self) -> None:
         taken = self._take()
-        while taken is not None:
+        while taken is not None and not self._stopping:
             self._at_work = True
             following = self._beside.submit(self._take) if self._segmenter.looks_ahead else None
             try:

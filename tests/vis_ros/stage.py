@@ -35,12 +35,14 @@ TIMEOUT = 20.0
 class Scripted:
     """A segmenter that sees one square, notes what it is asked, and can be held up or made to fail."""
 
-    def __init__(self, delay: int = 0) -> None:
+    def __init__(self, delay: int = 0, looks_ahead: bool = False) -> None:
         from torch import nn
 
         self.network = nn.Linear(1, 1)
         self.class_names = ("cat", "dog")
         self.delay = delay
+        self.looks_ahead = looks_ahead
+        self.begun = queue.Queue[int]()
         self.frames: list[Frame] = []
         self.resets = 0
         self.entered = queue.Queue[int]()
@@ -62,6 +64,9 @@ class Scripted:
                 raise ValueError("told to fail")
         self._waiting.append(frame)
         return [self._answer(self._waiting.pop(0))] if len(self._waiting) > self.delay else []
+
+    def look_ahead(self, frame: Frame) -> None:
+        self.begun.put(frame.index)
 
     def flush(self) -> list[Instances]:
         answers = [self._answer(frame) for frame in self._waiting]

@@ -80,6 +80,31 @@ def test_with_latest_the_newest_image_replaces_the_waiting_one(stage, segmenter)
     assert stamps == [1, 6]
 
 
+def test_a_segmenter_that_looks_ahead_begins_with_the_next_image_while_one_is_at_work(make_stage):
+    segmenter = Scripted(looks_ahead=True)
+    stage = make_stage(lambda *_, **__: segmenter)
+    stage.activate()
+    segmenter.held = True
+    stage.peer.send(1.0)
+    assert segmenter.entered.get(timeout=TIMEOUT) == 0
+    stage.peer.send(2.0)
+    assert segmenter.begun.get(timeout=TIMEOUT) == 1
+    for stamp in range(3, 7):
+        stage.peer.send(float(stamp))
+    stage.diagnostic(lambda status: values_of(status).get("images dropped") == "3")
+    segmenter.held = False
+    segmenter.go_on.release()
+    stamps = [stage.instances.get(timeout=TIMEOUT).header.stamp.sec for _ in range(3)]
+    assert stamps == [1, 2, 6]
+    # A stream that begins anew drops nothing of what was begun, and a broken image is told as it is else.
+    stage.peer.send(1.0)
+    assert stage.instances.get(timeout=TIMEOUT).header.stamp.sec == 1
+    stage.peer.send(2.0, encoding="no such encoding")
+    stage.diagnostic(lambda status: values_of(status).get("bad messages") == "1")
+    stage.peer.send(3.0)
+    assert stage.instances.get(timeout=TIMEOUT).header.stamp.sec == 3
+
+
 def test_with_every_frame_images_queue_and_the_oldest_leaves_a_full_queue(make_stage, segmenter):
     stage = make_stage(lambda *_, **__: segmenter, drop_policy="every_frame", queue_size=3)
     stage.activate()

@@ -21,7 +21,7 @@ from vis_core.evaluation.results import read_results
 from vis_core.evaluation.tracks import GroundTruth, Results
 from vis_core.overlay import draw_overlay
 from vis_core.results import ResultsWriter
-from vis_core.streaming import Segmenter
+from vis_core.streaming import Segmenter, looking_ahead
 from vis_core.structures import Frame, Instances
 from vis_core.training.config import EvaluationSet
 from vis_core.video_sources import ImageSequence
@@ -151,7 +151,7 @@ def _segment(
     frames = 0
     with closing(ImageSequence(item.name, item.files, item.size, video_id=video_id)) as source:
         source.on_skip = lambda skipped: warn(f"left out of the evaluation: {skipped.name}: {skipped.reason}")
-        for frame in source:
+        for frame in looking_ahead(segmenter, source):
             if frame.index in wanted:
                 kept[frame.index] = frame
             take(segmenter.step(frame))

@@ -10,6 +10,7 @@ from vis_core.models.visolo import lite
 from vis_core.models.visolo.memory import FrameMemory
 from vis_core.models.visolo.views import View, averaged
 from vis_core.nn.input_transform import InputTransform
+from vis_core.streaming import looking_ahead
 from vis_core.structures import Frame
 
 SIZE = (64, 96)
@@ -33,8 +34,8 @@ def readings(system, stream):
     """What is read of each frame of a stream: category scores and mask logits of the cells, as maps of the grid."""
     out, read = [], system.read
 
-    def kept(maps, frame):
-        (categories, kernels, *_), features = found = read(maps, frame)
+    def kept(maps, frame, made):
+        (categories, kernels, *_), features = found = read(maps, frame, made)
         rows, columns = system.network.grid
         logits = (kernels.T @ features.flatten(1)).unflatten(1, features.shape[1:]).unflatten(0, (rows, columns))
         out.append((categories.unflatten(1, (rows, columns)), logits))
@@ -110,3 +111,42 @@ def test_after_a_reset_the_answers_are_those_of_a_new_stream(segmenter):
         seen = before.visible
         assert seen.sum() == after.visible.sum() > 0
         np.testing.assert_allclose(before.scores[seen], after.scores[after.visible], rtol=1e-4)
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_looking_ahead_changes_no_answer(segmenter, views):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        frames = [Frame(image, index * 10**8, index) for index, image in enumerate(images(5))]
+        options = {"score_threshold": 0.0, "birth_threshold": 0.0, "first_birth_threshold": 0.0, "max_instances": 5}
+        plain, ahead = segmenter(views, **options), segmenter(views, **options)
+        assert ahead.looks_ahead
+        wanted = [plain.step(frame)[0] for frame in frames]
+        begun, begin = [], ahead.look_ahead
+        ahead.look_ahead = lambda frame: begun.append(frame.index) or begin(frame)
+        found = [ahead.step(frame)[0] for frame in looking_ahead(ahead, frames)]
+    finally:
+        torch.set_num_threads(before)
+    assert begun == [1, 2, 3, 4]
+    assert any(len(instances) for instances in wanted)
+    for one, other in zip(found, wanted, strict=True):
+        assert (one.index, one.track_ids.tolist()) == (other.index, other.track_ids.tolist())
+        np.testing.assert_array_equal(one.scores, other.scores)
+        assert all((a.dense() == b.dense()).all() for a, b in zip(one.masks, other.masks, strict=True))
+
+
+def test_what_was_read_before_an_error_is_stepped_before_it(segmenter):
+    def torn():
+        yield from (Frame(image, index, index) for index, image in enumerate(images(2)))
+        raise OSError("torn")
+
+    system, seen = segmenter(1), []
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(OSError, match="torn"):
+            seen.extend(frame.index for frame in looking_ahead(system, torn()))
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [0, 1]

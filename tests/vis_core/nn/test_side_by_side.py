@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from vis_core.nn.side_by_side import SideBySide
+from vis_core.nn.side_by_side import Ahead, SideBySide
 
 
 @pytest.fixture(params=[1, 2])
@@ -48,3 +48,39 @@ def test_an_error_of_either_is_raised_and_the_next_call_works(threads, faulty):
         beside(*parts)
     assert threads == 1 or ended == [1]
     assert beside(lambda: 1, lambda: "a") == (1, "a")
+
+
+def test_what_was_begun_is_taken_once_and_by_the_very_item():
+    made = []
+
+    def function(item):
+        made.append((item[0], torch.is_inference_mode_enabled(), threading.get_ident()))
+        return item[0]
+
+    ahead, items = Ahead(function), [["a"], ["b"], ["c"], ["d"]]
+    assert ahead.take(items[0]) is None
+    ahead.begin(items[1])
+    ahead.begin(items[2])  # while the one before is at work
+    assert (ahead.take(["b"]), ahead.take(items[1]), ahead.take(items[1])) == (None, "b", None)
+    ahead.begin(items[3])
+    assert (ahead.take(items[3]), ahead.take(items[2])) == ("d", "c")
+    assert [entry[:2] for entry in made] == [("b", True), ("c", True), ("d", True)]
+    assert threading.get_ident() not in [entry[2] for entry in made]
+
+
+def test_no_more_than_two_items_are_remembered():
+    ahead, items = Ahead(lambda item: item[0]), [[i] for i in range(4)]
+    for item in items:
+        ahead.begin(item)
+    assert [ahead.take(item) for item in items] == [None, None, 2, 3]
+
+
+def test_an_error_is_raised_where_the_item_is_taken():
+    def fails(item):
+        raise ValueError("no")
+
+    ahead, item = Ahead(fails), ["a"]
+    ahead.begin(item)
+    with pytest.raises(ValueError, match="no"):
+        ahead.take(item)
+    assert ahead.take(item) is None

@@ -125,9 +125,7 @@ class VISOLOLite(VISOLO):
         looks = self._ahead.take(frame)
         return super().look(frame) if looks is None else (*looks[0][:2], looks)
 
-    def read(
-        self, maps: list[Tensor], frame: Frame, made: list[_Look] | None
-    ) -> tuple[GridReading, Tensor | None]:
+    def read(self, maps: list[Tensor], frame: Frame, made: list[_Look] | None) -> tuple[GridReading, Tensor | None]:
         if self.device.type != "cpu" and not self._views:
             return super().read(maps, frame, None)
         readings = [self._read_view(maps, self.memory, None if made is None else made[0][2])]
