@@ -51,6 +51,10 @@ def node_parameters() -> dict[str, Option]:
         "queue_size": Option(
             30, "images queued with every_frame; when full the oldest is dropped", minimum=1, maximum=10000
         ),
+        "look_ahead": Option(
+            True,
+            "a system that can begins with the next image while one is at work: more images a second, later answers",
+        ),
         "autostart": Option(
             True, "configure and activate when the node starts; false: wait for the lifecycle services"
         ),

@@ -207,6 +207,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             statistics,
             self.get_logger(),
             topic,
+            self._value("look_ahead"),
         )
         self._worker.start()
 

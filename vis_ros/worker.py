@@ -44,7 +44,6 @@ class _Taken:
 class Worker:
     """Steps a segmenter with the messages of a mailbox, in a thread of its own, from `start` to `stop`.
 
-    A segmenter that looks ahead is given the next message while one is at work.
 
     The stream begins anew, with what is owed answered first, when `request_reset` was called, when a stamp is earlier
     than the one before, and when the size of the images changes. A bad message, or a frame that the segmenter fails at,
@@ -59,6 +58,7 @@ class Worker:
         statistics: told of everything that happens.
         log: where it is written.
         topic: name of the image topic, for the log.
+        look_ahead: a segmenter that can is given the next message while one is at work.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Worker:
         statistics: StreamStatistics,
         log: Log,
         topic: str,
+        look_ahead: bool = True,
     ) -> None:
         self._segmenter = segmenter
         self._mailbox = mailbox
@@ -85,6 +86,7 @@ class Worker:
         self._previous: tuple[int, tuple[int, int]] | None = None
         self._reset_reason: str | None = None
         self._stopping = False
+        self._looks_ahead = look_ahead and segmenter.looks_ahead
         self._at_work = False
         self._beside = ThreadPoolExecutor(1, "segmenter-next")
         self._logged: dict[str, float] = {}
@@ -119,7 +121,7 @@ class Worker:
         taken = self._take()
         while taken is not None and not self._stopping:
             self._at_work = True
-            following = self._beside.submit(self._take) if self._segmenter.looks_ahead else None
+            following = self._beside.submit(self._take) if self._looks_ahead else None
             try:
                 self._process(taken)
             except Exception as error:
