@@ -38,6 +38,7 @@ class Scripted:
     def __init__(self, answers: list[Instances], class_names: tuple[str, ...] = CLASS_NAMES, delay: int = 0) -> None:
         self.class_names = class_names
         self.delay = delay
+        self.looks_ahead = False
         self.resets = 0
         self._answers = {answer.stamp: answer for answer in answers}
         self._waiting: list[Frame] = []
