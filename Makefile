@@ -80,8 +80,9 @@ $(VENV)/.installed: $(VENV)/.dependencies CMakeLists.txt $(SOURCES)
 demo: install ## replay a real clip through the ROS 2 node (VIDEO=file takes your own)
 	@$(BIN)/python -m vis_ros.demo --out demo $(if $(VIDEO),--video '$(VIDEO)')
 
+# Two processes: half of a test's time is waiting, for a process to start or a message to come.
 test: install ## the tests, but for the slow ones
-	@$(BIN)/python -m pytest -q -m 'not slow'
+	@$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist loadfile
 
 test-slow: install ## the slow tests
 	@$(BIN)/python -m pytest -q -m slow
