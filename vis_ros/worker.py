@@ -7,8 +7,8 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vis_core.structures import Frame, Instances
@@ -43,7 +43,6 @@ class _Taken:
 
 class Worker:
     """Steps a segmenter with the messages of a mailbox, in a thread of its own, from `start` to `stop`.
-
 
     The stream begins anew, with what is owed answered first, when `request_reset` was called, when a stamp is earlier
     than the one before, and when the size of the images changes. A bad message, or a frame that the segmenter fails at,
@@ -88,13 +87,17 @@ class Worker:
         self._stopping = False
         self._looks_ahead = look_ahead and segmenter.looks_ahead
         self._at_work = False
-        self._beside = ThreadPoolExecutor(1, "segmenter-next")
+        self._wanted: SimpleQueue[bool] = SimpleQueue()
+        self._taken: SimpleQueue[_Taken | None] = SimpleQueue()
         self._logged: dict[str, float] = {}
         self._thread = threading.Thread(target=self._run, name="segmenter", daemon=True)
+        self._beside = threading.Thread(target=self._run_beside, name="segmenter-next", daemon=True)
 
     def start(self) -> None:
         """Begin to take messages."""
         self._thread.start()
+        if self._looks_ahead:
+            self._beside.start()
 
     def stop(self, timeout: float = 10.0, answer_owed: bool = True) -> bool:
         """End after the frame at work; returns whether the thread ended within the time.
@@ -121,15 +124,21 @@ class Worker:
         taken = self._take()
         while taken is not None and not self._stopping:
             self._at_work = True
-            following = self._beside.submit(self._take) if self._looks_ahead else None
+            if self._looks_ahead:
+                self._wanted.put(True)
             try:
                 self._process(taken)
             except Exception as error:
                 if self._stopping:  # the middleware is shut down before the thread is told
-                    return
+                    break
                 self._fail(f"stamp {_stamp(taken.message)}: {_named(error)}")
             self._at_work = False
-            taken = self._take() if following is None else following.result()
+            taken = self._taken.get() if self._looks_ahead else self._take()
+        self._wanted.put(False)
+
+    def _run_beside(self) -> None:
+        while self._wanted.get():
+            self._taken.put(self._take())
 
     def _take(self) -> _Taken | None:
         """The next message, with which the segmenter begins if it is at work; None once the mailbox is closed."""

@@ -42,7 +42,7 @@ class Ahead(Generic[_First, _Second]):
     """What a function makes of the next item, begun in a thread of its own while another item is at work.
 
     Args:
-        function: of an item; never runs twice at once in that thread.
+        function: of an item; called in that thread, for one item after the other.
     """
 
     def __init__(self, function: Callable[[_First], _Second]) -> None:
