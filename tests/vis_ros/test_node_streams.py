@@ -66,7 +66,11 @@ def test_results_of_a_system_with_a_delay_go_out_under_their_own_headers(make_st
     assert [message.header for message in received] == [message.header for message in sent]
 
 
-def test_with_latest_the_newest_image_replaces_the_waiting_one(stage, segmenter):
+@pytest.mark.parametrize("can", [False, True])
+def test_with_latest_the_newest_image_replaces_the_waiting_one(make_stage, can):
+    segmenter = Scripted(looks_ahead=can)
+    stage = make_stage(lambda *_, **__: segmenter, look_ahead=not can)
+    stage.activate()
     segmenter.held = True
     stage.peer.send(1.0)
     segmenter.entered.get(timeout=TIMEOUT)
@@ -78,6 +82,7 @@ def test_with_latest_the_newest_image_replaces_the_waiting_one(stage, segmenter)
     segmenter.go_on.release()
     stamps = [stage.instances.get(timeout=TIMEOUT).header.stamp.sec for _ in range(2)]
     assert stamps == [1, 6]
+    assert segmenter.begun.empty()  # it cannot, or was told not to
 
 
 def test_a_segmenter_that_looks_ahead_begins_with_the_next_image_while_one_is_at_work(make_stage):
@@ -96,7 +101,7 @@ def test_a_segmenter_that_looks_ahead_begins_with_the_next_image_while_one_is_at
     segmenter.go_on.release()
     stamps = [stage.instances.get(timeout=TIMEOUT).header.stamp.sec for _ in range(3)]
     assert stamps == [1, 2, 6]
-    # A stream that begins anew drops nothing of what was begun, and a broken image is told as it is else.
+    # Time that jumps back and a broken image are met as they are without.
     stage.peer.send(1.0)
     assert stage.instances.get(timeout=TIMEOUT).header.stamp.sec == 1
     stage.peer.send(2.0, encoding="no such encoding")
