@@ -31,9 +31,9 @@ from rich.table import Table
 import vis_core
 from vis_core.models.visolo.lite import VISOLOLite
 from vis_core.nn.backbones.efficientnet_lite import Conv
-from vis_core.nn.packed import PackableConv2d
-from vis_core.streaming import Segmenter, looking_ahead
+from vis_core.nn.prepacked_convolution import PackableConv2d
 from vis_core.structures import Frame
+from vis_core.system.segmenter import Segmenter, looking_ahead
 
 BLOCK = 16  # frames
 

@@ -36,8 +36,8 @@ from vis_core import open_video
 from vis_core.checkpoints import load_tensors
 from vis_core.models.visolo import published
 from vis_core.models.visolo.detection import mask_probabilities
+from vis_core.models.visolo.model import VISOLO
 from vis_core.models.visolo.network import CoordinateConv, NormedConv, VISOLONetwork, coordinates, read_memory
-from vis_core.models.visolo.segmenter import VISOLO
 from vis_core.structures import Frame
 
 PARTS = ("preprocess", "backbone", "branches", "post-process", "tracking", "mask packing")

@@ -39,7 +39,7 @@ def camera(width: int, height: int) -> None:
 
     from vis_ros import messages
     from vis_ros.msg import InstanceTrackArray
-    from vis_ros.session import Session
+    from vis_ros.recordings.session import Session
 
     with Session(int(os.environ["ROS_DOMAIN_ID"])) as session:
         publisher = session.node.create_publisher(Image, "image", rclpy.qos.qos_profile_sensor_data)
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace, domain: int) -> dict[str, list[float]]:
     from vis_core.data.vocabularies import names_of
     from vis_core.structures import Frame, Instances
     from vis_ros import messages
-    from vis_ros.segmenter_node import SegmenterNode
+    from vis_ros.node.segmenter_node import SegmenterNode
 
     size = (options.height, options.width)
     recorded = instances_of(options.instances, size)
@@ -198,8 +198,8 @@ def main() -> None:
     if options.camera:
         camera(options.width, options.height)
         return
-    from vis_ros.session import free_domain
-    from vis_ros.transport import use_shared_memory
+    from vis_ros.node.transport import use_shared_memory
+    from vis_ros.recordings.session import free_domain
 
     use_shared_memory()
     with free_domain() as domain:

@@ -23,7 +23,7 @@ from rich.table import Table
 
 import vis_core
 from vis_core.models.visolo import detection
-from vis_core.models.visolo.segmenter import VISOLO
+from vis_core.models.visolo.model import VISOLO
 
 
 class Tapped:

@@ -6,8 +6,8 @@
 Each scenario runs a system, with its own or with fixed random weights, over frames of the video: the shipped model over
 all of it, with one and four views; the others over a few frames, in windows of several lengths and strides, whole
 videos, through a change of size and a reset in the middle. An answer is a frame's track ids, labels, scores, boxes,
-states, ages, stamps and run lengths. `compare` runs each scenario frame by frame and, where the segmenter has `run`, with
-the frames prefetched; it ends with exit code 1 if one answer differs.
+states, ages, stamps and run lengths. `compare` runs each scenario frame by frame, then with the frames prefetched; it
+ends with exit code 1 if one answer differs.
 """
 
 from __future__ import annotations
@@ -168,7 +168,17 @@ def stir(network: torch.nn.Module) -> None:
 def digest(x: Instances) -> str:
     """Index, tracks seen and all tracks of a frame, then the CRC-32 of everything that is said of them."""
     text = hashlib.blake2b(digest_size=8)
-    for array in (x.track_ids, x.labels, x.scores, x.track_scores, x.boxes, x.states, x.ages, x.first_seen, x.last_seen):
+    for array in (
+        x.track_ids,
+        x.labels,
+        x.scores,
+        x.track_scores,
+        x.boxes,
+        x.states,
+        x.ages,
+        x.first_seen,
+        x.last_seen,
+    ):
         text.update(array.tobytes())
     text.update(repr((x.stamp, x.size)).encode())
     for mask in x.masks:
@@ -190,7 +200,9 @@ def record(video: Path, out: Path, only: Annotated[str, typer.Option(help="part 
 
 
 @app.command()
-def compare(video: Path, before: Path, only: Annotated[str, typer.Option(help="part of a scenario's name")] = "") -> None:
+def compare(
+    video: Path, before: Path, only: Annotated[str, typer.Option(help="part of a scenario's name")] = ""
+) -> None:
     """Compare what every system answers with what was written."""
     torch.set_num_threads(2)
     differing = 0

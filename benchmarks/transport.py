@@ -79,7 +79,7 @@ def camera(width: int, height: int, frames: int) -> int:
 
 def measure(width: int, height: int, frames: int, shipped: bool, domain: int) -> int:
     """Run node and camera in processes of their own; returns how many images arrived."""
-    from vis_ros.transport import profile_path
+    from vis_ros.node.transport import profile_path
 
     environment = {name: value for name, value in os.environ.items() if name != PROFILES}
     environment["ROS_DOMAIN_ID"] = str(domain)
@@ -89,7 +89,16 @@ def measure(width: int, height: int, frames: int, shipped: bool, domain: int) ->
     parameters = [word for name, value in small.items() for word in ("-p", f"{name}:={value}")]
     transport = [] if shipped else ["--default-transport"]
     node = subprocess.Popen(
-        [sys.executable, "-m", "vis_ros.segmenter_node", *transport, "--ros-args", "-r", "__ns:=/vis", *parameters],
+        [
+            sys.executable,
+            "-m",
+            "vis_ros.node.segmenter_node",
+            *transport,
+            "--ros-args",
+            "-r",
+            "__ns:=/vis",
+            *parameters,
+        ],
         cwd=ROOT,
         env=environment,
         stderr=subprocess.DEVNULL,
@@ -113,7 +122,7 @@ def main() -> None:
         width, height = map(int, options.camera.split("x"))
         print(camera(width, height, options.frames))
         return
-    from vis_ros.session import free_domain
+    from vis_ros.recordings.session import free_domain
 
     table = Table("image", "transport", "sent", "arrived", title=f"rgb8, best effort, {RATE:g} Hz, two processes")
     for width, height in SIZES:

@@ -60,7 +60,7 @@ def _segment(annotations: Path, out: Path, options: Sequence[str]) -> tuple[Cont
     command = [
         sys.executable,
         "-c",
-        "from vis_core.cli import main; main()",
+        "from vis_core.commands.main import main; main()",
         "segment",
         str(annotations),
         "--no-overlay",

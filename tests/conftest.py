@@ -32,7 +32,7 @@ def ros_domain_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     It is that of the environment too, for processes that a test starts.
     """
     pytest.importorskip("rclpy", reason="needs ROS 2: 'make', or a sourced installation")
-    from vis_ros.session import free_domain
+    from vis_ros.recordings.session import free_domain
 
     with free_domain() as domain:
         monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))

@@ -18,7 +18,7 @@ import typer
 
 from vis_core import masks
 from vis_core.data.synthetic import synthetic_video
-from vis_ros.parameters import parameters_table
+from vis_ros.node.parameters import parameters_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -52,7 +52,7 @@ def test_every_make_target_exists():
 @pytest.mark.parametrize("program", ["vis", "vis-ros"])
 def test_every_command_and_option_exists(program):
     if program == "vis":
-        from vis_core.cli import app
+        from vis_core.commands.main import app
     else:
         from vis_ros.cli import app
     group = typer.main.get_command(app)
@@ -99,7 +99,7 @@ def test_files_and_parameters_named_in_the_text_exist():
 
 def test_the_table_of_parameters_is_the_generated_one():
     between = README.split("<!-- parameters:begin -->")[1].split("<!-- parameters:end -->")[0]
-    assert between.strip() == parameters_table(), "write it anew: .venv/bin/python -m vis_ros.parameters"
+    assert between.strip() == parameters_table(), "write it anew: .venv/bin/python -m vis_ros.node.parameters"
 
 
 def test_the_message_table_has_every_field():

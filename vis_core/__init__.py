@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vis_core.catalog import load as load
-    from vis_core.streaming import Segmenter as Segmenter
     from vis_core.structures import Frame as Frame
     from vis_core.structures import Instances as Instances
     from vis_core.structures import TrackState as TrackState
-    from vis_core.video import open_video as open_video
+    from vis_core.system.segmenter import Segmenter as Segmenter
+    from vis_core.video.opening import open_video as open_video
 
     __version__: str
 
 _HOME = {
     "load": "vis_core.catalog",
-    "Segmenter": "vis_core.streaming",
+    "Segmenter": "vis_core.system.segmenter",
     "Frame": "vis_core.structures",
     "Instances": "vis_core.structures",
     "TrackState": "vis_core.structures",
-    "open_video": "vis_core.video",
+    "open_video": "vis_core.video.opening",
 }
 __all__ = ["Frame", "Instances", "Segmenter", "TrackState", "__version__", "load", "open_video"]
 

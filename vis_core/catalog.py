@@ -15,7 +15,7 @@ from torch import Tensor
 from vis_core import checkpoints
 from vis_core.errors import CheckpointError, OptionError
 from vis_core.models import mask2former_vis, visolo
-from vis_core.streaming import Segmenter, System
+from vis_core.system.segmenter import Segmenter, System
 
 SYSTEMS: Mapping[str, System] = {
     system.name: system

@@ -121,7 +121,7 @@ def to_coco(mask: RunLengths) -> dict[str, Any]:
 def from_coco(segmentation: Mapping[str, Any]) -> RunLengths:
     """Run lengths of a COCO segmentation, compressed or not, that is known to be sound.
 
-    Files from outside go through ``vis_core.reading``, which checks them before decoding.
+    Files from outside go through ``vis_core.files``, which checks them before decoding.
     """
     height, width = (int(v) for v in segmentation["size"])
     counts = segmentation["counts"]

@@ -21,9 +21,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from vis_core.errors import InputError, MissingDependencyError, OptionError, VisError
-from vis_core.interrupts import interrupts
-from vis_core.terminal import (
+from vis_core.commands.interrupts import interrupts
+from vis_core.commands.terminal import (
     load_segmenter,
     option_value,
     output,
@@ -34,11 +33,12 @@ from vis_core.terminal import (
     warn_if_random,
     weights_are_random,
 )
+from vis_core.errors import InputError, MissingDependencyError, OptionError, VisError
 
 if TYPE_CHECKING:
     from vis_core.structures import Frame
-    from vis_core.video_sources import VideoSource
-    from vis_ros.bag_evaluation import Pairing, Take
+    from vis_core.video.sources import VideoSource
+    from vis_ros.recordings.bag_evaluation import Pairing, Take
 
 app = typer.Typer(
     help="Camera recordings in, scores out; and the segmenter node, where ROS is only a set of Python packages.",
@@ -94,8 +94,8 @@ def make_bag(
 
     A frame that cannot be read is named and left out. Ctrl-C ends the recording there (exit code 130).
     """
-    from vis_core.video import open_videos
-    from vis_ros.bag_writer import write_bag
+    from vis_core.video.opening import open_videos
+    from vis_ros.recordings.bag_writer import write_bag
 
     chosen = _choose_video(open_videos(source, images, fps), video, source)
     with chosen, interrupts("frame") as received, progress_bar([chosen], chosen.length) as on_frame:
@@ -162,8 +162,8 @@ def evaluate_bag(
     Without --live every image goes through the system, one after the other. With --live the node runs as on a robot, in
     a process of its own, so that what it drops and how late it is counts; the scores are told by what was known when.
     """
-    from vis_ros import bag_evaluation
-    from vis_ros.bags import ImageBag
+    from vis_ros.recordings import bag_evaluation
+    from vis_ros.recordings.bags import ImageBag
 
     texts = option or []
 
@@ -205,9 +205,9 @@ def record(
 ) -> None:
     """Record what a node publishes, with arrival times, one JSON line a message, until Ctrl-C."""
     _require_ros()
-    from vis_ros.bag_evaluation import new_stream, write_stream_message
-    from vis_ros.playback import InstanceRecorder, Received
-    from vis_ros.session import Session
+    from vis_ros.recordings.bag_evaluation import new_stream, write_stream_message
+    from vis_ros.recordings.playback import InstanceRecorder, Received
+    from vis_ros.recordings.session import Session
 
     count = 0
     with new_stream(out, force) as stream:
@@ -251,8 +251,8 @@ def run(
     """
     _require_ros()
     from vis_core import catalog
-    from vis_ros import segmenter_node
-    from vis_ros.transport import installed_file
+    from vis_ros.node import segmenter_node
+    from vis_ros.node.transport import installed_file
 
     catalog.find(system)
     parameters = params_file or installed_file("config", f"{system}.yaml")
@@ -279,7 +279,7 @@ def _node_parameters(
 ) -> dict[str, Any]:
     """Parameters of the node, as ROS takes them, from what stands on the command line."""
     from vis_core import catalog
-    from vis_ros import parameters
+    from vis_ros.node import parameters
 
     catalog.find(system)
     known = parameters.all_parameters(system)
@@ -346,7 +346,7 @@ def _stages(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], No
 
 
 def _report(metrics: dict[str, Any], random: bool) -> None:
-    from vis_ros.bag_evaluation import SCORES
+    from vis_ros.recordings.bag_evaluation import SCORES
 
     if metrics["classes_by"] == "ids":
         output.print("No class name is one of the ground truth's: label + 1 is taken as the category id.")

@@ -22,7 +22,7 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
-from vis_ros.transport import profiles_variable
+from vis_ros.node.transport import profiles_variable
 
 _ARGUMENTS = (
     ("image", "image", "image topic; with image_transport:=compressed the topic without /compressed"),

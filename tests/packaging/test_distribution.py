@@ -71,7 +71,7 @@ def test_a_wheel_installs_exactly_the_files_of_the_packages(installed):
 
 def test_the_installed_packages_are_typed_and_import_from_any_folder(installed, tmp_path):
     program = (
-        "import sys, vis_core, vis_core.masks, vis_core.video\n"
+        "import sys, vis_core, vis_core.masks, vis_core.video.opening\n"
         f"assert vis_core.__file__.startswith({str(installed)!r}), vis_core.__file__\n"
         "assert 'torch' not in sys.modules\n"
         "print(vis_core.__version__)\n"
@@ -105,7 +105,7 @@ def test_the_version_is_that_of_package_xml_and_of_the_latest_change(installed):
 def test_commands_and_extras_are_declared(installed):
     folder, fields = metadata(installed)
     commands = (folder / "entry_points.txt").read_text()
-    assert "vis = vis_core.cli:main" in commands
+    assert "vis = vis_core.commands.main:main" in commands
     assert "vis-ros = vis_ros.cli:main" in commands
     assert {"onnx", "gpu", "train", "report", "ros", "dev"} <= set(fields["Provides-Extra"])
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from vis_core import masks
 from vis_core.errors import OptionError
-from vis_core.streaming import Option, Segmenter
 from vis_core.structures import Frame, Instances
+from vis_core.system.segmenter import Option, Segmenter
 from vis_core.tracking.lifecycle import TrackLifecycle
 
 

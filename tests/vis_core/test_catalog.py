@@ -7,7 +7,7 @@ from torch import nn
 import vis_core
 from vis_core import catalog, checkpoints
 from vis_core.errors import CheckpointError, OptionError
-from vis_core.streaming import Option, PublishedFormat, Segmenter, System
+from vis_core.system.segmenter import Option, PublishedFormat, Segmenter, System
 
 OPTIONS = {
     "threshold": Option(0.1, "a score", 0, 1),

@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from rclpy.context import Context
 
-    from tests.vis_ros.stage import Scripted, Stage
+    from tests.vis_ros.node.stage import Scripted, Stage
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def context(ros_domain_id: int) -> Iterator[Context]:
 
 @pytest.fixture
 def make_stage(context: Context) -> Iterator[Callable[..., Stage]]:
-    from tests.vis_ros.stage import Stage
+    from tests.vis_ros.node.stage import Stage
 
     stages: list[Stage] = []
 
@@ -41,7 +41,7 @@ def make_stage(context: Context) -> Iterator[Callable[..., Stage]]:
 
 @pytest.fixture
 def segmenter() -> Scripted:
-    from tests.vis_ros.stage import Scripted
+    from tests.vis_ros.node.stage import Scripted
 
     return Scripted()
 

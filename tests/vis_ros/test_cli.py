@@ -19,7 +19,7 @@ import pytest
 
 from vis_core.data.synthetic import synthetic_video, write_youtube_vis
 from vis_ros import cli
-from vis_ros.bags import ImageBag
+from vis_ros.recordings.bags import ImageBag
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 60.0
@@ -219,7 +219,7 @@ def test_record_writes_each_message_as_it_comes_until_it_is_interrupted(scene, t
 
     from vis_ros import messages
     from vis_ros.msg import InstanceTrackArray
-    from vis_ros.session import Session
+    from vis_ros.recordings.session import Session
 
     file = tmp_path / "stream.jsonl"
     answers = scene.videos[0].instances()

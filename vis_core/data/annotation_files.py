@@ -14,10 +14,10 @@ from vis_core.data.annotations import AnnotatedSet, Annotation, Item
 from vis_core.data.faults import Faults, summary
 from vis_core.data.vocabularies import category_mapping
 from vis_core.errors import InputError
-from vis_core.images import MAX_PIXELS
-from vis_core.reading.findings import is_integer, shown
-from vis_core.reading.json_files import parse_json, read_text
-from vis_core.reading.segmentations import Masks, SegmentationReader
+from vis_core.files.findings import is_integer, shown
+from vis_core.files.json_files import parse_json, read_text
+from vis_core.files.segmentations import Masks, SegmentationReader
+from vis_core.video.images import MAX_PIXELS
 
 _ROLE = "annotations"
 _FOLDERS = (

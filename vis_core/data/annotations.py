@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from vis_core.data.faults import Finding, summary
-from vis_core.reading.findings import InputWarning
+from vis_core.files.findings import InputWarning
 
 Numbers = npt.NDArray[np.unsignedinteger[Any]]
 

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from vis_core.data.annotations import AnnotatedSet, Item
 from vis_core.errors import InputError
-from vis_core.images import read_image
+from vis_core.video.images import read_image
 
 IMAGE_SIDES = (32, 96)
 VIDEO_SIDES = (128, 256)

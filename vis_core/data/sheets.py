@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from vis_core.data.annotations import AnnotatedSet, Item
 from vis_core.errors import InputError
-from vis_core.images import read_image
 from vis_core.masks import encode
-from vis_core.overlay import contact_sheet, draw_overlay
 from vis_core.structures import Instances, TrackState
+from vis_core.video.images import read_image
+from vis_core.video.overlay import contact_sheet, draw_overlay
 
 Image = npt.NDArray[np.uint8]
 

@@ -22,7 +22,7 @@ from vis_core.data.augmentation import (
 )
 from vis_core.data.clips import TrainingClip
 from vis_core.errors import InputError
-from vis_core.images import read_image
+from vis_core.video.images import read_image
 
 _MOST_INSTANCES = 120  # of an item in one clip; the rest is ignored, the numbers of pasted ones follow in one byte
 _LEAST_AREA = 12  # pixels of the clip's frame; what is less is ignored

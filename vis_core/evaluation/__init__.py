@@ -32,40 +32,40 @@ if TYPE_CHECKING:
     from vis_core.evaluation.comparison import compare as compare
     from vis_core.evaluation.evaluator import Evaluation as Evaluation
     from vis_core.evaluation.evaluator import evaluate as evaluate
-    from vis_core.evaluation.ground_truth import read_ground_truth as read_ground_truth
-    from vis_core.evaluation.mots import read_mots as read_mots
-    from vis_core.evaluation.mots import write_mots as write_mots
-    from vis_core.evaluation.results import read_results as read_results
-    from vis_core.evaluation.stream import Stream as Stream
-    from vis_core.evaluation.stream import read_stream as read_stream
+    from vis_core.evaluation.inputs.ground_truth import read_ground_truth as read_ground_truth
+    from vis_core.evaluation.inputs.mots import read_mots as read_mots
+    from vis_core.evaluation.inputs.mots import write_mots as write_mots
+    from vis_core.evaluation.inputs.results import read_results as read_results
+    from vis_core.evaluation.inputs.stream import Stream as Stream
+    from vis_core.evaluation.inputs.stream import read_stream as read_stream
+    from vis_core.evaluation.inputs.tracks import GroundTruth as GroundTruth
+    from vis_core.evaluation.inputs.tracks import Result as Result
+    from vis_core.evaluation.inputs.tracks import Results as Results
+    from vis_core.evaluation.inputs.tracks import Track as Track
+    from vis_core.evaluation.inputs.tracks import Video as Video
     from vis_core.evaluation.streaming_scores import StreamEvaluation as StreamEvaluation
     from vis_core.evaluation.streaming_scores import evaluate_stream as evaluate_stream
-    from vis_core.evaluation.tracks import GroundTruth as GroundTruth
-    from vis_core.evaluation.tracks import Result as Result
-    from vis_core.evaluation.tracks import Results as Results
-    from vis_core.evaluation.tracks import Track as Track
-    from vis_core.evaluation.tracks import Video as Video
-    from vis_core.reading.findings import InputWarning as InputWarning
+    from vis_core.files.findings import InputWarning as InputWarning
 
 _HOME = {
     "Comparison": "comparison",
     "Evaluation": "evaluator",
-    "GroundTruth": "tracks",
-    "InputWarning": "vis_core.reading.findings",
-    "Result": "tracks",
-    "Results": "tracks",
-    "Stream": "stream",
+    "GroundTruth": "inputs.tracks",
+    "InputWarning": "vis_core.files.findings",
+    "Result": "inputs.tracks",
+    "Results": "inputs.tracks",
+    "Stream": "inputs.stream",
     "StreamEvaluation": "streaming_scores",
-    "Track": "tracks",
-    "Video": "tracks",
+    "Track": "inputs.tracks",
+    "Video": "inputs.tracks",
     "compare": "comparison",
     "evaluate": "evaluator",
     "evaluate_stream": "streaming_scores",
-    "read_ground_truth": "ground_truth",
-    "read_mots": "mots",
-    "read_results": "results",
-    "read_stream": "stream",
-    "write_mots": "mots",
+    "read_ground_truth": "inputs.ground_truth",
+    "read_mots": "inputs.mots",
+    "read_results": "inputs.results",
+    "read_stream": "inputs.stream",
+    "write_mots": "inputs.mots",
 }
 __all__ = [
     "Comparison",
@@ -93,4 +93,4 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'vis_core.evaluation' has no attribute {name!r}")
     home = _HOME[name]
-    return getattr(import_module(home if "." in home else f"vis_core.evaluation.{home}"), name)
+    return getattr(import_module(home if home.startswith("vis_core.") else f"vis_core.evaluation.{home}"), name)

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vis_core.errors import OptionError
-from vis_core.evaluation import hota, identity
-from vis_core.evaluation.average_precision import LIMITS, RECALL_THRESHOLDS, Matches
 from vis_core.evaluation.evaluator import Evaluation
-from vis_core.evaluation.track_scores import Scores
+from vis_core.evaluation.metrics import hota, identity
+from vis_core.evaluation.metrics.average_precision import LIMITS, RECALL_THRESHOLDS, Matches
+from vis_core.evaluation.metrics.track_scores import Scores
 
 Array = npt.NDArray[np.float64]
 

@@ -15,15 +15,9 @@ from types import MappingProxyType
 from typing import Any
 
 from vis_core.errors import OptionError
-from vis_core.evaluation import hota, track_scores
-from vis_core.evaluation.average_precision import Curves, Matches, accumulate, match_video, video_summary
-from vis_core.evaluation.class_frames import split_by_class
-from vis_core.evaluation.ground_truth import read_ground_truth
-from vis_core.evaluation.ignored_regions import without_ignored
-from vis_core.evaluation.overlaps import overlap
-from vis_core.evaluation.results import read_results
-from vis_core.evaluation.track_scores import Scores, TrackScores
-from vis_core.evaluation.tracks import (
+from vis_core.evaluation.inputs.ground_truth import read_ground_truth
+from vis_core.evaluation.inputs.results import read_results
+from vis_core.evaluation.inputs.tracks import (
     ANY_CATEGORY,
     GroundTruth,
     Result,
@@ -32,7 +26,13 @@ from vis_core.evaluation.tracks import (
     Video,
     group_by_category,
 )
-from vis_core.reading.findings import InputWarning
+from vis_core.evaluation.metrics import hota, track_scores
+from vis_core.evaluation.metrics.average_precision import Curves, Matches, accumulate, match_video, video_summary
+from vis_core.evaluation.metrics.class_frames import split_by_class
+from vis_core.evaluation.metrics.ignored_regions import without_ignored
+from vis_core.evaluation.metrics.overlaps import overlap
+from vis_core.evaluation.metrics.track_scores import Scores, TrackScores
+from vis_core.files.findings import InputWarning
 
 # Metrics by the names of the options, and the families of track scores that they stand for.
 METRICS = ("ap", "hota", "clear", "identity")

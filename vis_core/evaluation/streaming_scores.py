@@ -23,10 +23,10 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from vis_core.evaluation.evaluator import METRICS, Evaluation, evaluate
-from vis_core.evaluation.ground_truth import read_ground_truth
-from vis_core.evaluation.stream import Message, Stream, read_stream, streamed_video
-from vis_core.evaluation.tracks import GroundTruth, Result, Results, Track, Video
-from vis_core.reading.findings import InputWarning
+from vis_core.evaluation.inputs.ground_truth import read_ground_truth
+from vis_core.evaluation.inputs.stream import Message, Stream, read_stream, streamed_video
+from vis_core.evaluation.inputs.tracks import GroundTruth, Result, Results, Track, Video
+from vis_core.files.findings import InputWarning
 
 POLICIES = ("strict", "hold", "live", "answered")
 _SECOND = 1e9

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vis_core.nn.packed import PackableConv2d
+from vis_core.nn.prepacked_convolution import PackableConv2d
 
 _G = (
     (1 / 4, 0, 0),

@@ -15,16 +15,16 @@ import numpy.typing as npt
 from vis_core.data.annotations import AnnotatedSet, Item, read_annotations
 from vis_core.errors import InputError
 from vis_core.evaluation.evaluator import evaluate
-from vis_core.evaluation.ground_truth import read_ground_truth
-from vis_core.evaluation.overlaps import overlap, video_ious
-from vis_core.evaluation.results import read_results
-from vis_core.evaluation.tracks import GroundTruth, Results
-from vis_core.overlay import draw_overlay
-from vis_core.results import ResultsWriter
-from vis_core.streaming import Segmenter, looking_ahead
+from vis_core.evaluation.inputs.ground_truth import read_ground_truth
+from vis_core.evaluation.inputs.results import read_results
+from vis_core.evaluation.inputs.tracks import GroundTruth, Results
+from vis_core.evaluation.metrics.overlaps import overlap, video_ious
+from vis_core.files.results_writer import ResultsWriter
 from vis_core.structures import Frame, Instances
+from vis_core.system.segmenter import Segmenter, looking_ahead
 from vis_core.training.config import EvaluationSet
-from vis_core.video_sources import ImageSequence
+from vis_core.video.overlay import draw_overlay
+from vis_core.video.sources import ImageSequence
 
 _LEAST_OVERLAP = 0.1
 _PRECISIONS = ("AP", "AP50", "AP75", "AR1", "AR10")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vis_core import catalog, checkpoints
 from vis_core.data.clips import TrainingClip
 from vis_core.errors import VisError
-from vis_core.trainable import Trainable
+from vis_core.system.trainable import Trainable
 from vis_core.training.config import Config
 from vis_core.training.config_file import print_config
 from vis_core.training.evaluation import OpenSet, Scores, open_set, run_evaluation

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vis_core.errors import OptionError
-from vis_core.trainable import Trainable
+from vis_core.system.trainable import Trainable
 from vis_core.training.config import Group, Optimizer, Schedule
 
 

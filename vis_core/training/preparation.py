@@ -18,8 +18,8 @@ from vis_core import catalog, checkpoints
 from vis_core.data.annotations import read_annotations
 from vis_core.data.sources import balanced, open_sources
 from vis_core.errors import InputError, MissingDependencyError, OptionError
-from vis_core.streaming import Option, System
-from vis_core.trainable import Trainable
+from vis_core.system.segmenter import Option, System
+from vis_core.system.trainable import Trainable
 from vis_core.training.config import Config
 from vis_core.training.sampling import ClipDraws
 

@@ -15,7 +15,7 @@ from vis_core import masks
 from vis_core.data.synthetic import CLASS_NAMES, SyntheticVideo, synthetic_video, write_youtube_vis
 from vis_core.errors import OptionError
 from vis_core.structures import TrackState
-from vis_core.video import open_videos
+from vis_core.video.opening import open_videos
 
 SMALL = {"length": 24, "size": (96, 160)}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vis_core.errors import InputError
 from vis_core.evaluation import InputWarning, evaluate_stream
-from vis_core.evaluation.metrics_file import stream_metrics
+from vis_core.evaluation.reports.metrics_file import stream_metrics
 
 
 def score(ground_truth, messages, **options):

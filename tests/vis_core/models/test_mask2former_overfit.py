@@ -10,11 +10,11 @@ from vis_core.data.augmentation import NO_AUGMENTATION
 from vis_core.data.sources import open_sources
 from vis_core.data.synthetic import CLASS_NAMES, synthetic_video, write_youtube_vis
 from vis_core.evaluation import evaluate
+from vis_core.files.results_writer import ResultsWriter
 from vis_core.models.mask2former_vis.minvis import MinVIS
+from vis_core.models.mask2former_vis.model import Mask2FormerVIS
 from vis_core.models.mask2former_vis.network import Mask2FormerVISNetwork
-from vis_core.models.mask2former_vis.segmenter import Mask2FormerVIS
 from vis_core.models.mask2former_vis.training import Mask2FormerVISTraining
-from vis_core.results import ResultsWriter
 
 STEPS, BATCH, SIZE = 150, 2, (96, 160)
 

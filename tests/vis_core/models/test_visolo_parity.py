@@ -10,7 +10,7 @@ import torch
 import vis_core
 from vis_core.masks import RunLengths
 from vis_core.models.visolo import detection
-from vis_core.models.visolo.segmenter import GridAssociator
+from vis_core.models.visolo.model import GridAssociator
 from vis_core.nn import winograd
 from vis_core.nn.input_transform import InputTransform
 from vis_core.structures import Frame

@@ -13,7 +13,7 @@ from vis_core.nn.backbones.efficientnet_lite import (
     installed_weights,
     is_published,
 )
-from vis_core.nn.packed import pack_convolutions
+from vis_core.nn.prepacked_convolution import pack_convolutions
 
 BLOCKS = 16
 

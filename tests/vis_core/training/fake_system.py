@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from tests.vis_core.fake_system import FakeSegmenter
 from vis_core import catalog, masks
 from vis_core.data.clips import TrainingClip
-from vis_core.streaming import Option, System
-from vis_core.trainable import Trainable
+from vis_core.system.segmenter import Option, System
+from vis_core.system.trainable import Trainable
 
 
 def network(width: int, dropout: float) -> nn.Sequential:
@@ -136,7 +136,7 @@ def die(moment: str) -> None:
 
 
 def main() -> None:
-    from vis_core import cli
+    from vis_core.commands import main as cli
     from vis_core.training import state
 
     save, replace = torch.save, Path.replace

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vis_core.commands.train import _EXAMPLE
 from vis_core.data.augmentation import Augmentation
 from vis_core.errors import InputError, OptionError
 from vis_core.training import config as keys
-from vis_core.training.commands import _EXAMPLE
 from vis_core.training.config_file import config_of, plain, print_config, read_config
 
 LEAST = {"system": "visolo-lite", "classes": ["a", "b"], "data": [{"annotations": "x.json"}], "output": "run"}

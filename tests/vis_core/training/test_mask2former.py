@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from vis_core import cli
+from vis_core.commands import main as cli
 
 
 @pytest.mark.parametrize(("system", "frames"), [("minvis", 1), ("mask2former-vis", 2)])

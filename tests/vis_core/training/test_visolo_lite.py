@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 import vis_core
-from vis_core import cli
+from vis_core.commands import main as cli
 from vis_core.data.augmentation import NO_AUGMENTATION
 from vis_core.data.synthetic import synthetic_video, write_youtube_vis
 from vis_core.training.state import load_state
-from vis_core.video import open_videos
+from vis_core.video.opening import open_videos
 
 
 @pytest.fixture

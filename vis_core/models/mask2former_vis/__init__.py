@@ -15,13 +15,13 @@ from vis_core.data.vocabularies import class_names as names_in
 from vis_core.errors import CheckpointError, OptionError
 from vis_core.models.mask2former_vis import losses, published
 from vis_core.models.mask2former_vis.minvis import MinVIS, MinVISWholeVideo
+from vis_core.models.mask2former_vis.model import Mask2FormerVIS
 from vis_core.models.mask2former_vis.network import BACKBONES, Mask2FormerVISNetwork
-from vis_core.models.mask2former_vis.segmenter import Mask2FormerVIS
 from vis_core.models.mask2former_vis.training import Mask2FormerVISTraining
 from vis_core.nn.backbones import resnet
 from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.precision import compute_type
-from vis_core.streaming import Option, PublishedFormat, Segmenter, System
+from vis_core.system.segmenter import Option, PublishedFormat, Segmenter, System
 
 _VOCABULARIES = {"youtube-vis-2019": YOUTUBE_VIS_2019, "youtube-vis-2021": YOUTUBE_VIS_2021, "ovis": OVIS}
 

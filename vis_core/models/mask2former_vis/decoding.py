@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vis_core import masks as run_lengths
-from vis_core.clip_segmenter import ClipInstances
 from vis_core.masks import RunLengths
+from vis_core.system.driver import ClipInstances
 
 PUBLISHED_RESULTS = 10
 DUPLICATE_OVERLAP = 0.8

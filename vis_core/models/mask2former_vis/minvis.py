@@ -10,13 +10,13 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from vis_core.clip_segmenter import ClipInstances, ClipSegmenter
 from vis_core.models.mask2former_vis import decoding
+from vis_core.models.mask2former_vis.model import PixelEncoder
 from vis_core.models.mask2former_vis.network import Mask2FormerVISNetwork
-from vis_core.models.mask2former_vis.segmenter import PixelEncoder
 from vis_core.models.mask2former_vis.transformer_decoder import mask_logits
-from vis_core.streaming import Segmenter
 from vis_core.structures import Frame, Instances
+from vis_core.system.driver import ClipInstances, ClipSegmenter
+from vis_core.system.segmenter import Segmenter
 from vis_core.tracking.lifecycle import TrackLifecycle
 
 

@@ -15,7 +15,7 @@ from vis_core.models.mask2former_vis.losses import Draw, Losses, Predictions, Ta
 from vis_core.models.mask2former_vis.network import Mask2FormerVISNetwork
 from vis_core.models.mask2former_vis.transformer_decoder import mask_logits
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
-from vis_core.trainable import Trainable
+from vis_core.system.trainable import Trainable
 
 _MULTIPLE_OF = 32
 

@@ -13,18 +13,18 @@ from vis_core.checkpoints import load_fitting, load_tensors
 from vis_core.data.vocabularies import class_names, names_of
 from vis_core.errors import CheckpointError, OptionError
 from vis_core.models.visolo import lite, published
+from vis_core.models.visolo.model import VISOLO
 from vis_core.models.visolo.network import VISOLONetwork
-from vis_core.models.visolo.segmenter import VISOLO
+from vis_core.models.visolo.test_time_augmentation import OTHER_VIEWS
 from vis_core.models.visolo.training import VISOLOTraining
-from vis_core.models.visolo.views import OTHER_VIEWS
 from vis_core.nn.backbones import resnet
 from vis_core.nn.backbones.efficientnet_lite import installed_weights
 from vis_core.nn.backbones.resnet import BLOCKS
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
-from vis_core.nn.packed import pack_convolutions
 from vis_core.nn.precision import compute_type
+from vis_core.nn.prepacked_convolution import pack_convolutions
 from vis_core.nn.winograd import WinogradConv2d, Workspace
-from vis_core.streaming import Option, PublishedFormat, System
+from vis_core.system.segmenter import Option, PublishedFormat, System
 
 _WIDTHS = range(64, 513, 64)  # bounded before anything is allocated: the size of a network grows with its square
 

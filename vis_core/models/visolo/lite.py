@@ -19,19 +19,19 @@ from vis_core.checkpoints import load_fitting, load_tensors
 from vis_core.data.vocabularies import class_names as names_in
 from vis_core.errors import CheckpointError
 from vis_core.models.visolo.detection import Detections
-from vis_core.models.visolo.edges import guided
+from vis_core.models.visolo.guided_filter import guided
 from vis_core.models.visolo.memory import Entry, FrameMemory
+from vis_core.models.visolo.model import VISOLO, GridReading
 from vis_core.models.visolo.network import VISOLONetwork
-from vis_core.models.visolo.segmenter import VISOLO, GridReading
+from vis_core.models.visolo.test_time_augmentation import OTHER_VIEWS, Reading, View, averaged
 from vis_core.models.visolo.training import VISOLOTraining
-from vis_core.models.visolo.views import OTHER_VIEWS, Reading, View, averaged
 from vis_core.nn.backbones import efficientnet_lite
 from vis_core.nn.backbones.efficientnet_lite import INPUT_MEAN, INPUT_STD, EfficientNetLite
-from vis_core.nn.packed import pack_convolutions
+from vis_core.nn.concurrency import Ahead, SideBySide
 from vis_core.nn.precision import compute_type
-from vis_core.nn.side_by_side import Ahead, SideBySide
+from vis_core.nn.prepacked_convolution import pack_convolutions
 from vis_core.structures import Frame, Instances
-from vis_core.tracking.association import MotionAssociator
+from vis_core.tracking.motion import MotionAssociator
 
 NAME = "visolo-lite"
 CLASS_NAMES = ("person", "vehicle", "animal")

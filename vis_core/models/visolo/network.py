@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vis_core.nn.backbones.resnet import ResNet
-from vis_core.nn.packed import SIZES, packed, run_packed
+from vis_core.nn.prepacked_convolution import SIZES, packed, run_packed
 from vis_core.nn.winograd import WinogradConv2d
 
 GRID = (12, 21)
@@ -254,7 +254,7 @@ class Mask(nn.Module):
 
 
 class VISOLONetwork(nn.Module):
-    """All modules of VISOLO; `vis_core.models.visolo.segmenter` runs them frame by frame.
+    """All modules of VISOLO; `vis_core.models.visolo.model` runs them frame by frame.
 
     Args:
         backbone: gives maps at strides 4, 8 and 16, whose widths are its ``channels``; a number: ResNet of that depth,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vis_core.data.clips import TrainingClip
 from vis_core.models.visolo import losses
 from vis_core.models.visolo.network import VISOLONetwork
-from vis_core.trainable import Trainable
+from vis_core.system.trainable import Trainable
 
 MASK_WEIGHT = 3.0
 

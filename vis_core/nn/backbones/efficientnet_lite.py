@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vis_core.errors import CheckpointError, MissingDependencyError
-from vis_core.nn.packed import PackableConv2d
+from vis_core.nn.prepacked_convolution import PackableConv2d
 
 INPUT_MEAN = (127.5, 127.5, 127.5)
 INPUT_STD = (127.5, 127.5, 127.5)

@@ -1,0 +1,144 @@
+"""Videos that a JSON names: YouTube-VIS and COCO."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.vis_core.video.image_files import picture, read_all, write_folder
+from vis_core.errors import InputError
+from vis_core.video.opening import open_video, open_videos
+from vis_core.video.sources import ImageSequence
+
+SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the data folder ../shared/data is absent")
+
+
+def write_json(path: Path, **changes: object) -> Path:
+    entry = {
+        "id": 7,
+        "name": "clip",
+        "width": 64,
+        "height": 48,
+        "length": 3,
+        "file_names": ["c/0.png", "c/1.png", "c/2.png"],
+    }
+    path.write_text(json.dumps({"videos": [{**entry, **changes}]}))
+    return path
+
+
+def test_a_json_gives_each_of_its_videos_with_id_size_rate_and_stamps(tmp_path):
+    write_folder(tmp_path / "frames" / "c")
+    write_folder(tmp_path / "frames" / "d")
+    common = {"width": 64, "height": 48}
+    videos = [
+        {"id": 9, "file_names": ["c/0.png", "c/1.png"], "stamps": [5, 70], "fps": 12.0, **common},
+        {"id": 2, "name": "second", "file_names": ["d/2.png"], "length": 1, **common},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps({"videos": videos}))
+    first, second = open_videos(tmp_path / "a.json")
+    assert (first.name, first.video_id, first.length, first.fps) == ("c", 9, 2, 12)
+    assert (second.name, second.video_id, second.length_is_exact) == ("second", 2, True)
+    assert [frame.stamp for frame in first] == [5, 70]
+    np.testing.assert_array_equal(next(iter(second)).image, picture(2))
+    with pytest.raises(InputError, match="holds 2 videos"):
+        open_video(tmp_path / "a.json")
+
+
+def test_each_image_of_a_coco_json_is_a_video_of_one_frame(tmp_path):
+    write_folder(tmp_path / "images" / "c")
+    images = [{"id": 30 + i, "file_name": f"c/{i}.png", "width": 64, "height": 48} for i in (2, 0)]
+    (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": []}))
+    first, second = open_videos(tmp_path / "a.json")
+    assert (first.name, first.video_id, first.length) == ("2", 32, 1)
+    np.testing.assert_array_equal(next(iter(second)).image, picture(0))
+
+
+@pytest.mark.parametrize(
+    ("image", "place"),
+    [
+        ({"file_name": "../a.png"}, r"images\[0\]\.file_names\[0\]"),
+        ({"file_name": 7}, r"images\[0\]\.file_names\[0\]: 7"),
+        ({"id": None}, r"images\[0\]\.id: None"),
+        ({"width": -1}, r"images\[0\]\.width: -1"),
+    ],
+)
+def test_a_fault_in_a_coco_json_is_named_by_entry_and_value(tmp_path, image, place):
+    entry = {"id": 1, "file_name": "a.png", "width": 64, "height": 48} | image
+    (tmp_path / "a.json").write_text(json.dumps({"images": [entry]}))
+    with pytest.raises(InputError, match=place):
+        open_videos(tmp_path / "a.json", images=tmp_path)
+
+
+def test_a_frame_missing_under_the_image_root_is_named(tmp_path):
+    files = write_folder(tmp_path / "root" / "c")
+    files[1].unlink()
+    video = open_video(write_json(tmp_path / "a.json"), images=tmp_path / "root")
+    assert [frame.index for frame in read_all(video)] == [0, 2]
+    assert video.skipped == [(str(files[1]), "no such file")]
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.png", "c/../../secret.png", "/etc/passwd", "C:\\secret.png", "..\\secret.png", "a\0b", ""]
+)
+def test_a_json_cannot_name_files_outside_the_image_root(tmp_path, name):
+    (tmp_path / "root").mkdir()
+    cv2.imwrite(str(tmp_path / "secret.png"), picture())
+    with pytest.raises(InputError, match=r"videos\[0\]\.file_names\[0\]"):
+        open_video(write_json(tmp_path / "a.json", file_names=[name], length=1), images=tmp_path / "root")
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"id": "7"}, r"videos\[0\]\.id: '7'"),
+        ({"width": 0}, r"videos\[0\]\.width: 0"),
+        ({"height": True}, r"videos\[0\]\.height: True"),
+        ({"width": 10**6, "height": 10**6}, r"videos\[0\]: 1000000x1000000"),
+        ({"file_names": []}, r"videos\[0\]\.file_names"),
+        ({"length": 4}, r"videos\[0\]\.length: 4, but there are 3"),
+        ({"stamps": [1, 2]}, r"videos\[0\]\.stamps"),
+        ({"stamps": [1, 3, 3]}, r"videos\[0\]\.stamps: do not grow"),
+        ({"fps": 0}, r"videos\[0\]\.fps: 0"),
+        ({"name": 5}, r"videos\[0\]\.name: 5"),
+    ],
+)
+def test_a_fault_in_a_json_is_named_by_entry_and_value(tmp_path, changes, place):
+    with pytest.raises(InputError, match=place):
+        open_video(write_json(tmp_path / "a.json", **changes), images=tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"videos": []}', '{"videos": [3]}', "\x00", "[" * 100_000])
+def test_a_file_that_is_no_youtube_vis_json_is_an_error(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match=r"a\.json"):
+        open_video(tmp_path / "a.json", images=tmp_path)
+
+
+def test_two_videos_with_one_id_are_an_error(tmp_path):
+    write_json(tmp_path / "a.json")
+    content = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "a.json").write_text(json.dumps({"videos": content["videos"] * 2}))
+    with pytest.raises(InputError, match=r"videos\[1\]\.id 7 is that of videos\[0\]"):
+        open_videos(tmp_path / "a.json", images=tmp_path)
+
+
+def test_a_json_whose_images_are_nowhere_says_where_it_looked(tmp_path):
+    with pytest.raises(InputError, match=r"JPEGImages, .*; name the folder"):
+        open_video(write_json(tmp_path / "a.json"))
+    with pytest.raises(InputError, match="no such folder of images"):
+        open_video(write_json(tmp_path / "a.json"), images=tmp_path / "absent")
+
+
+@needs_shared
+def test_a_real_youtube_vis_json_is_read_with_its_default_image_folder():
+    videos = open_videos(SHARED / "davis" / "val.json")
+    assert len(videos) == 8
+    video = next(v for v in videos if v.name == "cows")
+    assert isinstance(video, ImageSequence)
+    assert (video.length, video.size, video.fps) == (52, (270, 480), 12)
+    assert len(list(video)) == 52

@@ -1,0 +1,302 @@
+"""Recordings through real topics into the real node, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import queue
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+pytest.importorskip("rclpy", reason="needs the ROS 2 wheels or a sourced ROS 2")
+pytest.importorskip("vis_ros.msg", reason="needs the built messages")
+
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+from std_msgs.msg import Header
+
+from vis_core.data.synthetic import synthetic_video, write_youtube_vis
+from vis_core.errors import InputError
+from vis_core.structures import Instances
+from vis_ros import messages
+from vis_ros.msg import InstanceTrackArray
+from vis_ros.recordings import node_process, playback, session
+from vis_ros.recordings.bag_evaluation import answer_directly, answer_live, evaluate_bag
+from vis_ros.recordings.bag_writer import write_bag
+from vis_ros.recordings.bags import ImageBag
+from vis_ros.recordings.node_process import NodeError, NodeProcess
+from vis_ros.recordings.playback import ImagePlayer, InstanceRecorder, Received, replay
+from vis_ros.recordings.session import DomainError, Session, free_domain
+
+ROOT = Path(__file__).resolve().parents[3]
+TIMEOUT = 20.0
+# Small, and with a mask threshold at which random masks are parts of the image.
+TINY = {"input_size": [64, 96], "threads": 1, "precision": "fp32", "mask_threshold": 0.9999999}
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory) -> SimpleNamespace:
+    folder = tmp_path_factory.mktemp("scene")
+    video = synthetic_video(3, 12, (72, 96))
+    ground_truth = write_youtube_vis([video], folder)
+    write_bag((video.frame(t) for t in range(len(video))), folder / "raw")
+    write_bag((video.frame(t) for t in range(len(video))), folder / "png", encoding="png", storage="mcap")
+    return SimpleNamespace(video=video, ground_truth=ground_truth, raw=folder / "raw", png=folder / "png")
+
+
+@pytest.fixture
+def own_session() -> Iterator[Session]:
+    with free_domain() as domain, Session(domain) as own:
+        yield own
+
+
+def children() -> list[psutil.Process]:
+    """Processes that live under this one, but for the one that multiprocessing keeps once it was used by any test."""
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.status() != psutil.STATUS_ZOMBIE
+        and "multiprocessing.resource_tracker" not in " ".join(child.cmdline())
+    ]
+
+
+# The parts
+
+
+def test_domains_in_use_are_left_alone(monkeypatch):
+    with free_domain() as one, free_domain() as other:  # that no session of another test holds
+        low, high = sorted((one, other))
+    monkeypatch.setattr(session, "_DOMAINS", range(low, high + 1, high - low))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as participant:
+        participant.bind(("", 7400 + 250 * low))
+        with free_domain() as domain:
+            assert domain == high
+            with pytest.raises(DomainError, match=f"{low} to {high}"), free_domain():
+                pass
+        with free_domain() as domain:
+            assert domain == high
+
+
+@pytest.mark.parametrize("kind", ["raw", "png"])
+def test_images_are_published_unchanged_and_in_order(own_session, scene, kind):
+    with ImageBag(getattr(scene, kind)) as bag:
+        sent: list[int] = []
+        player = ImagePlayer(own_session, bag, on_sent=lambda stamp, at: sent.append(stamp))
+        received: queue.Queue[Any] = queue.Queue()
+        message_type = player._publisher.msg_type
+        own_session.node.create_subscription(message_type, bag.topic.name, received.put, 100)
+        # Best effort is not heard by a reliable subscription: this one must stay silent.
+        assert player.subscriptions() == 0
+        patient = QoSProfile(depth=100, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        own_session.node.create_subscription(message_type, bag.topic.name, received.put, patient)
+        waiting = threading.Event()
+        while player.subscriptions() == 0:
+            waiting.wait(0.01)
+        assert player.play(rate=20) == 12
+        convert = messages.compressed_to_frame if bag.compressed else messages.to_frame
+        for t in range(12):
+            frame = convert(received.get(timeout=TIMEOUT), t)
+            np.testing.assert_array_equal(frame.image, scene.video.frames[t])
+            assert frame.stamp == scene.video.stamps[t]
+        assert received.empty()
+        assert sent == scene.video.stamps.tolist()
+
+
+def publish_instances(own: Session, answers: list[Instances]) -> Any:
+    publisher = own.node.create_publisher(InstanceTrackArray, "instances", 10)
+    waiting = threading.Event()
+    while publisher.get_subscription_count() == 0:
+        waiting.wait(0.01)
+    for answer in answers:
+        header = Header(stamp=messages.to_stamp(answer.stamp), frame_id="camera")
+        publisher.publish(messages.to_message(answer, header, "visolo", ("disc", "box", "star")))
+    return publisher
+
+
+def test_the_recorder_hands_on_every_message_with_its_arrival(own_session, scene):
+    received: queue.Queue[Received] = queue.Queue()
+    answers = scene.video.instances()
+    began = own_session.node.get_clock().now().nanoseconds
+    with InstanceRecorder(own_session, received.put) as recorder:
+        publish_instances(own_session, answers)
+        heard = [received.get(timeout=TIMEOUT) for _ in answers]
+        assert recorder.publishers() == 1
+    for item, answer in zip(heard, answers, strict=True):
+        assert item.instances.stamp == answer.stamp
+        assert item.instances.masks == answer.masks
+        assert {item.class_names[label] for label in item.instances.labels.tolist()} <= {"disc", "box", "star"}
+    arrivals = [item.arrival for item in heard]
+    assert arrivals == sorted(arrivals)
+    assert arrivals[0] >= began
+
+
+def test_a_broken_message_is_left_out_with_a_warning_and_the_next_is_heard(own_session, scene):
+    received: queue.Queue[Received] = queue.Queue()
+    first, second = scene.video.instances()[:2]
+
+    def exchange() -> int:
+        with InstanceRecorder(own_session, received.put):
+            publisher = publish_instances(own_session, [])
+            for answer in (first, second):
+                header = Header(stamp=messages.to_stamp(answer.stamp))
+                message = messages.to_message(answer, header, "visolo", ("disc", "box", "star"))
+                if answer is first:
+                    message.tracks[0].runs[0] += 1
+                publisher.publish(message)
+            return received.get(timeout=TIMEOUT).instances.stamp
+
+    with pytest.warns(UserWarning, match="message of stamp 0 left out: mask: runs sum to"):
+        assert exchange() == second.stamp
+    assert received.empty()
+
+
+def test_an_error_in_handing_on_is_raised_to_whoever_records(own_session, scene):
+    failed = threading.Event()
+
+    def fail(received: Received) -> None:
+        failed.set()
+        raise OSError("the disk is full")
+
+    recorder = InstanceRecorder(own_session, fail)
+    publish_instances(own_session, scene.video.instances()[:3])
+    assert failed.wait(TIMEOUT)
+    with pytest.raises(OSError, match="disk is full"):
+        recorder.close()
+
+
+def test_an_answer_to_no_image_is_an_error_and_equal_stamps_are_answered_in_turn():
+    ledger = playback._Ledger()
+    ledger.note_sent(7, 100)
+    ledger.note_sent(7, 200)
+    assert ledger.note_answer(7, 150) == 50
+    assert not ledger.last_is_answered
+    assert ledger.note_answer(7, 290) == 90
+    assert ledger.last_is_answered
+    with pytest.raises(InputError, match="does another node publish"):
+        ledger.note_answer(7, 300)
+
+
+@pytest.mark.parametrize("waited", ["_FIRST_ANSWER_SECONDS", "_QUIET_SECONDS"])
+def test_waiting_for_answers_ends_when_nothing_comes(monkeypatch, waited):
+    monkeypatch.setattr(playback, waited, 0.05)
+    ledger = playback._Ledger()
+    for stamp in (1, 2):
+        ledger.note_sent(stamp, 0)
+    if waited == "_QUIET_SECONDS":
+        ledger.note_answer(1, 10)
+    recorder = SimpleNamespace(last_at=0, check=lambda: None)
+    process = SimpleNamespace(wait_until=lambda condition, timeout: threading.Event().wait(0.01))
+    playback._wait_for_answers(process, recorder, ledger)
+    assert not ledger.last_is_answered
+
+
+# The whole
+
+
+def test_live_answers_are_those_of_the_same_frames_stepped_directly(scene, tmp_path):
+    import vis_core
+
+    options = {**TINY, "input_size": (64, 96), "device": "cpu"}
+    del options["threads"]
+    with pytest.warns(UserWarning, match="random"):
+        segmenter = vis_core.load("visolo", **options)
+    stages: list[str] = []
+    with ImageBag(scene.raw) as bag:
+        expected = evaluate_bag(
+            bag,
+            scene.ground_truth,
+            tmp_path / "direct",
+            lambda pairing, take, _: answer_directly(bag, segmenter, pairing, take),
+        )
+        metrics = evaluate_bag(
+            bag,
+            scene.ground_truth,
+            tmp_path / "live",
+            lambda pairing, take, folder: answer_live(
+                bag,
+                "visolo",
+                {**TINY, "drop_policy": "every_frame", "queue_size": 100},
+                pairing,
+                take,
+                folder / "stream.jsonl",
+                rate=4.0,
+                on_stage=stages.append,
+            ),
+        )
+    assert stages == ["loading the network", "playing", "waiting for the last answers"]
+    assert (metrics["mode"], metrics["sent"], metrics["received"], metrics["dropped"]) == ("live", 12, 12, 0)
+    assert metrics["scores"] == expected["scores"]
+    direct, live = (
+        [
+            {key: entry[key] for key in ("category_id", "segmentations")} | {"score": pytest.approx(entry["score"])}
+            for entry in json.loads((tmp_path / name / "results.json").read_text())
+        ]
+        for name in ("direct", "live")
+    )
+    assert [entry["segmentations"] for entry in live] == [entry["segmentations"] for entry in direct]
+    lines = [json.loads(line) for line in (tmp_path / "live" / "stream.jsonl").read_text().splitlines()]
+    assert [line["stamp"] for line in lines] == scene.video.stamps.tolist()
+    latencies = [(line["arrival"] - line["stamp"]) / 1e6 for line in lines]
+    assert min(latencies) > 0
+    assert metrics["latency_ms"]["max"] == pytest.approx(max(latencies))
+    assert sum(len(line["tracks"]) for line in lines) > 0
+    assert {frozenset(track) for line in lines for track in line["tracks"]} == {
+        frozenset(("track_id", "category_id", "score", "segmentation"))
+    }
+    assert children() == []
+
+
+def test_a_node_that_fails_to_load_shows_what_it_said(scene, tmp_path):
+    with ImageBag(scene.raw) as bag, pytest.raises(NodeError, match=r"did not configure(.|\n)*missing\.safetensors"):
+        replay(bag, "visolo", {"weights": str(tmp_path / "missing.safetensors")}, lambda item, latency: None)
+    assert children() == []
+
+
+def test_a_node_that_dies_ends_the_replay_with_its_exit_code(scene):
+    def kill() -> None:
+        for child in children():
+            child.kill()
+
+    with ImageBag(scene.raw) as bag, pytest.raises(NodeError, match="ended by itself with exit code -9"):
+        replay(bag, "visolo", TINY, lambda item, latency: None, rate=0.01, on_sent=kill)
+    assert children() == []
+
+
+def test_a_process_that_does_not_obey_is_ended_all_the_same(own_session, monkeypatch):
+    monkeypatch.setattr(node_process, "_STOP_SECONDS", 0.1)
+    command = (sys.executable, "-c", "import signal; signal.signal(15, lambda *_: None); print('deaf'); signal.pause()")
+    heard: queue.Queue[str] = queue.Queue()
+    with NodeProcess(own_session, {}, command=command, on_output=heard.put) as process:
+        assert heard.get(timeout=TIMEOUT) == "deaf"
+        with pytest.raises(NodeError, match=r"no lifecycle service(.|\n)*deaf"):
+            process.configure(timeout=0.1)
+    assert process.ended.wait(TIMEOUT)
+    assert children() == []
+
+
+def test_a_node_does_not_outlive_the_process_that_started_it():
+    code = (
+        "import os, sys, threading\n"
+        "from vis_ros.recordings.node_process import NodeProcess\n"
+        "from vis_ros.recordings.session import Session, free_domain\n"
+        "waits = (sys.executable, '-c', 'import os, signal; print(os.getpid(), flush=True); signal.pause()')\n"
+        "started = threading.Event()\n"
+        "tell = lambda line: (print(line, flush=True), started.set())\n"
+        "with free_domain() as domain, Session(domain) as session:\n"
+        "    with NodeProcess(session, {}, command=waits, on_output=tell):\n"
+        "        started.wait()\n"
+        "        os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(done.stdout)).wait(TIMEOUT)

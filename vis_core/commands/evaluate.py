@@ -1,0 +1,169 @@
+"""The commands ``vis evaluate`` and ``vis submit``.
+
+They import what they need when they run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from vis_core.errors import OptionError
+
+if TYPE_CHECKING:
+    from vis_core.evaluation.evaluator import Evaluation
+    from vis_core.evaluation.inputs.tracks import GroundTruth, Results
+
+_output = Console(highlight=False, soft_wrap=True)
+
+
+def evaluate(
+    results: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULTS", help="Result file: JSON list of tracks, or folder of MOTS text."),
+    ],
+    ground_truth: Annotated[
+        Path, typer.Option(help="Ground truth: JSON of YouTube-VIS, OVIS or COCO images, or folder of MOTS text.")
+    ],
+    metrics: Annotated[str, typer.Option(help="Scores, with commas: ap, hota, clear, identity.")] = (
+        "ap,hota,clear,identity"
+    ),
+    class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Ignore the categories.")] = False,
+    compat: Annotated[
+        bool, typer.Option("--compat", help="Reproduce what the official tools get wrong in silence.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes; the scores are the same.")] = 1,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="RESULTS is a recorded stream, one JSON message a line.")
+    ] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Put two result files side by side, with a bootstrap over videos.")
+    ] = False,
+    draws: Annotated[int, typer.Option(min=0, help="Draws of the bootstrap.")] = 500,
+    first_frame: Annotated[
+        int, typer.Option(min=0, max=1, help="Of MOTS text: 0 of KITTI-MOTS, 1 of MOTSChallenge.")
+    ] = 0,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the frames: the report shows the worst switches and misses.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for metrics.json and report.html.")] = None,
+) -> None:
+    """Score a result file against ground truth: AP and AR, HOTA, CLEAR (MOTA), Identity (IDF1).
+
+    Scores are shown in percent; '-' where there is nothing to find. Files that would give a wrong number are refused.
+    With --compare: vis evaluate --compare A.json B.json --ground-truth GT.json
+    """
+    if len(results) != (2 if compare else 1):
+        wanted = "--compare takes two result files" if compare else "give one result file; two with --compare"
+        raise OptionError(f"vis evaluate: {wanted}, not {len(results)}")
+    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    options: dict[str, Any] = {"metrics": names, "class_agnostic": class_agnostic, "compat": compat}
+    if stream:
+        if compare or compat:
+            raise OptionError("vis evaluate --stream: goes neither with --compare nor with --compat")
+        _evaluate_stream(results[0], ground_truth, names, class_agnostic, out)
+        return
+
+    from vis_core.evaluation.reports.metrics_file import comparison_metrics
+    from vis_core.evaluation.reports.metrics_file import metrics as metrics_of
+    from vis_core.evaluation.reports.tables import print_comparison, print_evaluation
+
+    files = [_read(path, ground_truth, first_frame, compat) for path in results]
+    found = [_evaluate(*pair, jobs, options) for pair in files]
+    if compare:
+        from vis_core.evaluation.comparison import compare as compare_evaluations
+
+        comparison = compare_evaluations(*found, draws=draws)
+        print_comparison(_output, comparison, str(results[0]), str(results[1]))
+        paths = (str(results[0]), str(results[1]))
+        _write(comparison_metrics(comparison, str(ground_truth), paths, options), out, "comparison.json")
+        return
+    print_evaluation(_output, found[0])
+    _write(metrics_of(found[0], str(ground_truth), str(results[0]), options), out, "metrics.json")
+    if out is not None:
+        _write_report(found[0], *files[0], out / "report.html", (ground_truth, results[0]), images, class_agnostic)
+
+
+def submit(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Result file: JSON list of tracks.")],
+    split: Annotated[str, typer.Option(help="Benchmark: ytvis2019, ytvis2021 or ovis.")],
+    videos: Annotated[
+        Path | None, typer.Option(help="JSON of the split's videos; without it ids, sizes and lengths go unchecked.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Zip to write; default: RESULTS with the ending .zip.")] = None,
+) -> None:
+    """Check a result file against the rules of a benchmark server and write the zip that it wants."""
+    from vis_core.evaluation.inputs.submission import pack
+
+    target = results.with_suffix(".zip") if out is None else out
+    packed = pack(results, split, target, videos)
+    for text in packed.warnings:
+        _output.print(f"[yellow]warning:[/] {escape(text)}")
+    tracks = sum(len(items) for items in packed.tracks.values())
+    used = sum(1 for items in packed.tracks.values() if items)
+    size = target.stat().st_size / 1e6
+    _output.print(f"Written: {escape(str(target))}: {tracks} tracks in {used} videos, {size:.1f} MB")
+
+
+def _read(results: Path, ground_truth: Path, first_frame: int, compat: bool) -> tuple[GroundTruth, Results]:
+    if ground_truth.is_dir() or ground_truth.suffix == ".txt":
+        from vis_core.evaluation.inputs.mots import read_mots
+
+        return read_mots(ground_truth, results, first_frame=first_frame)
+    from vis_core.evaluation.inputs.ground_truth import read_ground_truth
+    from vis_core.evaluation.inputs.results import read_results
+
+    truth = read_ground_truth(ground_truth, compat=compat)
+    return truth, read_results(results, truth, compat=compat)
+
+
+def _evaluate(truth: GroundTruth, results: Results, jobs: int, options: dict[str, Any]) -> Evaluation:
+    from vis_core.evaluation import evaluator
+
+    return evaluator.evaluate(truth, results, jobs=jobs, **options)
+
+
+def _write_report(
+    evaluation: Evaluation,
+    truth: GroundTruth,
+    results: Results,
+    path: Path,
+    names: tuple[Path, Path],
+    images: Path | None,
+    class_agnostic: bool,
+) -> None:
+    from vis_core.evaluation.reports.report import incidents_part, write_report
+
+    incidents, failed = "", list[str]()
+    if images is not None:
+        incidents, failed = incidents_part(truth, results, images, class_agnostic=class_agnostic)
+    write_report(evaluation, path, ground_truth=str(names[0]), results=str(names[1]), incidents=incidents)
+    for text in failed:
+        _output.print(f"[yellow]not shown in the report:[/] {escape(text)}")
+    _output.print(f"Written: {escape(str(path))}")
+
+
+def _evaluate_stream(
+    stream: Path, ground_truth: Path, names: list[str], class_agnostic: bool, out: Path | None
+) -> None:
+    from vis_core.evaluation.reports.metrics_file import stream_metrics
+    from vis_core.evaluation.reports.tables import print_stream
+    from vis_core.evaluation.streaming_scores import evaluate_stream
+
+    evaluation = evaluate_stream(ground_truth, stream, names, class_agnostic=class_agnostic)
+    print_stream(_output, evaluation)
+    options = {"metrics": names, "class_agnostic": class_agnostic}
+    _write(stream_metrics(evaluation, str(ground_truth), str(stream), options), out, "metrics.json")
+
+
+def _write(content: dict[str, Any], folder: Path | None, name: str) -> None:
+    """Write a JSON file into the folder, if one is wanted, and say so."""
+    if folder is not None:
+        from vis_core.evaluation.reports.metrics_file import write_json
+
+        write_json(content, folder / name)
+        _output.print(f"Written: {escape(str(folder / name))}")

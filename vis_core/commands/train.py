@@ -1,0 +1,107 @@
+"""The command ``vis train``; it imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from vis_core.commands.interrupts import interrupts
+from vis_core.errors import OptionError
+
+if TYPE_CHECKING:
+    from vis_core.training.config import Config
+
+_output = Console(highlight=False, soft_wrap=True)
+
+# What --print-config shows where a key has no default.
+_EXAMPLE = {
+    "system": "visolo-lite",
+    "classes": ["person", "vehicle", "animal"],
+    "data": [{"annotations": "data/train.json"}],
+    "output": "runs/visolo-lite",
+    "optimizer": {"groups": {"backbone": {"learning_rate": 0.1}}},
+    "evaluation": {"data": [{"annotations": "data/val.json"}]},
+}
+
+
+def train(
+    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="YAML; --print-config shows one.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="In place of the file's: steps=100 clip.frames=2")
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Write the config with every key, default and meaning; no training.")
+    ] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew; remove what the last run left.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="One step and one video of each evaluation set; nothing is kept.")
+    ] = False,
+) -> None:
+    """Train a system on your own data.
+
+    The same command goes on where a run was stopped or killed. Ctrl-C finishes the step and saves (exit code 130).
+    Several GPUs: torchrun --nproc-per-node 4 --no-python vis train CONFIG
+    """
+    from vis_core.training.config_file import config_of, read_config
+
+    if config is None:
+        if not print_config:
+            raise OptionError("vis train: give a config file; 'vis train --print-config' writes one to begin with")
+        _print(config_of(_EXAMPLE, "example", Path.cwd()))
+        return
+    read = read_config(config, overrides or [])
+    if print_config:
+        _print(read)
+    elif check:
+        _check(read)
+    else:
+        _train(read, restart)
+
+
+def _print(config: Config) -> None:
+    from vis_core.training import config_file, preparation
+
+    system, full = preparation.find_system(config)
+    comments = {name: option.description for name, option in system.training_options.items()}
+    print(config_file.print_config(full, comments), end="")
+
+
+def _train(config: Config, restart: bool) -> None:
+    from vis_core.training.loop import BEST, LAST, train
+
+    with interrupts("step") as received:
+        outcome = train(config, restart, lambda: bool(received))
+    if outcome.first:
+        if outcome.step < outcome.steps:
+            _output.print(
+                f"Stopped at step {outcome.step} of {outcome.steps}; the state is saved. The same command goes on."
+            )
+        else:
+            _output.print(f"Trained: {outcome.steps} steps")
+        _output.print(f"  {escape(str(config.output / LAST))}: weights for vis_core.load and --weights")
+        if outcome.best is not None:
+            metric = f"{config.evaluation.metric} {outcome.best:.4f}"
+            _output.print(f"  {escape(str(config.output / BEST))}: those of the best {metric}")
+    if outcome.step < outcome.steps:
+        raise typer.Exit(128 + (received[0] if received else signal.SIGINT))
+
+
+def _check(config: Config) -> None:
+    """A training of one step, in a folder that is removed."""
+    import tempfile
+    from dataclasses import replace
+
+    from vis_core.training.loop import train
+
+    sets = tuple(replace(entry, limit=1) for entry in config.evaluation.data)
+    with tempfile.TemporaryDirectory(prefix="vis-train-") as folder, interrupts("step") as received:
+        short = replace(
+            config, steps=1, output=Path(folder), log_every=1, evaluation=replace(config.evaluation, data=sets)
+        )
+        if train(short, stop_asked=lambda: bool(received)).first:
+            _output.print("Checked: a step, its files and an evaluation work.")

@@ -1,0 +1,174 @@
+"""Reading results: a list of tracks, each with a mask or null for every frame of its video."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vis_core.evaluation.inputs.tracks import GroundTruth, Result, Results
+from vis_core.files.findings import Findings, is_integer, is_number, shown
+from vis_core.files.json_files import parse_json, read_text
+from vis_core.files.segmentations import Areas, Masks, SegmentationReader
+
+
+def read_results(
+    source: str | os.PathLike[str] | Sequence[Mapping[str, Any]],
+    ground_truth: GroundTruth,
+    *,
+    compat: bool = False,
+    known_categories_only: bool = False,
+    path: str | None = None,
+) -> Results:
+    """Read and check a result file against its ground truth.
+
+    Args:
+        source: path of a JSON file, or the list that it holds.
+        ground_truth: what the results are of.
+        compat: accept scores that are not finite, and tracks with fewer or more frames than their video, as the
+            official tool does.
+        known_categories_only: refuse an unknown category, where else it is dropped with a warning.
+        path: of the file that a list was read from, for messages.
+
+    Raises:
+        InputError: the file is not usable; the text names all errors, up to 20.
+    """
+    content: Any = source
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+        content = parse_json(read_text(source, "results"), path, "results")
+    findings = Findings(path, "results")
+    reader = _Reader(findings, ground_truth, compat, known_categories_only)
+    if isinstance(content, (list, tuple)):
+        for index, entry in enumerate(content):
+            reader.read(entry, index)
+    else:
+        hint = "give the list of tracks itself"
+        if isinstance(content, Mapping) and ("videos" in content or "images" in content):
+            hint = "this looks like a ground truth file: were the two swapped?"
+        findings.error("", f"{shown(content)} instead of a list; {hint}")
+    return reader.finish()
+
+
+# Unknown categories that are told one by one.
+_MOST_UNKNOWN = 10
+
+
+class _Reader:
+    def __init__(
+        self, findings: Findings, ground_truth: GroundTruth, compat: bool, known_categories_only: bool
+    ) -> None:
+        self._findings = findings
+        self._ground_truth = ground_truth
+        self._compat = compat
+        self._known_categories_only = known_categories_only
+        self._segmentations = SegmentationReader(findings, polygons=False)
+        self._read: list[tuple[int, int, int, float, Masks, Areas, int | None]] = []
+        self._unknown: dict[int, list[int]] = {}
+
+    def read(self, entry: Any, index: int) -> None:
+        """Take one entry of the list."""
+        place = f"[{index}]"
+        findings = self._findings
+        if not isinstance(entry, Mapping):
+            findings.error(place, f"{shown(entry)} instead of an object with video_id, category_id, ...", index=index)
+            return
+        category = self._integer(entry, "category_id", place, index)
+        number = self._integer(
+            entry, "image_id" if "video_id" not in entry and "image_id" in entry else "video_id", place, index
+        )
+        if self._known_categories_only and category is not None and category not in self._ground_truth.categories:
+            known = f"{min(self._ground_truth.categories)} to {max(self._ground_truth.categories)}"
+            findings.error(place, f"category_id {category} is not one of the split, {known}", index=index)
+        score = self._score(entry, place, index)
+        video = self._ground_truth.videos.get(number) if number is not None else None
+        if number is not None and video is None:
+            findings.error(place, f"video_id {number} is not in the ground truth", index=index)
+        segmentations = entry.get("segmentations")
+        if "segmentations" not in entry and "segmentation" in entry:
+            segmentations = [entry["segmentation"]]
+        if not isinstance(segmentations, list):
+            found = shown(segmentations) if segmentations is not None else "missing"
+            findings.error(place, f"segmentations {found}; give a list, one a frame", index=index)
+            return
+        if video is None:
+            return
+        if len(segmentations) != video.length and not self._compat:
+            text = f"segmentations has {len(segmentations)} entries, but video {video.id} has {video.length} frames"
+            findings.error(place, text, index=index)
+            return
+        masks, areas = self._segmentations.read(segmentations, video.size, place, index)
+        if category is None or score is None:
+            return
+        track_id = entry.get("track_id")
+        if category not in self._ground_truth.categories:
+            self._unknown.setdefault(category, []).append(index)
+        self._read.append((index, video.id, category, score, masks, areas, track_id if is_integer(track_id) else None))
+
+    def finish(self) -> Results:
+        """The results by video.
+
+        Raises:
+            InputError: an error was found.
+        """
+        self._segmentations.finish()
+        self._findings.raise_errors()
+        self._warn_of_categories()
+        tracks: dict[int, list[Result]] = {video: [] for video in self._ground_truth.videos}
+        seen: dict[tuple[int, int, float, int], list[Result]] = {}
+        for index, video, category, score, masks, areas, track_id in self._read:
+            result = Result(index, category, score, tuple(masks), areas, track_id)
+            if not (areas >= 0).any():
+                self._findings.warn("no mask", f"[{index}]", "no frame has a mask; it counts as a false positive")
+            else:
+                same = seen.setdefault((video, category, score, hash(result.masks)), [])
+                for other in same:
+                    if other.masks == result.masks:
+                        text = f"is the same as its duplicate [{index}]; both are scored"
+                        self._findings.warn("duplicate", f"[{other.entry}]", text)
+                        break
+                same.append(result)
+            if category in self._ground_truth.categories:
+                tracks[video].append(result)
+        self._read.clear()
+        return Results({video: tuple(items) for video, items in tracks.items()}, self._findings.warnings())
+
+    def _warn_of_categories(self) -> None:
+        """Tell of entries that are dropped because the ground truth has no such category."""
+        known = set(self._ground_truth.categories)
+        used = {category for _, _, category, *_ in self._read}
+        hint = ""
+        if 0 in self._unknown and all(category + 1 in known for category in used):
+            hint = "; the file seems to count categories from 0: add 1 to every category_id"
+        for position, (category, entries) in enumerate(self._unknown.items()):
+            more = f" ({len(entries)} entries)" if len(entries) > 1 else ""
+            text = f"category_id {category} is not in the ground truth; dropped{more}{hint}"
+            kind = f"category {category}" if position < _MOST_UNKNOWN else "more categories"
+            self._findings.warn(kind, f"[{entries[0]}]", text)
+
+    def _integer(self, entry: Mapping[str, Any], key: str, place: str, index: int) -> int | None:
+        value = entry.get(key)
+        if isinstance(value, np.integer):  # of a list that never was a file
+            value = int(value)
+        if is_integer(value):
+            return value
+        found = f"{key} {shown(value)} is not an integer" if key in entry else f"{key} is missing"
+        self._findings.error(place, found, index=index)
+        return None
+
+    def _score(self, entry: Mapping[str, Any], place: str, index: int) -> float | None:
+        score = entry.get("score")
+        if isinstance(score, np.floating):  # of a list that never was a file
+            score = float(score)
+        if is_number(score):
+            if not 0 <= score <= 1:
+                self._findings.warn("score", place, f"score {shown(score)} is not between 0 and 1; only order counts")
+            return float(score)
+        if self._compat and isinstance(score, float):
+            self._findings.warn("score", place, f"score {shown(score)} is not finite; what it gives means nothing")
+            return score
+        found = f"score {shown(score)} is not a finite number" if "score" in entry else "score is missing"
+        self._findings.error(place, found, index=index)
+        return None

@@ -1,0 +1,184 @@
+"""Recorded streams: what a node published, with stamps and arrival times, one JSON line a message."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vis_core.errors import InputError
+from vis_core.evaluation.inputs.tracks import GroundTruth, Video
+from vis_core.files.findings import Findings, is_integer, is_number, shown
+from vis_core.files.json_files import parse_json, read_text
+from vis_core.files.segmentations import Areas, Masks, SegmentationReader
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedTrack:
+    """One track in one message.
+
+    Attributes:
+        track_id: its identity.
+        category: id of its category in this message.
+        score: in this message.
+        mask: COCO's compressed run lengths, or None.
+        area: foreground pixels, -1 without a mask.
+    """
+
+    track_id: int
+    category: int
+    score: float
+    mask: bytes | None
+    area: int
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What was published for one frame.
+
+    Attributes:
+        stamp: of the frame, nanoseconds.
+        arrival: when it was received, nanoseconds, on the clock of the stamps.
+        tracks: all that it holds.
+    """
+
+    stamp: int
+    arrival: int
+    tracks: tuple[StreamedTrack, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A recorded stream: its messages in file order, and what is odd in it."""
+
+    messages: tuple[Message, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def streamed_video(ground_truth: GroundTruth) -> tuple[Video, npt.NDArray[np.int64]]:
+    """The video that a stream is scored on, and the stamps of its frames, nanoseconds.
+
+    Raises:
+        InputError: not exactly one video, or one without stamps.
+    """
+    if len(ground_truth.videos) != 1:
+        raise InputError(f"ground truth videos: {len(ground_truth.videos)} of them; a stream is scored on exactly one")
+    (video,) = ground_truth.videos.values()
+    if video.stamps is None or not video.length:
+        raise InputError("ground truth videos[0]: stamps missing; give the time of each frame in nanoseconds")
+    return video, video.stamps
+
+
+def read_stream(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], ground_truth: GroundTruth) -> Stream:
+    """Read and check a recorded stream.
+
+    Args:
+        source: path of a file with one JSON object a line, or these objects.
+        ground_truth: of the one video that was streamed.
+
+    Raises:
+        InputError: the stream is not usable; the text names all errors, up to 20.
+    """
+    video, stamps = streamed_video(ground_truth)
+    if isinstance(source, (str, os.PathLike)):
+        findings = Findings(os.fspath(source), "stream")
+        lines = enumerate(read_text(source, "stream", may_be_empty=True).split("\n"), 1)
+        content = [(n, parse_json(line, os.fspath(source), f"stream line {n}")) for n, line in lines if line.strip()]
+    else:
+        findings = Findings(None, "stream")
+        content = list(enumerate(source, 1))
+    reader = _Reader(findings, video, stamps)
+    for number, message in content:
+        reader.read(message, number)
+    return reader.finish(ground_truth)
+
+
+class _Reader:
+    def __init__(self, findings: Findings, video: Video, stamps: npt.NDArray[np.int64]) -> None:
+        self._findings = findings
+        self._video = video
+        self._stamps = set(stamps.tolist())
+        self._segmentations = SegmentationReader(findings, polygons=False, frames=False)
+        self._read: list[tuple[int, int, list[tuple[int, int, float, Masks, Areas]]]] = []
+
+    def read(self, message: Any, number: int) -> None:
+        """Take the message of a line."""
+        place = f"line {number}"
+        if not isinstance(message, Mapping):
+            text = f"{shown(message)} instead of an object with stamp, arrival, tracks"
+            self._findings.error(place, text, index=number)
+            return
+        times = []
+        for key in ("stamp", "arrival"):
+            value = message.get(key)
+            if is_integer(value) and 0 <= value < 2**63:
+                times.append(value)
+            else:
+                found = f"{key} {shown(value)} is not a time in nanoseconds" if key in message else f"{key} is missing"
+                self._findings.error(place, found, index=number)
+        tracks = message.get("tracks")
+        if not isinstance(tracks, list):
+            found = f"tracks {shown(tracks)} instead of a list" if "tracks" in message else "tracks is missing"
+            self._findings.error(place, found, index=number)
+            return
+        if len(times) == 2 and times[1] < times[0]:
+            self._findings.warn("clock", place, "arrival is before stamp: were two clocks mixed?")
+        read = []
+        seen: dict[int, int] = {}
+        for position, track in enumerate(tracks):
+            one = self._track(track, f"{place} tracks[{position}]", number)
+            if one is not None:
+                if seen.setdefault(one[0], position) != position:
+                    text = f"track_id {one[0]} stands in tracks[{seen[one[0]]}] too"
+                    self._findings.error(f"{place} tracks[{position}]", text, index=number)
+                read.append(one)
+        if len(times) == 2:
+            self._read.append((times[0], times[1], read))
+
+    def finish(self, ground_truth: GroundTruth) -> Stream:
+        """The stream.
+
+        Raises:
+            InputError: an error was found.
+        """
+        self._segmentations.finish()
+        self._findings.raise_errors()
+        messages = []
+        for stamp, arrival, tracks in self._read:
+            for track in tracks:
+                if track[1] not in ground_truth.categories:
+                    text = f"category_id {track[1]} is not in the ground truth; a track of it is dropped"
+                    self._findings.warn(f"category {track[1]}", f"track_id {track[0]}", text)
+            parts = tuple(
+                StreamedTrack(track_id, category, score, masks[0], int(areas[0]))
+                for track_id, category, score, masks, areas in tracks
+            )
+            messages.append(Message(stamp, arrival, parts))
+        if messages and not any(message.stamp in self._stamps for message in messages):
+            text = "no message has the stamp of a frame of the ground truth; is it another recording?"
+            self._findings.warn("stamps", "", text)
+        return Stream(tuple(messages), self._findings.warnings())
+
+    def _track(self, track: Any, place: str, number: int) -> tuple[int, int, float, Masks, Areas] | None:
+        if not isinstance(track, Mapping):
+            self._findings.error(place, f"{shown(track)} instead of an object", index=number)
+            return None
+        good = True
+        for key in ("track_id", "category_id"):
+            if not is_integer(track.get(key)) or abs(track[key]) >= 2**63:
+                found = f"{key} {shown(track[key])} is not an integer" if key in track else f"{key} is missing"
+                self._findings.error(place, found, index=number)
+                good = False
+        if not is_number(track.get("score")):
+            found = f"score {shown(track['score'])} is not a finite number" if "score" in track else "score is missing"
+            self._findings.error(place, found, index=number)
+            good = False
+        if "segmentation" not in track:
+            self._findings.error(place, "segmentation is missing; give run lengths or null", index=number)
+            return None
+        masks, areas = self._segmentations.read([track["segmentation"]], self._video.size, place, number)
+        return (track["track_id"], track["category_id"], float(track["score"]), masks, areas) if good else None

@@ -1,0 +1,1 @@
+"""The scores: average precision, HOTA, CLEAR, Identity."""

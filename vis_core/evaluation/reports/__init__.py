@@ -1,0 +1,1 @@
+"""What is shown of scores: tables, JSON, a page, pictures of incidents."""

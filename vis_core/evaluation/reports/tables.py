@@ -1,0 +1,146 @@
+"""Scores as tables on a terminal: fractions in percent, counts as they are, '-' where there is nothing to find."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vis_core.evaluation.comparison import Comparison, Difference
+from vis_core.evaluation.evaluator import Evaluation, flatten
+from vis_core.evaluation.metrics.track_scores import TrackScores
+from vis_core.evaluation.streaming_scores import StreamEvaluation
+
+_MOST_ROWS = 40
+_COUNTS = ("IDSW", "Frag", "CLR_FN", "CLR_FP", "GT_IDs", "IDs")
+_AP_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
+_OCCLUSION_COLUMNS = ("AP_light", "AP_medium", "AP_heavy", "AR_light", "AR_medium", "AR_heavy")
+_TRACK_ROWS = ("HOTA", "DetA", "AssA", "LocA", "MOTA", "MOTP", "sMOTA", "IDSW", "Frag", "IDF1", "IDP", "IDR")
+_CATEGORY_COLUMNS = ("AP", "AP50", "AP75", "AR10", "GT_IDs", "HOTA", "IDF1", "IDSW")
+_VIDEO_COLUMNS = ("AP50", "HOTA", "IDSW", "CLR_FN", "CLR_FP")
+_STREAM_COLUMNS = ("AP", "AP50", "AR10", "HOTA", "MOTA", "IDF1", "IDSW")
+_CATEGORY_DIFFERENCES = ("AP", "AP50", "HOTA", "IDF1")
+
+
+def print_evaluation(output: Console, evaluation: Evaluation) -> None:
+    """Headline scores, averages of track scores, per category and per video."""
+    for columns in (_AP_COLUMNS, _OCCLUSION_COLUMNS):
+        _print_table(output, {"": evaluation.summary}, columns)
+    if evaluation.tracks is not None:
+        _print_averages(output, evaluation.tracks)
+    occurring = {
+        f"{name} ({number})": evaluation.per_category[number]
+        for number, name in evaluation.categories.items()
+        if evaluation.per_category[number]["GT_IDs"] or evaluation.per_category[number]["IDs"]
+    }
+    if len(evaluation.categories) > 1:
+        _print_table(output, occurring, _CATEGORY_COLUMNS, "category", "Per category")
+    videos = {f"{name} ({number})": evaluation.per_video[number] for number, name in evaluation.videos.items()}
+    if len(videos) > 1:
+        _print_table(output, videos, _VIDEO_COLUMNS, "video", "Per video")
+
+
+def print_stream(output: Console, evaluation: StreamEvaluation) -> None:
+    """Scores under each policy, and figures of time."""
+    scores = {policy: part.summary for policy, part in evaluation.policies.items()}
+    _print_table(output, scores, _STREAM_COLUMNS, "frame takes", "Stream")
+    first, latency = evaluation.first_detection_summary, evaluation.latency or {}
+    figures = {
+        "frames": f"{evaluation.frames} in {evaluation.duration:.2f} s",
+        "answered": f"{evaluation.answered_frames}, {_figure(evaluation.rate, '.2f', ' a second')}",
+        "dropped": str(evaluation.dropped_frames),
+        "latency p50 / p95 / p99 / max": " / ".join(
+            _figure(latency.get(key), ".3f", " s") for key in ("p50", "p95", "p99", "max")
+        ),
+        "identity switches a minute": _figure(evaluation.id_switches_per_minute, ".2f", ""),
+        "time to first detection": f"{_figure(first['mean'], '.3f', ' s')} mean, "
+        f"{_figure(first['median'], '.3f', ' s')} median, {first['never']} never detected",
+    }
+    table = Table(show_header=False)
+    for name, text in figures.items():
+        table.add_row(name, text)
+    output.print(table, soft_wrap=False)
+
+
+def print_comparison(output: Console, comparison: Comparison, first: str, second: str) -> None:
+    """Scores of two files side by side, and the differences of each category."""
+    output.print(f"A: {escape(first)}\nB: {escape(second)}")
+    table = Table("", title="A and B", title_justify="left")
+    for name in ("A", "B", "B - A", "95 % of draws"):
+        table.add_column(name, justify="right")
+    for name, item in comparison.overall.items():
+        interval = "-"
+        if item.low is not None and item.high is not None:
+            interval = f"{100 * item.low:+.1f} to {100 * item.high:+.1f}"
+        style = ("green" if item.difference > 0 else "red") if item.is_clear else None
+        cells = (_cell(name, item.first), _cell(name, item.second), _change(item), interval)
+        table.add_row(name, *cells, style=style)
+    output.print(table, soft_wrap=False)
+    if comparison.draws:
+        text = f"Intervals: bootstrap over videos, {comparison.draws} draws; coloured where they leave out 0."
+        output.print(text)
+    known = [name for name in _CATEGORY_DIFFERENCES if any(name in row for row in comparison.per_category.values())]
+    if not known or len(comparison.per_category) < 2:
+        return
+    table = Table("category", title="Per category, A, B and B - A", title_justify="left")
+    for name in known:
+        table.add_column(name, justify="right")
+    for number, row in comparison.per_category.items():
+        changes = tuple(f"{_cell(n, row[n].first)}  {_cell(n, row[n].second)}  {_change(row[n])}" for n in known)
+        table.add_row(escape(f"{comparison.categories[number]} ({number})"), *changes)
+    output.print(table, soft_wrap=False)
+
+
+def _print_averages(output: Console, tracks: TrackScores) -> None:
+    """Track scores over all classes, in the three ways of averaging."""
+    averages = {
+        "classes": flatten(tracks.class_average),
+        "occurring classes": flatten(tracks.occurring_class_average),
+        "detections": flatten(tracks.detection_average),
+    }
+    table = Table("mean over", title="Tracks", title_justify="left")
+    for name in averages:
+        table.add_column(name, justify="right")
+    for name in _TRACK_ROWS:
+        if name in averages["detections"]:
+            table.add_row(name, *(_cell(name, row[name]) for row in averages.values()))
+    output.print(table, soft_wrap=False)
+
+
+def _print_table(
+    output: Console,
+    rows: Mapping[str, Mapping[str, float]],
+    columns: Sequence[str],
+    head: str = "",
+    title: str | None = None,
+) -> None:
+    known = [name for name in columns if any(name in row for row in rows.values())]
+    if not known:
+        return
+    table = Table(title=title, title_justify="left")
+    if head:
+        table.add_column(head, overflow="fold")
+    for name in known:
+        table.add_column(name, justify="right", no_wrap=True)
+    for label, row in list(rows.items())[:_MOST_ROWS]:
+        cells = [_cell(name, row.get(name)) for name in known]
+        table.add_row(*([escape(label)] if head else []), *cells)
+    output.print(table, soft_wrap=False)
+    if len(rows) > _MOST_ROWS:
+        output.print(f"... and {len(rows) - _MOST_ROWS} more; --out writes all of them")
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None or (value == -1 and name.startswith(("AP", "AR"))):
+        return "-"
+    return f"{value:.0f}" if name in _COUNTS else f"{100 * value:.1f}"
+
+
+def _change(item: Difference) -> str:
+    return "-" if item.first == -1 or item.second == -1 else f"{100 * item.difference:+.1f}"
+
+
+def _figure(value: float | None, form: str, unit: str) -> str:
+    return "-" if value is None else f"{value:{form}}{unit}"

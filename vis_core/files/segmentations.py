@@ -1,0 +1,259 @@
+"""Segmentations of JSON files, read into compressed run lengths and areas.
+
+Compressed texts are checked many at a time: a reader takes all frames of a track, and fills in the areas later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vis_core.files import run_lengths
+from vis_core.files.findings import is_number, shown
+
+_BATCH_CHARACTERS = 1 << 16
+# pycocotools walks along the outline in memory, so its length must be bounded, by the image and absolutely.
+_MOST_OUTLINE = 100
+_MOST_OUTLINE_PIXELS = 10**6
+_MOST_COORDINATE = 10**6
+
+Masks = list[bytes | None]
+Areas = npt.NDArray[np.int64]
+
+
+class Notes(Protocol):
+    """Where faults go: `Findings`, or whoever counts and goes on."""
+
+    def error(self, entry: str, text: str, *, index: int = -1, frame: int | None = None) -> None:
+        """A mask that cannot be used: its annotation, and what is wrong."""
+
+    def warn(self, kind: str, entry: str, text: str, *, frame: int | None = None) -> None:
+        """A mask that is odd."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A track whose texts wait for their check, up to the position ``end`` among all that wait."""
+
+    masks: Masks
+    areas: Areas
+    size: tuple[int, int]
+    entry: str
+    index: int
+    end: int
+
+
+class SegmentationReader:
+    """Reads the segmentations of one file.
+
+    Args:
+        findings: where errors go.
+        polygons: whether a segmentation may be a list of polygons.
+        frames: whether messages name the frame.
+    """
+
+    def __init__(self, findings: Notes, *, polygons: bool, frames: bool = True) -> None:
+        self._findings = findings
+        self._polygons = polygons
+        self._frames = frames
+        # Compressed texts that wait for their check, their frames, and the tracks that they belong to, in this order.
+        self._texts: list[bytes] = []
+        self._text_frames: list[int] = []
+        self._tracks: list[_Waiting] = []
+        # Plain runs that have been checked and wait to be compressed.
+        self._runs: list[tuple[Masks, int, list[int]]] = []
+        self._characters = 0
+
+    def read(self, segmentations: Sequence[Any], size: tuple[int, int], entry: str, index: int) -> tuple[Masks, Areas]:
+        """Masks and areas of the frames of a track; complete after ``finish``.
+
+        Args:
+            segmentations: one a frame: null, an empty list, run lengths, or polygons.
+            size: height and width of the video.
+            entry: the track, for messages.
+            index: its place in the file, for the order of messages.
+
+        Returns:
+            The compressed run lengths (None where there is no mask), and int64 ``[frames]`` areas (-1 there).
+        """
+        masks: Masks = [None] * len(segmentations)
+        areas = np.full(len(segmentations), -1, np.int64)
+        expected = [size[0], size[1]]
+        texts, frames = self._texts, self._text_frames
+        for frame, segmentation in enumerate(segmentations):
+            if segmentation is None or (isinstance(segmentation, list) and not segmentation):
+                continue
+            if isinstance(segmentation, dict):
+                given = segmentation.get("size")
+                if given == expected or self._check_size(segmentation, size, entry, index, frame):
+                    counts = segmentation.get("counts")
+                    if isinstance(counts, str):
+                        # A character outside latin-1 is no legal one either; what replaces it is refused later.
+                        counts = counts.encode("latin-1", "replace")
+                    if isinstance(counts, bytes):
+                        masks[frame] = counts
+                        texts.append(counts)
+                        frames.append(frame)
+                        self._characters += len(counts)
+                    else:
+                        self._read_plain_runs(counts, masks, areas, frame, size, entry, index)
+            elif isinstance(segmentation, list) and self._polygons:
+                self._read_polygons(segmentation, masks, frame, size, entry, index)
+            else:
+                wanted = "run lengths or polygons" if self._polygons else "run lengths {size, counts}"
+                self._error(entry, index, frame, f"segmentation {shown(segmentation)}; give {wanted} or null")
+        self._tracks.append(_Waiting(masks, areas, size, entry, index, len(texts)))
+        if self._characters > _BATCH_CHARACTERS:
+            self.finish()
+        return masks, areas
+
+    def finish(self) -> None:
+        """Check and encode what still waits."""
+        texts, tracks = self._texts, self._tracks
+        frames = np.array(self._text_frames, np.int64)
+        runs = self._runs
+        self._texts, self._text_frames, self._tracks, self._runs, self._characters = [], [], [], [], 0
+        for (masks, frame, _), text in zip(runs, run_lengths.encode_runs([item[2] for item in runs])):
+            masks[frame] = text
+        if not texts:
+            return
+        ends = np.array([track.end for track in tracks])
+        pixels = np.repeat([track.size[0] * track.size[1] for track in tracks], np.diff(ends, prepend=0))
+        total = np.cumsum([len(text) for text in texts])
+        begin = 0
+        while begin < len(texts):
+            limit = _BATCH_CHARACTERS + (int(total[begin - 1]) if begin else 0)
+            end = max(begin + 1, int(np.searchsorted(total, limit, side="right")))
+            checked = run_lengths.check_texts(texts[begin:end], pixels[begin:end])
+            first, last = np.searchsorted(ends, (begin, end - 1), side="right").tolist()
+            for track in range(first, last + 1):
+                low, high = max(begin, int(ends[track - 1]) if track else 0), min(end, int(ends[track]))
+                tracks[track].areas[frames[low:high]] = checked.areas[low - begin : high - begin]
+            for position in np.flatnonzero((checked.status != run_lengths.GOOD) | checked.zero_inside).tolist():
+                at = begin + position
+                waiting = tracks[int(np.searchsorted(ends, at, side="right"))]
+                self._mend(waiting, int(frames[at]), texts[at], checked, position)
+            begin = end
+
+    def _mend(self, track: _Waiting, frame: int, text: bytes, checked: run_lengths.CheckedTexts, position: int) -> None:
+        """Merge the zero runs of a mask away, or tell what is wrong with it."""
+        status = int(checked.status[position])
+        if status == run_lengths.GOOD:
+            runs = run_lengths.merge_zero_runs(run_lengths.decode_text(text))
+            (track.masks[frame],) = run_lengths.encode_runs([runs.tolist()])
+        elif status == run_lengths.WRONG_SUM:
+            self._wrong_sum(track.entry, track.index, frame, int(checked.sums[position]), track.size)
+        else:
+            reason = f"counts {shown(text.decode('latin-1'))} {run_lengths.REASONS[status]}"
+            self._error(track.entry, track.index, frame, reason)
+
+    def _check_size(
+        self, segmentation: dict[str, Any], size: tuple[int, int], entry: str, index: int, frame: int
+    ) -> bool:
+        given = segmentation.get("size")
+        if _is_size(given, size):
+            return True
+        wanted = f"the video is [{size[0]}, {size[1]}] (height, width)"
+        text = f"size {shown(given)}, but {wanted}" if "size" in segmentation else f"size is missing; {wanted}"
+        self._error(entry, index, frame, text)
+        return False
+
+    def _read_plain_runs(
+        self,
+        counts: Any,
+        masks: Masks,
+        areas: Areas,
+        frame: int,
+        size: tuple[int, int],
+        entry: str,
+        index: int,
+    ) -> None:
+        if not isinstance(counts, list):
+            text = f"counts {shown(counts)}; give a text or a list of runs" if counts is not None else "counts missing"
+            self._error(entry, index, frame, text)
+            return
+        if set(map(type, counts)) - {int}:
+            odd = next(value for value in counts if type(value) is not int)
+            self._error(entry, index, frame, f"counts hold {shown(odd)}; runs are integers")
+            return
+        total = sum(counts)
+        if counts and min(counts) < 0:
+            self._error(entry, index, frame, f"counts hold a negative run, {shown(min(counts))}")
+        elif total != size[0] * size[1]:
+            self._wrong_sum(entry, index, frame, total, size)
+        else:
+            areas[frame] = sum(counts[1::2])
+            if 0 in counts[1:]:
+                counts = run_lengths.merge_zero_runs(np.array(counts, np.int64)).tolist()
+            self._runs.append((masks, frame, counts))
+            self._characters += len(counts)
+
+    def _read_polygons(
+        self,
+        polygons: list[Any],
+        masks: Masks,
+        frame: int,
+        size: tuple[int, int],
+        entry: str,
+        index: int,
+    ) -> None:
+        outline = 0.0
+        outside = False
+        for position, polygon in enumerate(polygons):
+            if not isinstance(polygon, list):
+                self._error(entry, index, frame, f"segmentation[{position}] {shown(polygon)} is not a polygon")
+                return
+            if len(polygon) < 6 or len(polygon) % 2:
+                wanted = "give x and y of three points or more"
+                self._error(entry, index, frame, f"polygon {position} has {len(polygon)} numbers; {wanted}")
+                return
+            points = _points(polygon)
+            if points is None:
+                odd = next(value for value in polygon if not is_number(value) or abs(value) > _MOST_COORDINATE)
+                self._error(entry, index, frame, f"polygon {position} holds {shown(odd)}; give pixels of the image")
+                return
+            outline += float(np.abs(np.diff(points, axis=0, append=points[:1])).sum())
+            outside |= bool((points < 0).any() or (points > (size[1], size[0])).any())
+        most = min(_MOST_OUTLINE * (size[0] + size[1]), _MOST_OUTLINE_PIXELS)
+        if outline > most:
+            text = f"polygons with an outline of {outline:.0f} pixels; at most {most} are read in this video"
+            self._error(entry, index, frame, text)
+            return
+        if outside:
+            self._findings.warn("polygon", entry, "a polygon leaves the image; it is clipped", frame=frame)
+        masks[frame] = encoded = run_lengths.encode_polygons(polygons, size)
+        self._texts.append(encoded)
+        self._text_frames.append(frame)
+        self._characters += len(encoded)
+
+    def _wrong_sum(self, entry: str, index: int, frame: int, total: int, size: tuple[int, int]) -> None:
+        pixels = size[0] * size[1]
+        self._error(entry, index, frame, f"counts sum to {shown(total)}, but {size[0]} x {size[1]} is {pixels} pixels")
+
+    def _error(self, entry: str, index: int, frame: int, text: str) -> None:
+        self._findings.error(entry, text, index=index, frame=frame if self._frames else None)
+
+
+def _points(polygon: list[Any]) -> npt.NDArray[np.float64] | None:
+    """Points ``[N, 2]`` of a polygon, None if it holds what is no pixel coordinate."""
+    if set(map(type, polygon)) - {int, float}:
+        return None
+    try:
+        points = np.array(polygon, np.float64).reshape(-1, 2)
+    except OverflowError:
+        return None
+    return points if np.abs(points).max() <= _MOST_COORDINATE else None  # a NaN is no less than anything
+
+
+def _is_size(given: Any, size: tuple[int, int]) -> bool:
+    """Whether a size that is not a list of integers still says the size of the video (a tuple, whole floats)."""
+    return (
+        isinstance(given, (list, tuple))
+        and len(given) == 2
+        and all(is_number(value) for value in given)
+        and tuple(given) == size
+    )

@@ -1,0 +1,319 @@
+"""The kinds of video: image files, a video file, a camera; each an iterable of frames."""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vis_core.errors import InputError
+from vis_core.structures import Frame
+from vis_core.video import images as image_files
+from vis_core.video.images import MAX_PIXELS, read_image
+
+DEFAULT_FPS = 25.0
+"""Rate assumed where nothing states one (a folder of images)."""
+
+_COUNTED_CONTAINERS = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".avi",
+)  # these store their number of frames, others have it estimated
+
+
+class Skipped(NamedTuple):
+    """A frame that was left out: its name (file, or file and position) and the reason."""
+
+    name: str
+    reason: str
+
+
+class VideoSource(ABC):
+    """The frames of one video, in order; may be iterated again, but for a camera.
+
+    Frames carry their position in the video as index, so a frame left out leaves a gap, and have one size: one of
+    another size is left out.
+
+    Attributes:
+        name: of the video, for people and file names.
+        video_id: id in its JSON, else 1.
+        length: number of frames; None if unknown. Exact if `length_is_exact`, else what a container announces.
+        fps: frames per second.
+        size: height and width, pixels.
+        live: frames come when they come, whether or not anybody is ready.
+        skipped: what was left out in the latest iteration.
+        on_skip: called with each frame left out; default: a warning.
+    """
+
+    length_is_exact = False
+    live = False
+
+    def __init__(
+        self,
+        name: str,
+        length: int | None,
+        fps: float,
+        size: tuple[int, int],
+        video_id: int = 1,
+    ) -> None:
+        self.name = name
+        self.video_id = video_id
+        self.length = length
+        self.fps = fps
+        self.size = size
+        self.skipped: list[Skipped] = []
+        self.on_skip: Callable[[Skipped], None] = _warn
+        # Weak, so that leaving a loop early ends the iteration and its thread at once.
+        self._running: Callable[[], Generator[Frame, None, None] | None] = lambda: None
+
+    def __iter__(self) -> Iterator[Frame]:
+        self._stop()
+        running = self._sound_frames()
+        self._running = weakref.ref(running)
+        return running
+
+    def __enter__(self) -> VideoSource:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of files, devices and threads; an iteration that was under way ends."""
+        self._stop()
+
+    def _stop(self) -> None:
+        running = self._running()
+        if running is not None:
+            running.close()
+
+    @abstractmethod
+    def _read(self) -> Generator[Frame | Skipped, None, None]:
+        """The frames as they are read."""
+
+    def _sound_frames(self) -> Generator[Frame, None, None]:
+        self.skipped = []
+        with closing(self._read()) as items, closing(self._ahead(items)) as coming:
+            for item in coming:
+                if isinstance(item, Frame) and item.size != self.size:
+                    (height, width), (h, w) = item.size, self.size
+                    item = Skipped(
+                        self._frame_name(item.index),
+                        f"is {width}x{height}, the video is {w}x{h}",
+                    )
+                if isinstance(item, Frame):
+                    yield item
+                else:
+                    self.skipped.append(item)
+                    self.on_skip(item)
+
+    def _ahead(self, items: Iterator[Frame | Skipped]) -> Generator[Frame | Skipped, None, None]:
+        """Read one frame ahead in a thread, while the caller works on the one before."""
+        with ThreadPoolExecutor(1, thread_name_prefix="vis-video") as reader:
+            coming = reader.submit(next, items, None)
+            while (item := coming.result()) is not None:
+                coming = reader.submit(next, items, None)
+                yield item
+
+    def _frame_name(self, index: int) -> str:
+        return f"{self.name} frame {index}"
+
+
+class ImageSequence(VideoSource):
+    """A video whose frames are image files.
+
+    Args:
+        files: the images, in order.
+        stamps: time of each frame, nanoseconds; default: by ``fps``.
+    """
+
+    length_is_exact = True
+
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[Path],
+        size: tuple[int, int],
+        fps: float = DEFAULT_FPS,
+        stamps: Sequence[int] | None = None,
+        video_id: int = 1,
+    ) -> None:
+        super().__init__(name, len(files), fps, size, video_id)
+        self.files = tuple(files)
+        self.stamps = None if stamps is None else tuple(stamps)
+
+    @classmethod
+    def of_folder(cls, folder: Path, fps: float = DEFAULT_FPS) -> ImageSequence:
+        """The images of a folder in natural order (2 before 10), at the size of the first that is sound.
+
+        Raises:
+            InputError: there is none.
+        """
+        files = [f for f in folder.iterdir() if f.suffix.lower() in image_files.SUFFIXES and f.name[0] != "."]
+        files.sort(key=lambda file: _natural(file.name))
+        if not files:
+            raise InputError(f"{folder}: holds no image ({', '.join(image_files.SUFFIXES)})")
+        first = ""
+        for file in files:
+            try:
+                height, width = read_image(file).shape[:2]
+                return cls(folder.resolve().name, files, (height, width), fps)
+            except InputError as error:
+                first = first or str(error)
+        raise InputError(f"{folder}: none of its {len(files)} images can be read; the first: {first}")
+
+    def _read(self) -> Generator[Frame | Skipped, None, None]:
+        for index, file in enumerate(self.files):
+            try:
+                stamp = round(index * 1e9 / self.fps) if self.stamps is None else self.stamps[index]
+                yield Frame(read_image(file), stamp, index)
+            except InputError as error:
+                yield Skipped(str(file), str(error).removeprefix(f"{file}: "))
+
+    def _frame_name(self, index: int) -> str:
+        return str(self.files[index])
+
+
+class VideoFile(VideoSource):
+    """A video file, in any container and codec that OpenCV reads; stamps are the container's presentation times.
+
+    A packet that does not decode is a frame left out. What a decoder conceals by itself is not seen from here.
+
+    Raises:
+        InputError: the file does not open, holds no frame, or its frames are over `MAX_PIXELS`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        capture = self._open()
+        try:
+            width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+            if width * height > MAX_PIXELS:
+                raise InputError(f"{path}: frames of {width}x{height}, at most {MAX_PIXELS} pixels are read")
+            count, fps = (
+                capture.get(cv2.CAP_PROP_FRAME_COUNT),
+                capture.get(cv2.CAP_PROP_FPS),
+            )
+            length = int(count) if 0 < count < 1e9 else None
+            for _ in range(_attempts(length, 0)):
+                found, image = capture.read()
+                if found:
+                    break
+            else:
+                raise InputError(f"{path}: holds no frame that decodes")
+        finally:
+            capture.release()
+        # The first frame tells the size, since a rotation stored in the file has been applied to it.
+        super().__init__(path.stem, length, fps if 0.01 < fps < 1e4 else DEFAULT_FPS, image.shape[:2])
+
+    def _open(self) -> cv2.VideoCapture:
+        capture = cv2.VideoCapture(str(self.path))
+        if not capture.isOpened():
+            capture.release()
+            raise InputError(f"{self.path}: is no video that this OpenCV reads: damaged, cut off, or an unknown codec")
+        return capture
+
+    def _read(self) -> Generator[Frame | Skipped, None, None]:
+        capture = self._open()
+        try:
+            index, failures, stamp, period = 0, 0, -1, round(1e9 / self.fps)
+            # The end of a file and a damaged packet look the same; after a packet, later frames still come.
+            while failures < _attempts(self.length, index):
+                found, image = capture.read()
+                if not found:
+                    failures += 1
+                    continue
+                for _ in range(failures):
+                    yield Skipped(
+                        self._frame_name(index),
+                        f"does not decode (after {max(stamp, 0) / 1e9:.3f} s)",
+                    )
+                    index += 1
+                failures = 0
+                shown = capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6
+                stamp = round(shown) if stamp < shown < 2**62 else max(stamp, 0) + period
+                yield Frame(_rgb(image), stamp, index)
+                index += 1
+            counted = self.path.suffix.lower() in _COUNTED_CONTAINERS
+            announced = self.length or 0
+            if announced - index > (0 if counted else max(1, announced // 50)):
+                reason = f"the file announces {announced} frames{'' if counted else ' (by its duration)'}, {index} came"
+                yield Skipped(f"{self.path.name}: {announced - index} frames", f"{reason}; damaged or cut off")
+        finally:
+            capture.release()
+
+    def _frame_name(self, index: int) -> str:
+        return f"{self.path.name} frame {index}"
+
+
+class Camera(VideoSource):
+    """A camera device; stamps are the system time at which a frame arrived. It ends when the device does.
+
+    Raises:
+        InputError: the device does not open, or gives no picture.
+    """
+
+    live = True
+
+    def __init__(self, device: int | str) -> None:
+        self._capture = cv2.VideoCapture(device)
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # old pictures must not queue up behind a slow network
+        found, image = self._capture.read() if self._capture.isOpened() else (False, None)
+        if not found or image is None:
+            self._capture.release()
+            what = f"/dev/video{device}" if isinstance(device, int) else device
+            raise InputError(f"camera {what}: does not open or gives no picture; is it there, free, and permitted?")
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        name = f"camera{device}" if isinstance(device, int) else Path(device).name
+        super().__init__(name, None, fps if 0.01 < fps < 1e4 else DEFAULT_FPS, image.shape[:2])
+
+    def _read(self) -> Generator[Frame | Skipped, None, None]:
+        index = 0
+        while True:
+            found, image = self._capture.read()
+            if not found:
+                return
+            yield Frame(_rgb(image), time.time_ns(), index)
+            index += 1
+
+    def _ahead(self, items: Iterator[Frame | Skipped]) -> Generator[Frame | Skipped, None, None]:
+        yield from items  # a picture taken ahead would be an old one
+
+    def close(self) -> None:
+        super().close()
+        self._capture.release()
+
+
+def _attempts(length: int | None, index: int) -> int:
+    """How many reads in a row may fail before a file counts as at its end."""
+    return min(max(64, 0 if length is None else length - index), 100_000)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _warn(skipped: Skipped) -> None:
+    warnings.warn(f"{skipped.name}: {skipped.reason}; skipped", stacklevel=2)
+
+
+def _rgb(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

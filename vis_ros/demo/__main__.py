@@ -1,0 +1,256 @@
+"""The demo: a real clip through the real node, and a scene with ground truth to a score.
+
+    python -m vis_ros.demo --out demo --video street.mp4 --weights visolo.safetensors
+
+Everything that it makes is left in the output folder.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import typer
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vis_core.catalog import find
+from vis_core.data.synthetic import CLASS_NAMES, SyntheticVideo, synthetic_video, write_youtube_vis
+from vis_core.errors import InputError, VisError
+from vis_core.evaluation import evaluate
+from vis_core.files.results_writer import ResultsWriter
+from vis_core.structures import Frame, Instances
+from vis_core.video.opening import open_video
+from vis_core.video.overlay import contact_sheet, draw_overlay
+from vis_core.video.writer import VideoWriter
+from vis_ros.demo.clip import ClipError, fetch_clip
+from vis_ros.recordings.bag_writer import write_bag
+from vis_ros.recordings.bags import ImageBag
+
+Image = npt.NDArray[np.uint8]
+
+_SCENE_SEED, _SCENE_LENGTH, _SCENE_SIZE = 6, 60, (270, 480)
+_PICTURES = 6
+_RANDOM = "random weights: the masks mean nothing"
+# A small network input, so that a processor keeps up with the clip; thresholds at which random weights give few
+# instances, as trained ones do, with masks that fall into parts instead of covering the whole picture.
+_RANDOM_PARAMETERS: dict[str, Any] = {
+    "input_size": [192, 336],
+    "score_threshold": 0.9999,
+    "mask_threshold": 0.9999999,
+    "max_instances": 5,
+}
+
+_out = Console(highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point: an error of ours is told in one message, with exit code 1."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the node does: idle threads leave the cores to others
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the node's process is ended in order
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(demo)
+    try:
+        app(prog_name="python -m vis_ros.demo")
+    except (VisError, OSError) as error:
+        _out.print(f"[bold red]demo:[/] {escape(str(error))}")
+        sys.exit(1)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("demo"),
+    video: Annotated[Path | None, typer.Option(help="Your own video; default: a clip is fetched.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights of the system; default: its own, else random.")] = None,
+    system: Annotated[str, typer.Option(help="Segmentation system.")] = "visolo-lite",
+    frames: Annotated[int, typer.Option(min=2, max=3000, help="Frames taken from the video's beginning.")] = 100,
+    width: Annotated[int, typer.Option(min=64, max=3840, help="Wider frames are shrunk to this width.")] = 640,
+) -> None:
+    """Run the node on a real clip through real ROS topics, and score it on a synthetic scene."""
+    if weights is not None and not weights.is_file():
+        raise InputError(f"{weights}: no such weight file")
+    own = weights is None and find(system).default_weights() is not None
+    random = weights is None and not own
+    parameters = dict(_RANDOM_PARAMETERS) if random else {}
+    if weights is not None:
+        parameters["weights"] = str(weights.resolve())
+    out.mkdir(parents=True, exist_ok=True)
+    made = [_write_parameters(out / "demo.yaml", system, parameters)]
+    if random:
+        _out.print(f"[bold yellow]{_RANDOM.capitalize()}.[/] Give --weights to see real ones.")
+    scene = synthetic_video(_SCENE_SEED, _SCENE_LENGTH, _SCENE_SIZE)
+    clip = _clip(out, video)
+    taken: Iterable[Frame] = (scene.frame(t) for t in range(len(scene)))
+    if clip is not None:
+        taken = _taken(clip, frames, width)
+    made += _through_topics(taken, out, "scene" if clip is None else clip.stem, system, parameters, random)
+    made += _to_score(scene, out, system, parameters, random, own)
+    _out.print("\n[bold]Made:[/]")
+    for path in made:
+        _out.print(f"  {escape(str(path))}")
+
+
+def _clip(out: Path, video: Path | None) -> Path | None:
+    """The clip to use: the user's, else one that is fetched; None where none can be had."""
+    if video is not None:
+        return video
+    try:
+        return fetch_clip(out / "clip", lambda text: _out.print(escape(text)))
+    except ClipError as error:
+        _out.print(f"[yellow]no clip could be fetched[/] ({escape(str(error))})")
+        _out.print("going on with the synthetic scene alone; `make demo VIDEO=street.mp4` takes a video of yours")
+        return None
+
+
+def _taken(clip: Path, count: int, width: int) -> Iterator[Frame]:
+    """The first frames of a video, at most so wide."""
+    with open_video(clip) as video:
+        height = video.size[0]
+        small = min(width, video.size[1])
+        size = (small, max(1, round(height * small / video.size[1])))
+        _out.print(
+            f"{escape(clip.name)}: {video.size[1]}x{height} at {video.fps:g} frames/s; "
+            f"its first frames, at most {count}, are taken at {size[0]}x{size[1]}"
+        )
+        for frame in islice(video, count):
+            image = np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
+            yield Frame(image, frame.stamp, frame.index)
+
+
+def _write_parameters(path: Path, system: str, parameters: Mapping[str, Any]) -> Path:
+    content = {"/**": {"ros__parameters": {"system": system, **parameters}}}
+    path.write_text(f"# The node's parameters in the demo.\n{yaml.safe_dump(content, sort_keys=False)}", "utf-8")
+    return path
+
+
+def _through_topics(
+    frames: Iterable[Frame], out: Path, name: str, system: str, parameters: Mapping[str, Any], random: bool
+) -> list[Path]:
+    """A bag of the frames, played into the node; pictures of what came back, and a table. Returns what it wrote."""
+    from vis_ros.recordings.node_process import NodeError
+    from vis_ros.recordings.playback import Received, replay
+
+    bag_path = out / f"{name}_bag"
+    write_bag(frames, bag_path, force=True)
+    answers: dict[int, Instances] = {}
+    names: dict[int, str] = {}
+
+    def deliver(received: Received, latency: int) -> None:
+        answers[received.instances.stamp] = received.instances
+        names.update(received.class_names)
+
+    _out.print("\n[bold]The node, through real topics[/]")
+    with closing(ImageBag(bag_path)) as bag:
+        report = replay(bag, system, parameters, deliver, on_stage=lambda stage: _out.print(f"  {stage}"))
+        if not report.received:
+            raise NodeError(f"{report.sent} images were sent and none was answered on /vis/instances")
+        made = _draw(bag, answers, names, out / f"{name}_overlay.mp4", out / f"{name}.png", random)
+        table = Table("", "", show_header=False)
+        p50, p95 = report.latency(50), report.latency(95)
+        tracks = {int(i) for answer in answers.values() for i in answer.track_ids[answer.visible]}
+        per_frame = sum(int(answer.visible.sum()) for answer in answers.values()) / len(answers)
+        for what, value in (
+            ("images sent", f"{report.sent}, {bag.fps:.1f} a second, {bag.size[1]}x{bag.size[0]}"),
+            ("answers received", f"{report.received}, {report.received / report.seconds:.1f} a second"),
+            ("dropped", f"{report.dropped}, replaced by newer ones meanwhile"),
+            ("latency p50, p95", f"{p50:.0f} ms, {p95:.0f} ms, image sent to answer received"),
+            ("tracks", f"{len(tracks)}, {per_frame:.1f} instances a frame"),
+        ):
+            table.add_row(what, value)
+    _out.print(table, soft_wrap=False)
+    if random:
+        _out.print(f"[yellow]{_RANDOM.capitalize()}[/]; what counts here is that every part runs.")
+    return [bag_path, *made]
+
+
+def _draw(
+    bag: ImageBag, answers: Mapping[int, Instances], names: Mapping[int, str], video: Path, sheet: Path, random: bool
+) -> list[Path]:
+    """An overlay video and a sheet of pictures of the frames that were answered."""
+    class_names = [names.get(label, f"class {label}") for label in range(max(names, default=0) + 1)]
+    answered = sorted(answers)
+    chosen = {answered[round(i)] for i in np.linspace(0, len(answered) - 1, _PICTURES)}
+    pictures, titles = [], []
+    with VideoWriter(video, bag.fps) as writer:
+        for frame in bag:
+            if (instances := answers.get(frame.stamp)) is None:
+                continue
+            picture = draw_overlay(frame.image, instances, class_names)
+            writer.write(_captioned(picture, _RANDOM) if random else picture, frame.stamp)
+            if frame.stamp in chosen:
+                pictures.append(picture)
+                titles.append(f"{(frame.stamp - answered[0]) / 1e9:.1f} s" + (f", {_RANDOM}" if random else ""))
+    _write_picture(sheet, contact_sheet(pictures, 3, titles))
+    return [writer.path, sheet]
+
+
+def _to_score(
+    scene: SyntheticVideo, out: Path, system: str, parameters: Mapping[str, Any], random: bool, own: bool
+) -> list[Path]:
+    """The scene with ground truth, made into a bag, and scored as a user would. Returns what it wrote."""
+    _out.print("\n[bold]A score, on a synthetic scene with ground truth[/]")
+    folder = out / "synthetic"
+    truth = write_youtube_vis([scene], folder)
+    answers = scene.instances()
+    pictures = [draw_overlay(scene.frames[a.index], a, CLASS_NAMES) for a in answers[:: -(-len(scene) // _PICTURES)]]
+    _write_picture(folder / "ground_truth.png", contact_sheet(pictures, 3))
+    with ResultsWriter(folder / "ground_truth_as_results.json") as results:
+        for answer in answers:
+            results.add(1, answer.index, answer)
+    best = evaluate(str(truth), str(results.path)).summary["AP"]
+    bag, scores = folder / "bag", folder / "scores"
+    _run("make-bag", truth, bag, "--force")
+    given: list[str | Path] = ["--weights", parameters["weights"]] if "weights" in parameters else []
+    for name, value in parameters.items():
+        if name != "weights":
+            given += ["--option", f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}"]
+    _run("evaluate-bag", bag, "--ground-truth", truth, "--system", system, *given, "--out", scores)
+    _out.print(f"For comparison, the ground truth itself as an answer: AP {100 * best:.1f}.")
+    if random:
+        _out.print("Random weights find nothing of it: about 0 is right.")
+    if own:
+        _out.print(f"{system} was taught people, vehicles and animals, not boxes, discs and stars: about 0 is right.")
+    return [truth, folder / "ground_truth.png", bag, scores]
+
+
+def _run(*arguments: str | Path) -> None:
+    """Run ``vis-ros`` as a user would, showing the command."""
+    texts = [str(argument) for argument in arguments]
+    _out.print(escape(f"$ vis-ros {' '.join(texts)}"))
+    sys.stdout.flush()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))}
+    done = subprocess.run([sys.executable, "-m", "vis_ros.cli", *texts], env=environment, check=False)  # noqa: S603 our own command
+    if done.returncode:
+        raise VisError(f"`vis-ros {texts[0]}` failed with exit code {done.returncode}")
+
+
+_ROOT = str(Path(__file__).resolve().parents[2])
+
+
+def _captioned(image: Image, text: str) -> Image:
+    """The image with a line of text below it."""
+    strip = np.full((24, image.shape[1], 3), 24, np.uint8)
+    cv2.putText(strip, text, (6, 17), cv2.FONT_HERSHEY_DUPLEX, 0.5, (255, 210, 80), 1, cv2.LINE_AA)
+    return np.concatenate((image, strip))
+
+
+def _write_picture(path: Path, image: Image) -> None:
+    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(data.tobytes())
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    main()

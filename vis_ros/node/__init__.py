@@ -1,0 +1,1 @@
+"""The segmenter node and its parts."""

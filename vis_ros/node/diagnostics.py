@@ -1,0 +1,183 @@
+"""What the node says about itself on ``/diagnostics``: rates, losses, latency, bad messages, incompatible QoS."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from vis_ros.node.mailbox import Mailbox
+
+NO_IMAGE_SECONDS = 2.0
+"""Without an image for this long, an active node warns."""
+
+_WINDOW_FRAMES = 300
+_WINDOW_SECONDS = 5.0
+
+
+class Level(IntEnum):
+    """Values of ``diagnostic_msgs/DiagnosticStatus.level``."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+    STALE = 3
+
+
+@dataclass(frozen=True)
+class Report:
+    """One diagnostic status: how bad, in a sentence, and the figures by name."""
+
+    level: Level
+    message: str
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Totals:
+    time: float
+    received: int = 0
+    published: int = 0
+    bad: int = 0
+    failures: int = 0
+
+
+class StreamStatistics:
+    """Counts what happens to a stream; any thread may tell it, and any may ask for a report.
+
+    Percentiles are those of the latest 300 frames; rates, and what is warned of, those of about the latest 5 seconds.
+
+    Args:
+        mailbox: where images arrive; it counts those received and dropped.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, mailbox: Mailbox[Any], clock: Callable[[], float] = time.monotonic) -> None:
+        self._mailbox = mailbox
+        self._clock = clock
+        self._lock = Lock()
+        self._latest_image: float | None = None
+        self._started = clock()
+        self._published = 0
+        self._failures = 0
+        self._resets = 0
+        self._lost = 0
+        self._bad: Counter[str] = Counter()
+        self._processing: deque[float] = deque(maxlen=_WINDOW_FRAMES)
+        self._latencies: deque[float] = deque(maxlen=_WINDOW_FRAMES)
+        self._state_bytes = 0
+        self._history: deque[_Totals] = deque([_Totals(self._started)])
+
+    def note_image(self) -> None:
+        """An image arrived."""
+        self._latest_image = self._clock()
+
+    def count_bad(self, reason: str) -> None:
+        """An image message could not be used."""
+        with self._lock:
+            self._bad[reason] += 1
+
+    def count_failure(self) -> None:
+        """The segmenter raised an exception."""
+        with self._lock:
+            self._failures += 1
+
+    def count_reset(self) -> None:
+        """A new stream began."""
+        with self._lock:
+            self._resets += 1
+
+    def count_lost(self, number: int) -> None:
+        """The middleware reported images that never arrived."""
+        with self._lock:
+            self._lost += number
+
+    def add_frame(self, processing_seconds: float, state_bytes: int) -> None:
+        """A frame was worked on, in so many seconds; what lives on takes so many bytes."""
+        with self._lock:
+            self._processing.append(processing_seconds)
+            self._state_bytes = state_bytes
+
+    def add_publication(self, latency_seconds: float | None) -> None:
+        """A result was published, so many seconds after its image was captured; None: that is unknown."""
+        with self._lock:
+            self._published += 1
+            if latency_seconds is not None:
+                self._latencies.append(latency_seconds)
+
+    def report(self, incompatible: Collection[tuple[str, str]] = ()) -> Report:
+        """The state of the stream now.
+
+        Args:
+            incompatible: topic and QoS policy of each peer with which nothing is exchanged.
+        """
+        now = self._clock()
+        received, dropped = self._mailbox.counts
+        with self._lock:
+            totals = _Totals(now, received, self._published, sum(self._bad.values()), self._failures)
+            self._history.append(totals)
+            while now - self._history[1].time >= _WINDOW_SECONDS:
+                self._history.popleft()
+            past = self._history[0]
+            seconds = max(now - past.time, 1e-9)
+            values = {
+                "images received": f"{received}",
+                "images dropped": f"{dropped}",
+                "images lost in transport": f"{self._lost}",
+                "results published": f"{self._published}",
+                "rate in [Hz]": f"{(received - past.received) / seconds:.2f}",
+                "rate out [Hz]": f"{(self._published - past.published) / seconds:.2f}",
+                "latency p50 [ms]": _percentile(self._latencies, 50),
+                "latency p95 [ms]": _percentile(self._latencies, 95),
+                "processing p50 [ms]": _percentile(self._processing, 50),
+                "processing p95 [ms]": _percentile(self._processing, 95),
+                "bad messages": f"{totals.bad}",
+                **{f"bad messages: {reason}": f"{count}" for reason, count in sorted(self._bad.items())},
+                "segmenter failures": f"{self._failures}",
+                "resets": f"{self._resets}",
+                "state [bytes]": f"{self._state_bytes}",
+            }
+        warnings = [f"incompatible QoS on {topic}: {policy}" for topic, policy in sorted(incompatible)]
+        silent = now - (self._started if self._latest_image is None else self._latest_image)
+        if silent > NO_IMAGE_SECONDS:
+            warnings.append(f"no image for {silent:.0f} s")
+        if totals.bad > past.bad:
+            warnings.append(f"{totals.bad - past.bad} bad messages")
+        if totals.failures > past.failures:
+            warnings.insert(0, f"the segmenter failed at {totals.failures - past.failures} frames")
+            return Report(Level.ERROR, "; ".join(warnings), values)
+        return Report(Level.WARN if warnings else Level.OK, "; ".join(warnings) or "running", values)
+
+
+def to_diagnostic_array(stamp: Any, name: str, hardware_id: str, report: Report) -> Any:
+    """The ``diagnostic_msgs/DiagnosticArray`` of a report.
+
+    Args:
+        stamp: a ``builtin_interfaces/Time``.
+        name: of the status.
+        hardware_id: what it runs on.
+        report: what to say.
+    """
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+    status = DiagnosticStatus(
+        level=bytes([report.level]),
+        name=name,
+        message=report.message,
+        hardware_id=hardware_id,
+        values=[KeyValue(key=key, value=value) for key, value in report.values.items()],
+    )
+    array = DiagnosticArray(status=[status])
+    array.header.stamp = stamp
+    return array
+
+
+def _percentile(seconds: Iterable[float], percent: float) -> str:
+    values = np.fromiter(seconds, np.float64)
+    return f"{np.percentile(values, percent) * 1e3:.2f}" if values.size else ""

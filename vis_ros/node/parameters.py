@@ -1,0 +1,219 @@
+"""The node's parameters: one table that declares them, checks them and documents them.
+
+Those of the node stand here; those of a system are the options of its entry in ``vis_core.catalog``.
+An option that may be None is a parameter that may be 0, or -1 where 0 is a value of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+    from vis_core.system.segmenter import Option
+
+IMAGE_TRANSPORTS = ("raw", "compressed")
+DROP_POLICIES = ("latest", "every_frame")
+LIVE = ("score_threshold", "max_instances")
+"""Options of systems that may be changed while the node is configured; they hold from the next frame on."""
+
+_INTEGER_BOUNDS = (-(2**63), 2**63 - 1)
+_FLOAT_BOUNDS = (-sys.float_info.max, sys.float_info.max)
+
+
+def node_parameters() -> dict[str, Option]:
+    """The parameters that the node has whatever the system."""
+    from vis_core.catalog import PRECISIONS, SYSTEMS
+    from vis_core.system.segmenter import Option
+
+    return {
+        "system": Option("visolo-lite", "segmentation system; fixed when the node starts", choices=tuple(SYSTEMS)),
+        "weights": Option(
+            "",
+            "weight file: our .safetensors or a published checkpoint; empty: the system's own, else random weights",
+        ),
+        "device": Option("auto", "auto (a GPU if there is one), cpu, cuda, cuda:1..."),
+        "precision": Option(
+            "auto", "arithmetic of the network; auto: bfloat16 where the device is fast at it", choices=PRECISIONS
+        ),
+        "threads": Option(0, "threads of the network on a CPU; 0: as many as PyTorch chooses", minimum=0, maximum=1024),
+        "image_transport": Option(
+            "raw", "raw subscribes to image, compressed to image/compressed", choices=IMAGE_TRANSPORTS
+        ),
+        "drop_policy": Option(
+            "latest",
+            "latest: work on the newest image, drop those it replaces; every_frame: queue them",
+            choices=DROP_POLICIES,
+        ),
+        "queue_size": Option(
+            30, "images queued with every_frame; when full the oldest is dropped", minimum=1, maximum=10000
+        ),
+        "look_ahead": Option(
+            True,
+            "a system that can begins with the next image while one is at work: more images a second, later answers",
+        ),
+        "autostart": Option(
+            True, "configure and activate when the node starts; false: wait for the lifecycle services"
+        ),
+    }
+
+
+def system_parameters(system: str) -> Mapping[str, Option]:
+    """The parameters that a system adds; none for an unknown one."""
+    from vis_core.catalog import SYSTEMS
+
+    return SYSTEMS[system].options if system in SYSTEMS else {}
+
+
+def all_parameters(system: str) -> dict[str, Option]:
+    """The parameters of the node and of a system."""
+    return {**node_parameters(), **system_parameters(system)}
+
+
+def declare(node: Node) -> dict[str, Option]:
+    """Declare the parameters of the node and of the system that it is told; returns their table."""
+    own = node_parameters()
+    system = node.declare_parameter("system", own["system"].default, descriptor("system", own["system"])).value
+    table = all_parameters(system)
+    for name, option in table.items():
+        if name != "system":
+            node.declare_parameter(name, to_ros(option, option.default), descriptor(name, option))
+    return table
+
+
+def descriptor(name: str, option: Option) -> Any:
+    """The ``rcl_interfaces/ParameterDescriptor`` of an option."""
+    from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+    described = ParameterDescriptor(
+        name=name,
+        description=_meaning(name, option),
+        read_only=name == "system",
+        additional_constraints="" if name == "system" else _range(option),
+    )
+    if option.minimum is None and option.maximum is None:
+        return described
+    low, high = (_none(option) if option.optional else option.minimum), option.maximum
+    if type(option.default) is int:
+        described.integer_range = [
+            IntegerRange(
+                from_value=_INTEGER_BOUNDS[0] if low is None else int(low),
+                to_value=_INTEGER_BOUNDS[1] if high is None else int(high),
+            )
+        ]
+    elif type(option.default) is float:
+        described.floating_point_range = [
+            FloatingPointRange(
+                from_value=_FLOAT_BOUNDS[0] if low is None else float(low),
+                to_value=_FLOAT_BOUNDS[1] if high is None else float(high),
+            )
+        ]
+    return described
+
+
+def check(name: str, option: Option, value: Any) -> Any:
+    """The option's value for a parameter's.
+
+    Raises:
+        OptionError: wrong type, out of range or not among the choices.
+    """
+    if type(option.default) is tuple:
+        value = tuple(value)
+    if option.optional and value == _none(option):
+        value = None
+    return option.check(name, value)
+
+
+def to_ros(option: Option, value: Any) -> Any:
+    """The parameter's value for an option's."""
+    if value is None:
+        return _none(option)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def parameters_table() -> str:
+    """All parameters as a table in Markdown, for the README."""
+    from vis_core.catalog import SYSTEMS
+
+    rows = [("", name, option) for name, option in node_parameters().items()]
+    for system in SYSTEMS:
+        rows += [(system, name, option) for name, option in system_parameters(system).items()]
+    lines = ["| parameter | of | type | default | range | meaning |", "| --- | --- | --- | --- | --- | --- |"]
+    for system, name, option in rows:
+        cells = (
+            f"`{name}`",
+            system,
+            _type(option),
+            f"`{_literal(to_ros(option, option.default))}`",
+            _range(option),
+            _meaning(name, option),
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def parameters_file(system: str) -> str:
+    """All parameters of a system at their defaults as a ROS parameter file, each with its meaning."""
+    lines = [
+        f"# Parameters of the segmenter with {system}, at their defaults; for a node of any name in any namespace.",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    for name, option in all_parameters(system).items():
+        default = system if name == "system" else option.default
+        allowed = f" ({_range(option)})" if _range(option) else ""
+        lines += [f"    # {_meaning(name, option)}{allowed}", f"    {name}: {_literal(to_ros(option, default))}"]
+    return "\n".join(lines)
+
+
+def _type(option: Option) -> str:
+    kind = type(option.default)
+    if kind is tuple:
+        return f"{_TYPE_NAMES[type(option.default[0])]}[{len(option.default)}]"
+    return _TYPE_NAMES[kind]
+
+
+_TYPE_NAMES: dict[type, str] = {bool: "bool", int: "integer", float: "double", str: "string"}
+
+
+def _meaning(name: str, option: Option) -> str:
+    return f"{option.description}; may be changed while it runs" if name in LIVE else option.description
+
+
+def _none(option: Option) -> int:
+    """The value of a parameter that stands for None."""
+    return 0 if option.minimum is not None and option.minimum > 0 else -1
+
+
+def _literal(value: Any) -> str:
+    """A parameter's value as it is written in YAML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return value or '""'
+    return str(value)
+
+
+def _range(option: Option) -> str:
+    if option.choices:
+        return ", ".join(option.choices)
+    low, high = option.minimum, option.maximum
+    text = ""
+    if low is not None and high is not None:
+        text = f"{low} to {high}"
+    elif low is not None:
+        text = f"from {low}"
+    elif high is not None:
+        text = f"up to {high}"
+    if option.multiple_of:
+        text += f"{', ' if text else ''}multiples of {option.multiple_of}"
+    if option.optional:
+        text += f"{', ' if text else ''}{_none(option)}: without a bound"
+    return text
+
+
+if __name__ == "__main__":
+    print(parameters_file(sys.argv[1]) if len(sys.argv) > 1 else parameters_table())

@@ -1,0 +1,66 @@
+"""A segmenter made ready for a stream: loaded for the values of the parameters, warmed up, described."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vis_core.structures import Frame
+from vis_ros.node.parameters import system_parameters
+from vis_ros.node.worker import Log
+
+if TYPE_CHECKING:
+    from vis_core.system.segmenter import Segmenter
+
+_WARM_UP_SIZE = (480, 640)
+
+
+def make_segmenter(values: Mapping[str, Any], load: Callable[..., Segmenter], log: Log) -> Segmenter:
+    """Load a system; what it warns of is logged.
+
+    Args:
+        values: of all parameters, checked.
+        load: makes the segmenter, as ``vis_core.load`` does.
+        log: where warnings are written.
+
+    Raises:
+        VisError: the weights or an option cannot be used.
+    """
+    if values["threads"]:
+        import torch
+
+        torch.set_num_threads(values["threads"])
+    system, weights = values["system"], values["weights"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        segmenter = load(
+            system,
+            weights=Path(weights).expanduser() if weights else None,
+            device=values["device"],
+            precision=values["precision"],
+            **{name: values[name] for name in system_parameters(system)},
+        )
+    for warning in caught:
+        log.warning(str(warning.message))
+    return segmenter
+
+
+def warm_up(segmenter: Segmenter) -> int:
+    """Run a black frame, so that the first image meets no first-time cost; returns the highest track id it made."""
+    frame = Frame(np.zeros((*_WARM_UP_SIZE, 3), np.uint8))
+    answers = [*segmenter.step(frame), *segmenter.flush()]
+    segmenter.reset()
+    return max((int(answer.track_ids.max()) for answer in answers if len(answer)), default=0)
+
+
+def running_on(segmenter: Segmenter) -> dict[str, str]:
+    """Device and arithmetic of the network, for diagnostics."""
+    weights = list(segmenter.network.parameters())
+    return {
+        "device": ", ".join(sorted({str(weight.device) for weight in weights})),
+        "precision": ", ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in weights})),
+    }

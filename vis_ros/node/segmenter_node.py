@@ -1,0 +1,397 @@
+"""The segmenter: a lifecycle node that turns camera images into tracked instances.
+
+    ros2 run vis_ros segmenter --ros-args -r image:=/camera/image_raw -p weights:=visolo.safetensors
+
+Importing this module imports neither torch nor a network: they are loaded when a node is made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType, JumpThreshold  # type: ignore[attr-defined]
+from rclpy.duration import Duration
+from rclpy.exceptions import ParameterException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSPolicyKind, QoSProfile, qos_policy_name_from_kind, qos_profile_sensor_data
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Float64
+from std_srvs.srv import Trigger
+
+from vis_core.commands.interrupts import interrupts
+from vis_core.errors import OptionError, VisError
+from vis_core.structures import Frame, Instances
+from vis_ros import messages
+from vis_ros.node import parameters, preparation
+from vis_ros.node.diagnostics import Level, Report, StreamStatistics, to_diagnostic_array
+from vis_ros.node.mailbox import Mailbox
+from vis_ros.node.transport import use_shared_memory
+from vis_ros.node.worker import Worker
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
+if TYPE_CHECKING:
+    from vis_core.system.segmenter import Segmenter
+
+_POLICIES = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
+_MOST_DEPTH = 100  # images that the middleware holds; callbacks only queue them, so it never holds many
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNAL_SECONDS = 0.1  # a signal is seen after this at most
+_SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class SegmenterNode(LifecycleNode):  # type: ignore[misc]
+    """Subscribes to ``image``, publishes ``instances``; see the README for topics, parameters and services.
+
+    Args:
+        load: makes the segmenter, as ``vis_core.load`` does (the default).
+        node_arguments: of ``rclpy.node.Node``: ``namespace``, ``context``, ``parameter_overrides``...
+    """
+
+    def __init__(self, load: Callable[..., Segmenter] | None = None, **node_arguments: Any) -> None:
+        # Before the rest, because a node that a parameter of the wrong type leaves half made is destroyed too.
+        self._load = load
+        self._segmenter: Segmenter | None = None
+        self._warm_up_tracks = 0
+        self._worker: Worker | None = None
+        self._statistics: StreamStatistics | None = None
+        self._subscription: Any = None
+        self._outputs: dict[str, Any] = {}
+        self._naming: tuple[str, Sequence[str]] = ("", ())
+        self._running_on: dict[str, str] = {}
+        self._incompatible: set[tuple[str, str]] = set()
+        self._problem = ""
+        self._jump_handle: Any = None
+        super().__init__("segmenter", **node_arguments)
+        self._table = parameters.declare(self)
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # Simulated time may stand still; a diagnostic that says so must not.
+        self.create_timer(1.0, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        backward = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
+        self._jump_handle = self.get_clock().create_jump_callback(backward, post_callback=self._on_time_jump)
+
+    # Life cycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the weights and run the network once; on failure the node stays unconfigured."""
+        try:
+            segmenter = self._segmenter = self._make_segmenter()
+            self._warm_up_tracks = preparation.warm_up(segmenter)
+            self._naming = self._value("system"), segmenter.class_names
+            self._running_on = preparation.running_on(segmenter)
+            self._create_outputs()
+        except Exception as error:
+            self._report_problem(f"not configured: {error}")
+            self._release()
+            return _FAILURE
+        self._problem = ""
+        running_on = ", ".join(f"{name} {value}" for name, value in self._running_on.items())
+        self.get_logger().info(f"configured: {self._naming[0]}, {running_on}")
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and start to work."""
+        if self._segmenter is None:
+            return _FAILURE
+        super().on_activate(state)  # opens the publishers, before the first result
+        try:
+            self._start(self._segmenter)
+        except Exception as error:
+            self._report_problem(f"not activated: {error}")
+            self._stop()
+            super().on_deactivate(state)
+            return _FAILURE
+        self._problem = ""
+        self.get_logger().info(f"active: {self._subscription.topic_name} to {self._outputs['instances'].topic_name}")
+        return _SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe, and end after the frame at work."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Free the network."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free everything."""
+        self._stop()
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and free everything; the node is unconfigured then."""
+        self._stop()
+        self._release()
+        return super().on_error(state)
+
+    def destroy_node(self) -> None:
+        """Stop the worker, then as usual."""
+        self._stop()
+        self._segmenter = None
+        if self._jump_handle is not None:
+            self._jump_handle.unregister()
+            self._jump_handle = None
+        super().destroy_node()
+
+    def start_by_itself(self) -> bool:
+        """Configure and activate; returns whether both succeeded."""
+        return self.trigger_configure() == _SUCCESS and self.trigger_activate() == _SUCCESS
+
+    def _report_problem(self, text: str) -> None:
+        self._problem = text
+        self.get_logger().error(text)
+
+    def _make_segmenter(self) -> Segmenter:
+        values = {name: parameters.check(name, option, self._value(name)) for name, option in self._table.items()}
+        load = self._load or import_module("vis_core.catalog").load
+        return preparation.make_segmenter(values, load, self.get_logger())
+
+    def _create_outputs(self) -> None:
+        from vis_ros.msg import InstanceTrackArray
+
+        def create(message_type: Any, topic: str, depth: int) -> None:
+            resolved = self.resolve_topic_name(topic)
+            self._outputs[topic] = self.create_lifecycle_publisher(
+                message_type,
+                topic,
+                QoSProfile(depth=depth),
+                event_callbacks=PublisherEventCallbacks(
+                    incompatible_qos=lambda event: self._on_incompatible(resolved, event)
+                ),
+                qos_overriding_options=QoSOverridingOptions(_POLICIES),
+            )
+
+        create(InstanceTrackArray, "instances", 10)
+        create(Image, "~/label_image", 5)
+        create(Image, "~/overlay", 5)
+        create(Float64, "~/debug/processing_time_ms", 10)
+        create(Float64, "~/debug/pipeline_latency_ms", 10)
+
+    def _start(self, segmenter: Segmenter) -> None:
+        compressed = self._value("image_transport") == "compressed"
+        every_frame = self._value("drop_policy") == "every_frame"
+        topic = self.resolve_topic_name("image") + ("/compressed" if compressed else "")
+        capacity = self._value("queue_size") if every_frame else 1
+        mailbox: Mailbox[Any] = Mailbox(capacity)
+        statistics = StreamStatistics(mailbox)
+        to_frame: Callable[[Any, int], Frame] = messages.compressed_to_frame if compressed else messages.to_frame
+        self._statistics = statistics
+        self._worker = Worker(
+            segmenter,
+            mailbox,
+            to_frame,
+            self._publish,
+            self._publish_processing_time,
+            statistics,
+            self.get_logger(),
+            topic,
+            self._value("look_ahead"),
+        )
+        self._worker.start()
+
+        def on_image(message: Any) -> None:
+            statistics.note_image()
+            mailbox.put(message)
+
+        quality = QoSProfile(
+            history=qos_profile_sensor_data.history,
+            depth=max(min(capacity, _MOST_DEPTH), qos_profile_sensor_data.depth),
+            reliability=qos_profile_sensor_data.reliability,
+            durability=qos_profile_sensor_data.durability,
+        )
+        self._subscription = self.create_subscription(
+            CompressedImage if compressed else Image,
+            topic,
+            on_image,
+            quality,
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=lambda event: self._on_incompatible(topic, event),
+                message_lost=lambda event: statistics.count_lost(event.total_count_change),
+            ),
+            qos_overriding_options=QoSOverridingOptions(_POLICIES),
+        )
+
+    def _stop(self) -> None:
+        if self._subscription is not None:
+            self.destroy_subscription(self._subscription)
+            self._subscription = None
+        if self._worker is not None:
+            if not self._worker.stop(answer_owed=self.context.ok()):
+                self.get_logger().error("the frame at work does not end; its thread is left behind")
+            self._worker = None
+        self._statistics = None
+
+    def _release(self) -> None:
+        self._segmenter = None
+        self._running_on = {}
+        self._incompatible.clear()
+        for publisher in self._outputs.values():
+            self.destroy_lifecycle_publisher(publisher)
+        self._outputs = {}
+        _return_memory()
+
+    # Called by the worker's thread
+
+    def _publish(self, instances: Instances, header: Any, image: Any) -> None:
+        if self._warm_up_tracks:  # their end is reported by the first frame
+            instances = instances[instances.track_ids > self._warm_up_tracks]
+        outputs, (system, class_names) = self._outputs, self._naming
+        outputs["instances"].publish(messages.to_message(instances, header, system, class_names))
+        # A driver that stamps nothing leaves 0, which is no time of capture.
+        latency = (self.get_clock().now().nanoseconds - instances.stamp) * 1e-9 if instances.stamp else None
+        if self._statistics is not None:
+            self._statistics.add_publication(latency)
+        if outputs["~/label_image"].get_subscription_count():
+            outputs["~/label_image"].publish(messages.label_image_message(instances.label_image(), header))
+        if outputs["~/overlay"].get_subscription_count():
+            from vis_core.video.overlay import draw_overlay
+
+            outputs["~/overlay"].publish(messages.rgb_message(draw_overlay(image, instances, class_names), header))
+        if latency is not None:
+            outputs["~/debug/pipeline_latency_ms"].publish(Float64(data=latency * 1e3))
+
+    def _publish_processing_time(self, seconds: float) -> None:
+        self._outputs["~/debug/processing_time_ms"].publish(Float64(data=seconds * 1e3))
+
+    # Called by the executor
+
+    def _on_reset(self, request: Any, response: Any) -> Any:
+        response.success = self._worker is not None
+        if self._worker is not None:
+            self._worker.request_reset("the reset service was called")
+            response.message = "a new stream begins with the next image"
+        else:
+            response.message = "the node is not active: there is no stream to reset"
+        return response
+
+    def _on_time_jump(self, jump: Any) -> None:
+        if self._worker is not None:
+            self._worker.request_reset("the clock jumped back")
+
+    def _on_incompatible(self, topic: str, event: Any) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        self._incompatible.add((topic, policy))
+        self.get_logger().warning(
+            f"{topic}: a node there has an incompatible QoS policy, {policy}; nothing is exchanged with it. "
+            f"Parameters qos_overrides.{topic}.* change ours"
+        )
+
+    def _check_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
+        live = {}
+        for change in changes:
+            option = self._table.get(change.name)
+            if option is None:
+                continue
+            try:
+                value = parameters.check(change.name, option, change.value)
+            except OptionError as error:
+                return SetParametersResult(successful=False, reason=str(error))
+            if self._segmenter is not None:
+                if change.name not in parameters.LIVE or not hasattr(self._segmenter, change.name):
+                    reason = f"{change.name} is read when the node is configured: clean it up first"
+                    return SetParametersResult(successful=False, reason=reason)
+                live[change.name] = value
+        for name, value in live.items():
+            setattr(self._segmenter, name, value)
+        return SetParametersResult(successful=True)
+
+    def _publish_diagnostics(self) -> None:
+        if self._statistics is not None:
+            report = self._statistics.report(self._incompatible)
+        elif self._problem:
+            report = Report(Level.ERROR, self._problem, {})
+        else:
+            report = Report(Level.OK, "unconfigured" if self._segmenter is None else "inactive", {})
+        values = {"system": self._value("system"), **self._running_on, **report.values}
+        self._diagnostics.publish(
+            to_diagnostic_array(
+                self.get_clock().now().to_msg(),
+                f"{self.get_fully_qualified_name().lstrip('/')}: stream",
+                self._running_on.get("device", ""),
+                Report(report.level, report.message, values),
+            )
+        )
+
+    def _value(self, name: str) -> Any:
+        return self.get_parameter(name).value
+
+
+def _return_memory() -> None:
+    """Give what was freed back to the system: the C library and torch would keep it for themselves."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node until it is interrupted.
+
+    Args:
+        args: command line, such as ``["--ros-args", "--params-file", "visolo.yaml"]``; default that of the process.
+            With ``--default-transport`` the shipped transport profile is left out.
+    """
+    arguments = sys.argv[1:] if args is None else args
+    # Threads of the network that wait must not spin: other nodes need the cores. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Signals are ours: rclpy's handlers would take the context away from a worker that is about to publish.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
+    node: SegmenterNode | None = None
+    try:
+        try:
+            if "--default-transport" not in arguments:
+                use_shared_memory()
+            rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+            node = SegmenterNode()
+        except (ParameterException, RuntimeError, VisError) as error:
+            sys.exit(f"segmenter: {error}")
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        if node.get_parameter("autostart").value:
+            node.start_by_itself()
+        else:
+            node.get_logger().info("waits for the lifecycle services")
+        # From here a first signal is only noted: raised within rclpy it would leave a callback that was about to begin.
+        with interrupts() as received:
+            while rclpy.ok() and not received:
+                executor.spin_once(timeout_sec=_SIGNAL_SECONDS)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number in _SIGNALS:  # the end is on its way; a second one would only cut it short
+            signal.signal(number, signal.SIG_IGN)
+        if node is not None:
+            node.destroy_node()
+        if rclpy.ok():
+            rclpy.shutdown()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    main()

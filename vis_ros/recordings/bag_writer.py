@@ -1,0 +1,148 @@
+"""Making rosbag2 recordings of frames, through ``rosbags``.
+
+    write_bag(open_video("street.mp4"), "street_bag")
+
+No ROS installation is needed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+
+from vis_core.errors import InputError, OptionError
+from vis_core.structures import Frame
+from vis_ros.recordings.bags import COMPRESSED_IMAGE, IMAGE, STORAGE_SUFFIXES, Topic, typestore
+
+DEFAULT_TOPIC = "/camera/image_raw"
+
+Encoding = Literal["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "jpeg", "png"]
+Storage = Literal["sqlite3", "mcap"]
+Compression = Literal["none", "zstd"]
+
+_RAW = {
+    "rgb8": (3, None),
+    "bgr8": (3, cv2.COLOR_RGB2BGR),
+    "rgba8": (4, cv2.COLOR_RGB2RGBA),
+    "bgra8": (4, cv2.COLOR_RGB2BGRA),
+    "mono8": (1, cv2.COLOR_RGB2GRAY),
+}
+_JPEG_QUALITY = 90
+
+
+def write_bag(
+    frames: Iterable[Frame],
+    path: str | Path,
+    *,
+    topic: str = DEFAULT_TOPIC,
+    encoding: Encoding = "rgb8",
+    storage: Storage = "sqlite3",
+    compression: Compression = "none",
+    frame_id: str = "camera",
+    force: bool = False,
+    on_frame: Callable[[], None] = lambda: None,
+) -> Topic:
+    """Record frames as a camera would be, at their stamps; the recording appears under its name when it is whole.
+
+    Args:
+        frames: in order of their stamps.
+        path: folder to make.
+        topic: of the images; for ``jpeg`` and ``png``, ``/compressed`` is added, as ``image_transport`` does.
+        encoding: of the pixels.
+        storage: ``sqlite3`` or ``mcap``.
+        compression: ``zstd`` compresses message by message (sqlite3) or chunk by chunk (MCAP).
+        frame_id: of every header.
+        force: replace a recording that is there.
+        on_frame: called after each frame.
+
+    Returns:
+        The topic as written.
+
+    Raises:
+        InputError: there is no frame, or ``path`` is there and may not be replaced.
+        OptionError: an unknown encoding, storage or compression.
+        OSError: the recording cannot be written.
+    """
+    path = Path(path)
+    for what, value, known in (
+        ("encoding", encoding, get_args(Encoding)),
+        ("storage", storage, get_args(Storage)),
+        ("compression", compression, get_args(Compression)),
+    ):
+        if value not in known:
+            raise OptionError(f"{what} {value!r} is none of {', '.join(known)}")
+    _check_replaceable(path, force)
+    compressed = encoding not in _RAW
+    message_type = COMPRESSED_IMAGE if compressed else IMAGE
+    name = "/" + topic.strip("/")
+    if compressed and not name.endswith("/compressed"):
+        name += "/compressed"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as partial:
+        # The storage file is named after its folder, which therefore has the final name.
+        folder = Path(partial) / path.name
+        # 8 is the newest metadata whose QoS entry Humble still reads.
+        writer = Writer(folder, version=8, storage_plugin=StoragePlugin[storage.upper()])
+        if compression == "zstd":
+            mode = CompressionMode.STORAGE if storage == "mcap" else CompressionMode.MESSAGE
+            writer.set_compression(mode, CompressionFormat.ZSTD)
+        count = 0
+        types = typestore()
+        with writer:
+            connection = writer.add_connection(name, message_type, typestore=types)
+            for frame in frames:
+                message = _to_message(frame, encoding, frame_id)
+                writer.write(connection, frame.stamp, bytes(types.serialize_cdr(message, message_type)))
+                count += 1
+                on_frame()
+            if not count:
+                raise InputError(f"{path}: not written, there is no frame")
+        if path.exists():
+            path.rename(Path(partial) / "replaced")
+        folder.rename(path)
+    return Topic(name, message_type, count)
+
+
+def _to_message(frame: Frame, encoding: Encoding, frame_id: str) -> Any:
+    types = typestore().types
+    seconds, rest = divmod(frame.stamp, 1_000_000_000)
+    stamp = types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=rest)
+    header = types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
+    if encoding in _RAW:
+        channels, conversion = _RAW[encoding]
+        pixels = frame.image if conversion is None else cv2.cvtColor(frame.image, conversion)
+        data = np.ascontiguousarray(pixels).reshape(-1)
+        height, width = frame.size
+        return types[IMAGE](
+            header=header,
+            height=height,
+            width=width,
+            encoding=encoding,
+            is_bigendian=0,
+            step=width * channels,
+            data=data,
+        )
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if encoding == "jpeg" else []
+    written, data = cv2.imencode(
+        ".jpg" if encoding == "jpeg" else ".png", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR), options
+    )
+    if not written:
+        raise InputError(f"frame {frame.index}: {encoding} cannot hold {frame.size[1]}x{frame.size[0]}")
+    return types[COMPRESSED_IMAGE](header=header, format=f"rgb8; {encoding} compressed bgr8", data=data.reshape(-1))
+
+
+def _check_replaceable(path: Path, force: bool) -> None:
+    if not path.exists():
+        return
+    if not force:
+        raise InputError(f"{path}: is there already; --force replaces a recording")
+    if not path.is_dir() or any(
+        entry.name != "metadata.yaml" and not {*entry.suffixes} & {*STORAGE_SUFFIXES} for entry in path.iterdir()
+    ):
+        raise InputError(f"{path}: is no recording, so it is not replaced; remove it yourself")

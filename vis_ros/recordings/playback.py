@@ -1,0 +1,323 @@
+"""A recording through the real node: images published at the recorded rate, its answers recorded.
+
+    with ImageBag("street_bag") as bag:
+        report = replay(bag, "visolo", {"weights": "visolo.safetensors"}, deliver=print)
+
+`replay` is made of parts that also serve alone: `Session`, `ImagePlayer`, `InstanceRecorder`, `NodeProcess`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import CompressedImage, Image
+
+from vis_core.errors import InputError
+from vis_core.structures import Instances
+from vis_ros import messages
+from vis_ros.msg import InstanceTrackArray
+from vis_ros.recordings.bags import ImageBag, serialised_stamp
+from vis_ros.recordings.node_process import NodeError, NodeProcess
+from vis_ros.recordings.session import Session, free_domain
+
+_DISCOVERY_SECONDS = 30.0
+_FIRST_ANSWER_SECONDS = 60.0
+_QUIET_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Received:
+    """One message of the node.
+
+    Attributes:
+        instances: its content.
+        class_names: class id to name, of the tracks in it.
+        arrival: the node clock's time at which it came, nanoseconds.
+        received_at: the same on the monotonic clock, nanoseconds.
+    """
+
+    instances: Instances
+    class_names: Mapping[int, str]
+    arrival: int
+    received_at: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReplayReport:
+    """What came of a replay.
+
+    Attributes:
+        sent: images published.
+        received: images answered.
+        latencies: float64 ``[received]``, milliseconds from an image's publication to its answer's arrival.
+        seconds: from the first image to the last answer.
+    """
+
+    sent: int
+    received: int
+    latencies: npt.NDArray[np.float64]
+    seconds: float
+
+    @property
+    def dropped(self) -> int:
+        """Images without an answer."""
+        return self.sent - self.received
+
+    def latency(self, percentile: float) -> float | None:
+        """A percentile of the latencies, milliseconds, linearly interpolated; None if nothing was answered."""
+        return float(np.percentile(self.latencies, percentile)) if len(self.latencies) else None
+
+
+class ImagePlayer:
+    """Publishes the images of a recording on a topic, best effort as a camera does, at the rate of their recording.
+
+    Make it before the node that is to see every image: what has been announced first is known first.
+
+    Args:
+        session: where to publish.
+        bag: the recording; its messages go out unchanged.
+        topic: default: the recording's.
+        on_sent: called with the stamp and the monotonic time of each image, just before it goes out.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        bag: ImageBag,
+        topic: str | None = None,
+        on_sent: Callable[[int, int], None] = lambda stamp, at: None,
+    ) -> None:
+        self.topic = topic or bag.topic.name
+        self._bag = bag
+        self._on_sent = on_sent
+        kind = CompressedImage if bag.compressed else Image
+        self._publisher = session.node.create_publisher(kind, self.topic, qos_profile_sensor_data)
+
+    def subscriptions(self) -> int:
+        """How many subscriptions are there to hear it."""
+        return int(self._publisher.get_subscription_count())
+
+    def play(self, rate: float = 1.0, process: NodeProcess | None = None) -> int:
+        """Publish all images; returns how many.
+
+        Args:
+            rate: 2 is twice as fast as recorded.
+            process: the node that is meant to hear it; if it ends, so does this.
+
+        Raises:
+            InputError: the recording is torn.
+            NodeError: the process ended.
+        """
+        waiting = threading.Event()
+        count, offset = 0, 0.0
+        for recorded, data in self._bag.messages():
+            now = time.monotonic()
+            due = recorded / 1e9 / rate
+            if not count:
+                offset = now - due
+            ended = process.ended if process is not None else waiting
+            if ended.wait(max(offset + due - now, 0.0)) and process is not None:
+                process.check()
+            self._on_sent(serialised_stamp(data), time.monotonic_ns())
+            self._publisher.publish(data)
+            count += 1
+        return count
+
+
+class InstanceRecorder:
+    """Hears the instances of a node and hands each message on, in a thread of its own so that arrival times hold.
+
+    Args:
+        session: where to listen.
+        deliver: called with each message; what it raises is raised again by `check` and `close`. A message that is
+            broken is left out with a warning.
+        topic: relative to the session's namespace.
+    """
+
+    def __init__(self, session: Session, deliver: Callable[[Received], None], topic: str = "instances") -> None:
+        self._node = session.node
+        self._deliver = deliver
+        self._queue: queue.Queue[tuple[int, int, Any] | None] = queue.Queue(1000)
+        self._error: Exception | None = None
+        self.topic = session.node.resolve_topic_name(topic)
+        self.count = 0
+        self.last_at = 0
+        self._thread = threading.Thread(target=self._run, name="vis-ros-recorder", daemon=True)
+        self._thread.start()
+        self._subscription = session.node.create_subscription(
+            InstanceTrackArray, topic, self._on_message, QoSProfile(depth=1000)
+        )
+
+    def publishers(self) -> int:
+        """How many publishers there are to hear."""
+        return int(self._node.count_publishers(self.topic))
+
+    def check(self) -> None:
+        """Raise what delivering a message has raised, if it did."""
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Stop listening, and hand on what has come."""
+        self._node.destroy_subscription(self._subscription)
+        self._queue.put(None)
+        self._thread.join()
+        self.check()
+
+    def __enter__(self) -> InstanceRecorder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+        else:
+            with suppress(Exception):  # the first error is the one to tell
+                self.close()
+
+    def _on_message(self, message: Any) -> None:
+        self._queue.put((self._node.get_clock().now().nanoseconds, time.monotonic_ns(), message))
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if self._error is not None:
+                continue
+            arrival, received_at, message = item
+            self.last_at = received_at
+            try:
+                instances = messages.from_message(message, self.count)
+            except InputError as error:
+                warnings.warn(
+                    f"{self.topic}: message of stamp {messages.stamp_of(message)} left out: {error}", stacklevel=1
+                )
+                continue
+            names = {int(track.class_id): str(track.class_name) for track in message.tracks}
+            try:
+                self._deliver(Received(instances, names, arrival, received_at))
+            except Exception as error:
+                self._error = error
+            self.count += 1
+
+
+def replay(
+    bag: ImageBag,
+    system: str,
+    parameters: Mapping[str, Any],
+    deliver: Callable[[Received, int], None],
+    *,
+    rate: float = 1.0,
+    domain_id: int | None = None,
+    on_stage: Callable[[str], None] = lambda stage: None,
+    on_sent: Callable[[], None] = lambda: None,
+    on_output: Callable[[str], None] = lambda line: None,
+) -> ReplayReport:
+    """Play a recording through real topics into the real node, and hand on what it answers.
+
+    Args:
+        bag: the recording.
+        system: segmentation system.
+        parameters: of the node, beside it; those absent have their defaults.
+        deliver: called with each answer and its latency, nanoseconds from the image's publication to the arrival.
+        rate: 2 is twice as fast as recorded.
+        domain_id: ROS domain; None: a free one of its own.
+        on_stage: called with what happens next, for people.
+        on_sent: called for each image published.
+        on_output: called with each line that the node prints.
+
+    Raises:
+        NodeError: the node failed; the text holds its last output.
+        InputError: the recording is torn.
+    """
+    ledger = _Ledger()
+    image_topic = bag.topic.name.removesuffix("/compressed") if bag.compressed else bag.topic.name
+
+    def on_image(stamp: int, at: int) -> None:
+        ledger.note_sent(stamp, at)
+        on_sent()
+
+    def on_answer(received: Received) -> None:
+        deliver(received, ledger.note_answer(received.instances.stamp, received.received_at))
+
+    with ExitStack() as stack:
+        domain = stack.enter_context(free_domain()) if domain_id is None else domain_id
+        session = stack.enter_context(Session(domain))
+        topic = image_topic + "/compressed" if bag.compressed else image_topic
+        player = ImagePlayer(session, bag, topic, on_image)
+        recorder = stack.enter_context(InstanceRecorder(session, on_answer))
+        transport = "compressed" if bag.compressed else "raw"
+        process = stack.enter_context(
+            NodeProcess(
+                session,
+                {**parameters, "system": system, "image_transport": transport},
+                {"image": image_topic},
+                on_output=on_output,
+            )
+        )
+        on_stage("loading the network")
+        process.configure()
+        process.activate()
+        if not process.wait_until(lambda: bool(player.subscriptions() and recorder.publishers()), _DISCOVERY_SECONDS):
+            raise NodeError(f"the node is active, but its topics were not found in {_DISCOVERY_SECONDS:g} s")
+        on_stage("playing")
+        began = time.monotonic_ns()
+        count = player.play(rate, process)
+        on_stage("waiting for the last answers")
+        _wait_for_answers(process, recorder, ledger)
+        process.deactivate()  # a system with a delay answers now what it owes
+        process.wait_until(lambda: ledger.last_is_answered, _QUIET_SECONDS / 5)
+        recorder.close()
+    seconds = (max(recorder.last_at, began) - began) / 1e9
+    return ReplayReport(count, len(ledger.latencies), np.array(ledger.latencies, np.float64) / 1e6, seconds)
+
+
+class _Ledger:
+    """When each image went out, until it is answered."""
+
+    def __init__(self) -> None:
+        self.latencies: list[int] = []
+        self._sent: dict[int, deque[int]] = {}
+        self._last: int | None = None
+
+    @property
+    def last_is_answered(self) -> bool:
+        """Whether the last image is answered: answers come in order, so nothing more is to come."""
+        return self._last is not None and self._last not in self._sent
+
+    def note_sent(self, stamp: int, at: int) -> None:
+        """An image goes out, at a monotonic time; several may have one stamp."""
+        self._last = stamp
+        self._sent.setdefault(stamp, deque()).append(at)
+
+    def note_answer(self, stamp: int, at: int) -> int:
+        """An answer came, at a monotonic time; returns its latency, nanoseconds."""
+        waiting = self._sent.get(stamp)
+        if waiting is None:
+            raise InputError(f"an answer of stamp {stamp} answers no image that was sent: does another node publish?")
+        self.latencies.append(at - waiting.popleft())
+        if not waiting:
+            del self._sent[stamp]
+        return self.latencies[-1]
+
+
+def _wait_for_answers(process: NodeProcess, recorder: InstanceRecorder, ledger: _Ledger) -> None:
+    """Wait until the last image is answered, or nothing has come for much longer than any answer took so far."""
+    began = time.monotonic_ns()
+    while not ledger.last_is_answered:
+        recorder.check()
+        latest = max(began, recorder.last_at)
+        slowest = max(ledger.latencies, default=None)
+        quiet = _FIRST_ANSWER_SECONDS if slowest is None else _QUIET_SECONDS + 3 * slowest / 1e9
+        if (time.monotonic_ns() - latest) / 1e9 > quiet:
+            return
+        process.wait_until(lambda: ledger.last_is_answered, 0.1)
