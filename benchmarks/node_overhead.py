@@ -104,7 +104,7 @@ def run(options: argparse.Namespace, domain: int) -> dict[str, list[float]]:
     from std_msgs.msg import Header
     from torch import nn
 
-    from vis_core.data.vocabularies import names_of
+    from vis_core.data.vocabularies import names_by_count
     from vis_core.structures import Frame, Instances
     from vis_ros import messages
     from vis_ros.node.segmenter_node import SegmenterNode
@@ -116,7 +116,7 @@ def run(options: argparse.Namespace, domain: int) -> dict[str, list[float]]:
 
     class Recorded:
         network = nn.Linear(1, 1)
-        class_names = names_of(40)
+        class_names = names_by_count(40)
         delay = 0
 
         def step(self, frame: Frame) -> list[Instances]:

@@ -68,13 +68,13 @@ class Scenario:
 _LITE = {"score_threshold": 0.05, "birth_threshold": 0.1, "first_birth_threshold": 0.08}
 _VISOLO = {"input_size": (96, 160), "score_threshold": 0.0, "update_threshold": 0.0, "max_instances": 12}
 _QUERIES = {"short_side": 96, "score_threshold": 0.295, "max_instances": 40, "max_lost_frames": 2}
-_STRICT = {"least_similarity": 0.9997, "return_similarity": 0.9996, "max_lost_tracks": 5}
+_STRICT = {"min_similarity": 0.9997, "return_similarity": 0.9996, "max_lost_tracks": 5}
 SCENARIOS = {
     "visolo-lite": Scenario("visolo-lite", {}, 1, None, None, None),
     "visolo-lite, 4 views": Scenario("visolo-lite", {"views": 4}, 1, None, None, None),
     "visolo-lite, change of size": Scenario("visolo-lite", _LITE, 3, 40, 30, 17),
     "visolo-lite, published masks, 2 views": Scenario(
-        "visolo-lite", {**_LITE, "mask_resize": "published", "views": 2, "least_part": 0.1, "max_lost_frames": 2}, 3, 30
+        "visolo-lite", {**_LITE, "mask_resize": "published", "views": 2, "min_part": 0.1, "max_lost_frames": 2}, 3, 30
     ),
     "visolo": Scenario("visolo", _VISOLO),
     "visolo, as published": Scenario(
@@ -90,7 +90,14 @@ SCENARIOS = {
     "mask2former-vis, unbounded": Scenario("mask2former-vis", {**_QUERIES, "unbounded": True}),
     **{
         f"mask2former-vis, windows of {length}, stride {stride}": Scenario(
-            "mask2former-vis", {**_QUERIES, "clip_length": length, "stride": stride, "link_overlap": overlap}
+            "mask2former-vis",
+            {
+                **_QUERIES,
+                "clip_length": length,
+                "stride": stride,
+                "link_overlap": overlap,
+                "max_lost_frames": 2 * length,
+            },
         )
         for length, stride, overlap in ((2, 1, 0.3), (4, 3, 0.5), (5, 1, 0.6), (5, 2, 0.3), (6, 5, 0.1), (36, 12, 0.3))
     },

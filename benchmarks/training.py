@@ -28,9 +28,9 @@ from vis_core.data.annotations import read_annotations
 from vis_core.data.augmentation import Augmentation
 from vis_core.data.sources import open_sources
 from vis_core.data.synthetic import CLASS_NAMES, synthetic_video, write_youtube_vis
-from vis_core.models.visolo import lite
+from vis_core.models.visolo import lite, trainable_lite
 
-PLAIN = {"frozen_stride": 0, "most_mask_cells": 252, "mask_stride": 1}
+PLAIN = {"frozen_stride": 0, "max_mask_cells": 252, "mask_stride": 1}
 RECIPE = {"frozen_stride": 8}
 VARIANTS: dict[str, tuple[dict[str, Any], bool]] = {
     "plain, fp32": (PLAIN, False),
@@ -44,7 +44,7 @@ class Step:
 
     def __init__(self, options: dict[str, Any], bf16: bool) -> None:
         self.bf16 = bf16
-        self.training = lite.trainable(CLASS_NAMES, None, torch.Generator().manual_seed(0), **options)
+        self.training = trainable_lite(CLASS_NAMES, None, torch.Generator().manual_seed(0), **options)
         parameters = [p for group in self.training.parameter_groups().values() for p in group]
         self.optimizer = torch.optim.AdamW(parameters, lr=1e-5)
         self.best = float("inf")

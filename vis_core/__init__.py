@@ -3,9 +3,8 @@
     import vis_core
 
     segmenter = vis_core.load("visolo-lite")
-    for frame in vis_core.open_video("street.mp4"):
-        for instances in segmenter.step(frame):
-            print(instances.track_ids, instances.boxes)
+    for instances in segmenter.run(vis_core.open_video("street.mp4")):
+        print(instances.track_ids, instances.boxes)
 
 The names below are loaded on first use, so that parts that need no network (``vis_core.evaluation``,
 ``vis_core.masks``) are importable without torch.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,18 @@ import torch
 from torch import Tensor
 
 from vis_core import checkpoints
-from vis_core.errors import CheckpointError, OptionError
+from vis_core.checkpoints import FORMAT
+from vis_core.errors import CheckpointError, OptionError, nearest
 from vis_core.models import mask2former_vis, visolo
-from vis_core.system.segmenter import Segmenter, System
+from vis_core.system.entry import System
+from vis_core.system.option import check_options
+from vis_core.system.segmenter import Segmenter
 
 SYSTEMS: Mapping[str, System] = {
     system.name: system
     for system in (visolo.LITE, visolo.SYSTEM, mask2former_vis.MASK2FORMER_VIS, mask2former_vis.MINVIS)
 }
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-_FORMAT = "vis_core 1"
 
 _log = logging.getLogger(__name__)
 
@@ -51,12 +52,14 @@ def load(
     system = find(name)
     if precision not in PRECISIONS:
         raise OptionError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
-    checked = _check_options(system, options)
+    checked = check_options(system.options, options, f"{name}: ")
     weights = system.default_weights() if weights is None else Path(weights)
     tensors, metadata = (None, {}) if weights is None else _read(system, weights)
     if tensors is None:
         warnings.warn(f"{name}: no weights given, so they are random and the masks mean nothing", stacklevel=2)
-    return system.build(tensors, metadata, _device(device), precision, **checked)
+    segmenter = system.build(tensors, metadata, _device(device), precision, **checked)
+    segmenter.options = system.options
+    return segmenter
 
 
 def find(name: str) -> System:
@@ -66,7 +69,7 @@ def find(name: str) -> System:
         OptionError: there is none; the text names the nearest one.
     """
     if name not in SYSTEMS:
-        raise OptionError(f"system {name!r} is unknown{_nearest(name, list(SYSTEMS))}")
+        raise OptionError(f"system {name!r} is unknown; {nearest(name, SYSTEMS)}")
     return SYSTEMS[name]
 
 
@@ -92,7 +95,7 @@ def convert(name: str, source: str | Path, target: str | Path, half: bool = Fals
         tensors = {key: x.half() if x.dtype == torch.float32 else x for key, x in tensors.items()}
     defaults = {key: option.default for key, option in system.options.items()}
     system.build(tensors, metadata, torch.device("cpu"), "fp32", **defaults)
-    metadata = {"licence": system.checkpoints_licence, **metadata, "format": _FORMAT, "system": system.name}
+    metadata = {"licence": system.checkpoints_licence, **metadata, "format": FORMAT, "system": system.name}
     checkpoints.write_tensors(target, tensors, metadata)
     return len(tensors)
 
@@ -100,8 +103,8 @@ def convert(name: str, source: str | Path, target: str | Path, half: bool = Fals
 def _read(system: System, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors, metadata = checkpoints.read_tensors(path)
     if "format" in metadata:
-        if metadata["format"] != _FORMAT:
-            raise CheckpointError(f"{path}: format {metadata['format']!r} is not {_FORMAT!r}, which this version reads")
+        if metadata["format"] != FORMAT:
+            raise CheckpointError(f"{path}: format {metadata['format']!r} is not {FORMAT!r}, which this version reads")
         if metadata.get("system") != system.name:
             raise CheckpointError(f"{path}: holds weights of {metadata.get('system')!r}, not of {system.name!r}")
         return tensors, metadata
@@ -121,16 +124,6 @@ def _read(system: System, path: Path) -> tuple[dict[str, Tensor], dict[str, str]
     )
 
 
-def _check_options(system: System, given: Mapping[str, Any]) -> dict[str, Any]:
-    for name in given:
-        if name not in system.options:
-            raise OptionError(f"{system.name} has no option {name!r}{_nearest(name, list(system.options))}")
-    return {
-        name: option.check(name, given[name]) if name in given else option.default
-        for name, option in system.options.items()
-    }
-
-
 def _device(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -141,8 +134,3 @@ def _device(device: str | torch.device) -> torch.device:
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise OptionError(f"device {str(device)!r}: torch {torch.__version__} finds no GPU; use 'cpu' or 'auto'")
     return chosen
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"

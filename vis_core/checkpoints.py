@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from vis_core.errors import CheckpointError
 
+FORMAT = "vis_core 1"
+"""What a weight file of ours says of its keys, in its metadata."""
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl")
 _NESTED = ("model", "state_dict", "model_state_dict")
 _LISTED = 20

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class VisError(Exception):
     """Base of all errors of this package; its text says what was wrong and what to do."""
@@ -21,3 +24,10 @@ class OptionError(VisError):
 
 class MissingDependencyError(VisError):
     """An optional package is needed for what was asked; the text names how to install it."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What a message about an unknown name ends with: the known one that is most like it, or all of them."""
+    names = list(known)
+    close = get_close_matches(name, names, n=1, cutoff=0.4)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"

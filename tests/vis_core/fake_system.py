@@ -11,7 +11,8 @@ import numpy as np
 from vis_core import masks
 from vis_core.errors import OptionError
 from vis_core.structures import Frame, Instances
-from vis_core.system.segmenter import Option, Segmenter
+from vis_core.system.option import Option
+from vis_core.system.segmenter import Segmenter
 from vis_core.tracking.lifecycle import TrackLifecycle
 
 
@@ -67,9 +68,9 @@ def catalog(segmenter: Segmenter) -> types.ModuleType:
         title="Fake",
         paper="Nobody, nowhere",
         options={
-            "score_threshold": Option(0.1, "Least score.", 0.0, 1.0),
-            "input_size": Option((360, 640), "Height and width."),
-            "max_lost_frames": Option(30, "Frames.", 0, optional=True),
+            "score_threshold": Option("Least score.", 0.0, 1.0, default=0.1),
+            "input_size": Option("Height and width.", default=(360, 640)),
+            "max_lost_frames": Option("Frames.", 0, default=30, optional=True),
         },
         checkpoints_licence="Apache-2.0",
         checkpoints_source="none",

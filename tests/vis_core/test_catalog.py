@@ -1,4 +1,5 @@
 import logging
+from typing import Annotated
 
 import pytest
 import torch
@@ -7,19 +8,27 @@ from torch import nn
 import vis_core
 from vis_core import catalog, checkpoints
 from vis_core.errors import CheckpointError, OptionError
-from vis_core.system.segmenter import Option, PublishedFormat, Segmenter, System
-
-OPTIONS = {
-    "threshold": Option(0.1, "a score", 0, 1),
-    "size": Option((32, 64), "height and width", 16, 4096, multiple_of=16),
-    "frames": Option(6, "frames", 1, 100, optional=True),
-    "rule": Option("published", "how", choices=("published", "ours")),
-    "quirks": Option(False, "as published"),
-}
+from vis_core.system.entry import PublishedFormat, System
+from vis_core.system.option import Option, options_of
+from vis_core.system.segmenter import Segmenter
 
 
 class Built(Segmenter):
-    def __init__(self, tensors, metadata, device, precision, **options):
+    def __init__(
+        self,
+        tensors,
+        metadata,
+        device,
+        precision,
+        *,
+        threshold: Annotated[float, Option("a score", 0, 1, live=True)] = 0.1,
+        size: Annotated[tuple[int, int], Option("height and width", 16, 4096, multiple_of=16)] = (32, 64),
+        frames: Annotated[int | None, Option("frames", 1, 100, former="images")] = 6,
+        rule: Annotated[str, Option("how", choices=("published", "ours"))] = "published",
+        quirks: Annotated[bool, Option("as published")] = False,
+        limit: Annotated[int | None, Option("of frames", 1)] = None,
+    ):
+        options = {"threshold": threshold, "size": size, "frames": frames, "rule": rule, "quirks": quirks}
         self.network = nn.Linear(3, 2)
         self.class_names = ("a", "b")
         self.given = {"metadata": metadata, "device": device, "precision": precision, **options}
@@ -41,7 +50,7 @@ def system(name):
         lambda keys: any(key.startswith(f"{name}.") for key in keys),
         lambda tensors: {key.removeprefix(f"{name}."): value for key, value in tensors.items()},
     )
-    return System(name, name.title(), "a paper", Built, OPTIONS, published, "non-commercial", "a place")
+    return System(name, name.title(), "a paper", Built, published, "non-commercial", "a place")
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +126,7 @@ def test_random_weights_are_said_to_be_random():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"treshold": 0.3}, "no option 'treshold'; did you mean 'threshold'"),
+        ({"treshold": 0.3}, "alpha: treshold: unknown option; did you mean 'threshold'"),
         ({"threshold": 1.5}, r"threshold: 1.5 is not in \[0, 1\]"),
         ({"threshold": "high"}, "threshold: expected float, got 'high'"),
         ({"threshold": None}, "threshold: expected float, got None"),
@@ -129,6 +138,7 @@ def test_random_weights_are_said_to_be_random():
         ({"frames": True}, "frames: expected int"),
         ({"rule": "theirs"}, "rule: 'theirs' is none of published, ours"),
         ({"quirks": 1}, "quirks: expected bool"),
+        ({"limit": "none"}, "limit: expected int"),
     ],
 )
 def test_options_out_of_range_are_refused_by_name(options, words):
@@ -141,6 +151,31 @@ def test_whole_numbers_and_lists_are_taken_where_they_fit():
         segmenter = vis_core.load("alpha", threshold=1, size=[64, 64])
     assert segmenter.given["threshold"] == 1.0 and isinstance(segmenter.given["threshold"], float)
     assert segmenter.given["size"] == (64, 64)
+
+
+def test_options_are_read_from_the_signature_of_what_takes_them():
+    options = options_of(Built)
+    assert list(options) == ["threshold", "size", "frames", "rule", "quirks", "limit"]
+    assert [option.kind for option in options.values()] == [float, tuple, int, str, bool, int]
+    assert [name for name, option in options.items() if option.optional] == ["frames", "limit"]
+    assert options["threshold"] == Option("a score", 0, 1, live=True, default=0.1)
+
+    def without(threshold: Annotated[float, Option("a score")]): ...
+
+    with pytest.raises(TypeError, match=r"option threshold of .* has no default"):
+        options_of(without)
+
+
+@pytest.mark.filterwarnings("ignore:.*random")
+def test_an_option_is_taken_under_its_former_name_with_a_warning():
+    with pytest.warns(FutureWarning, match="alpha: images is called alpha: frames now"):
+        segmenter = vis_core.load("alpha", images=3)
+    assert segmenter.given["frames"] == 3
+
+
+@pytest.mark.filterwarnings("ignore:.*random")
+def test_what_is_loaded_knows_the_options_of_its_system():
+    assert vis_core.load("alpha").options == catalog.SYSTEMS["alpha"].options
 
 
 @pytest.mark.parametrize(

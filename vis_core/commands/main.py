@@ -33,7 +33,7 @@ from vis_core.errors import InputError, VisError
 
 if TYPE_CHECKING:
     from vis_core.commands.segment import RunOutcome
-    from vis_core.system.segmenter import Option
+    from vis_core.system.option import Option
     from vis_core.video.sources import VideoSource
 
 app = typer.Typer(

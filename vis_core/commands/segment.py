@@ -18,7 +18,7 @@ import numpy as np
 from vis_core.errors import InputError
 from vis_core.files.results_writer import ResultsWriter
 from vis_core.structures import Frame, Instances
-from vis_core.system.segmenter import Segmenter, looking_ahead
+from vis_core.system.segmenter import Segmenter
 from vis_core.video.overlay import draw_overlay
 from vis_core.video.sources import VideoSource
 from vis_core.video.writer import VideoWriter
@@ -114,10 +114,11 @@ def segment_videos(
                 began = time.perf_counter()
                 try:
                     with closing(source), output:
-                        frames: Iterable[Frame] = _from_to(source, start, stop)
-                        if not source.live:
-                            frames = looking_ahead(segmenter, frames)
-                        outcome.stopped = _segment_video(segmenter, frames, output, video, stop_asked, on_frame)
+                        frames = _until_stopped(_from_to(source, start, stop), output, outcome, stop_asked)
+                        for instances in segmenter.run(frames, prefetch=not source.live):
+                            output.write(instances)
+                            video.frames += 1
+                            on_frame()
                 finally:
                     video.seconds = time.perf_counter() - began
                     video.skipped = len(source.skipped)
@@ -130,34 +131,6 @@ def segment_videos(
         failed = results.rows_path.exists()
         outcome.written.insert(0, results.rows_path if failed else results.path)
     return outcome
-
-
-def _segment_video(
-    segmenter: Segmenter,
-    frames: Iterable[Frame],
-    output: _VideoOutput,
-    outcome: VideoOutcome,
-    stop_asked: Callable[[], bool],
-    on_frame: Callable[[], None],
-) -> bool:
-    """Step through one video; whether it was stopped before its end."""
-
-    def deliver(answers: Sequence[Instances]) -> None:
-        for instances in answers:
-            output.write(instances)
-            outcome.frames += 1
-            on_frame()
-
-    stopped = False
-    for frame in frames:
-        output.expect(frame)
-        deliver(segmenter.step(frame))
-        if stop_asked():
-            stopped = True
-            break
-    deliver(segmenter.flush())
-    segmenter.reset()
-    return stopped
 
 
 class _VideoOutput:
@@ -220,6 +193,18 @@ class _VideoOutput:
         if self._drawing is not None:
             frame = self._pending.pop(instances.index)
             self._drawing.write(draw_overlay(frame.image, instances, self._class_names), instances.stamp)
+
+
+def _until_stopped(
+    frames: Iterable[Frame], output: _VideoOutput, outcome: RunOutcome, stop_asked: Callable[[], bool]
+) -> Iterator[Frame]:
+    """The frames, each told to the output, until the run is asked to stop."""
+    for frame in frames:
+        output.expect(frame)
+        yield frame
+        if stop_asked():
+            outcome.stopped = True
+            return
 
 
 def _from_to(source: VideoSource, start: int, stop: int | None) -> Iterator[Frame]:

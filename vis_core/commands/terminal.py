@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vis_core.errors import OptionError
 
 if TYPE_CHECKING:
-    from vis_core.system.segmenter import Option, Segmenter
+    from vis_core.system.option import Option
+    from vis_core.system.segmenter import Segmenter
     from vis_core.video.sources import Skipped, VideoSource
 
 SKIPPED_SHOWN = 20
@@ -100,15 +101,15 @@ def option_value(text: str, option: Option) -> Any:
     """What a text on the command line stands for; whether it fits is checked by the catalogue."""
     import yaml
 
-    if isinstance(option.default, str) and not option.optional:
+    if option.kind is str and not option.optional:
         return text
     if text.lower() in ("none", "null"):
         return None
-    if isinstance(option.default, tuple) and not text.startswith("["):
+    if option.kind is tuple and not text.startswith("["):
         text = f"[{text}]"
     try:
         value = yaml.safe_load(text)
-        return float(value) if isinstance(option.default, float) and isinstance(value, str) else value
+        return float(value) if option.kind is float and isinstance(value, str) else value
     except (yaml.YAMLError, ValueError):
         return text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from vis_core.errors import CheckpointError, OptionError
 
@@ -64,6 +64,12 @@ COARSE_CLASSES = tuple(_COARSE)
 MAPPINGS = ("coarse", "coco-to-youtube-vis-2019")
 """Names that `category_mapping` knows."""
 
+VOCABULARIES = {
+    "youtube-vis-2019": YOUTUBE_VIS_2019,
+    "youtube-vis-2021": YOUTUBE_VIS_2021,
+    "ovis": OVIS,
+    "coco": COCO,
+}
 _BY_COUNT = {len(names): names for names in (YOUTUBE_VIS_2019, COCO, OVIS)}
 
 
@@ -94,15 +100,42 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", " ")
 
 
-def names_of(classes: int) -> tuple[str, ...]:
+def class_names_of(metadata: Mapping[str, str], classes: int, vocabulary: str = "auto") -> tuple[str, ...]:
+    """Names of the classes of a weight file: those that it states, or else those of a vocabulary.
+
+    Args:
+        metadata: of the file; ``class_names`` is a JSON list.
+        classes: their number.
+        vocabulary: one of `VOCABULARIES`, or ``auto``: see `names_by_count`.
+
+    Raises:
+        CheckpointError: what is stated is not a list of as many different names as there are classes.
+        OptionError: the vocabulary has another number of classes.
+    """
+    if "class_names" in metadata:
+        return stated_names(metadata["class_names"], classes)
+    if vocabulary == "auto":
+        return names_by_count(classes)
+    names = VOCABULARIES[vocabulary]
+    if len(names) != classes:
+        raise OptionError(f"option vocabulary: {vocabulary} has {len(names)} classes, the weights have {classes}")
+    return names
+
+
+def names_by_count(classes: int) -> tuple[str, ...]:
     """Names for a checkpoint that states none: by its class count, else ``class 1``, ``class 2``...
 
-    YouTube-VIS 2021 has 40 classes too; a checkpoint of it must state its names.
+    YouTube-VIS 2021 has 40 classes too; a checkpoint of it must state its names, or whoever loads it the vocabulary.
     """
-    return _BY_COUNT.get(classes) or tuple(f"class {i + 1}" for i in range(classes))
+    return _BY_COUNT.get(classes) or numbered(classes)
 
 
-def class_names(text: str, classes: int) -> tuple[str, ...]:
+def numbered(classes: int) -> tuple[str, ...]:
+    """``class 1``, ``class 2``..."""
+    return tuple(f"class {i + 1}" for i in range(classes))
+
+
+def stated_names(text: str, classes: int) -> tuple[str, ...]:
     """Names that a weight file states in its metadata, a JSON list.
 
     Raises:

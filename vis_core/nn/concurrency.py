@@ -38,7 +38,7 @@ class SideBySide:
             other.exception()  # waits for it, so that nothing goes on behind an error of the first
 
 
-class Ahead(Generic[_First, _Second]):
+class Prefetcher(Generic[_First, _Second]):
     """What a function makes of the next item, begun in a thread of its own while another item is at work.
 
     Args:
@@ -67,6 +67,24 @@ class Ahead(Generic[_First, _Second]):
             found = [future for begun, future in self._begun if begun is item]
             self._begun = [begun for begun in self._begun if begun[0] is not item]
         return found[0].result() if found else None
+
+    def wait(self) -> None:
+        """Until everything that was begun is made."""
+        with self._lock:
+            futures = [future for _, future in self._begun]
+        for future in futures:
+            future.exception()
+
+    def clear(self) -> None:
+        """Forget what was begun."""
+        with self._lock:
+            self._begun = []
+
+    def made(self) -> list[_Second]:
+        """What is ready and was not taken."""
+        with self._lock:
+            ready = [future for _, future in self._begun if future.done() and not future.exception()]
+        return [future.result() for future in ready]
 
 
 def _without_gradients(function: Callable[[], _First]) -> _First:

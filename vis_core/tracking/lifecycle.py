@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,9 +75,19 @@ class TrackLifecycle:
                 oldest = min(self._alive[i].last_step for i in lost)
                 old += [i for i in lost if self._alive[i].last_step == oldest]
                 lost = [i for i in lost if self._alive[i].last_step > oldest]
-        for track_id in old:
-            self._ended[track_id] = self._alive.pop(track_id)
+        self.end(old)
         return tuple(old)
+
+    def end(self, track_ids: Iterable[int]) -> None:
+        """End live tracks by a rule of the system's own; the next `update` reports them ENDED.
+
+        Raises:
+            ValueError: one is not alive.
+        """
+        for track_id in track_ids:
+            if track_id not in self._alive:
+                raise ValueError(f"track {track_id} cannot end: it is none of the live tracks {self.alive}")
+            self._ended[track_id] = self._alive.pop(track_id)
 
     def update(
         self,

@@ -8,14 +8,13 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from vis_core.errors import InputError, OptionError
+from vis_core.errors import InputError, OptionError, nearest
 from vis_core.training.config import Config
 
 _WIDTH = 120
@@ -122,9 +121,7 @@ class _Reader:
         known = {f.name: f for f in fields(kind)}
         for name in content:
             if name not in known:
-                close = get_close_matches(str(name), list(known), n=1, cutoff=0.4)
-                hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-                self._fail(_join(key, name), f"unknown key; {hint}")
+                self._fail(_join(key, name), f"unknown key; {nearest(str(name), known)}")
         types = get_type_hints(kind)
         values = {}
         for name, entry in known.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,8 +20,8 @@ from vis_core.evaluation.inputs.results import read_results
 from vis_core.evaluation.inputs.tracks import GroundTruth, Results
 from vis_core.evaluation.metrics.overlaps import overlap, video_ious
 from vis_core.files.results_writer import ResultsWriter
-from vis_core.structures import Frame, Instances
-from vis_core.system.segmenter import Segmenter, looking_ahead
+from vis_core.structures import Frame
+from vis_core.system.segmenter import Segmenter
 from vis_core.training.config import EvaluationSet
 from vis_core.video.overlay import draw_overlay
 from vis_core.video.sources import ImageSequence
@@ -141,26 +141,27 @@ def _segment(
 ) -> int | None:
     """Run over one video; the number of frames, or None if it was stopped."""
     kept: dict[int, Frame] = {}
+    frames, stopped = 0, False
 
-    def take(answers: Sequence[Instances]) -> None:
-        for instances in answers:
+    def until_stopped(source: ImageSequence) -> Iterator[Frame]:
+        nonlocal frames, stopped
+        for frame in source:
+            if frame.index in wanted:
+                kept[frame.index] = frame
+            frames += 1
+            yield frame
+            if stop_asked():
+                stopped = True
+                return
+
+    with closing(ImageSequence(item.name, item.files, item.size, video_id=video_id)) as source:
+        source.on_skip = lambda skipped: warn(f"left out of the evaluation: {skipped.name}: {skipped.reason}")
+        for instances in segmenter.run(until_stopped(source)):
             results.add(video_id, instances.index, instances)
             if (frame := kept.pop(instances.index, None)) is not None:
                 pictures[wanted[instances.index]] = draw_overlay(frame.image, instances, segmenter.class_names)
-
-    frames = 0
-    with closing(ImageSequence(item.name, item.files, item.size, video_id=video_id)) as source:
-        source.on_skip = lambda skipped: warn(f"left out of the evaluation: {skipped.name}: {skipped.reason}")
-        for frame in looking_ahead(segmenter, source):
-            if frame.index in wanted:
-                kept[frame.index] = frame
-            take(segmenter.step(frame))
-            frames += 1
-            if stop_asked():
-                segmenter.reset()
-                return None
-    take(segmenter.flush())
-    segmenter.reset()
+    if stopped:
+        return None
     results.finish_video(video_id, len(item.files))
     return frames
 

@@ -301,7 +301,7 @@ class _Run:
         path = self._folder / name
         with self._average.applied() if self._average else nullcontext():
             metadata = {
-                "format": "vis_core 1",
+                "format": checkpoints.FORMAT,
                 "system": self._config.system,
                 "class_names": json.dumps(list(self._config.classes)),
                 "step": str(self._step),

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor, nn
 
-from vis_core.errors import OptionError
+from vis_core.errors import OptionError, nearest
 from vis_core.system.trainable import Trainable
 from vis_core.training.config import Group, Optimizer, Schedule
 
@@ -24,9 +23,7 @@ def make_optimizer(trainable: Trainable, config: Optimizer) -> torch.optim.AdamW
     groups = {name: parameters for name, parameters in trainable.parameter_groups().items() if parameters}
     for name in config.groups:
         if name not in groups:
-            close = get_close_matches(name, list(groups), n=1, cutoff=0.4)
-            hint = f"did you mean {close[0]!r}?" if close else f"the system has {', '.join(groups)}"
-            raise OptionError(f"optimizer.groups.{name}: no such group of parameters; {hint}")
+            raise OptionError(f"optimizer.groups.{name}: no such group of parameters; {nearest(name, groups)}")
     split = []
     for name, parameters in groups.items():
         factors = config.groups.get(name, Group())

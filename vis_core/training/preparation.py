@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from vis_core import catalog, checkpoints
 from vis_core.data.annotations import read_annotations
 from vis_core.data.sources import balanced, open_sources
 from vis_core.errors import InputError, MissingDependencyError, OptionError
-from vis_core.system.segmenter import Option, System
+from vis_core.system.entry import System
+from vis_core.system.option import check_given, check_options
 from vis_core.system.trainable import Trainable
 from vis_core.training.config import Config
 from vis_core.training.sampling import ClipDraws
@@ -37,9 +37,8 @@ def find_system(config: Config) -> tuple[System, Config]:
     if system.trainable is None:
         able = ", ".join(name for name, entry in catalog.SYSTEMS.items() if entry.trainable)
         raise OptionError(f"system: {config.system!r} cannot be trained here; these can: {able}")
-    options = _checked(system.training_options, config.options, "options")
-    checked = _checked(system.options, config.evaluation.options, "evaluation.options")
-    given = {name: checked[name] for name in config.evaluation.options}
+    options = check_options(system.training_options, config.options, "options.")
+    given = check_given(system.options, config.evaluation.options, "evaluation.options.")
     return system, replace(config, options=options, evaluation=replace(config.evaluation, options=given))
 
 
@@ -124,18 +123,3 @@ def _initial_weights(system: System, path: Path) -> Mapping[str, Tensor]:
             if entry.published is not None and entry.published.recognise(tensors.keys()):
                 return entry.published.convert(tensors)
     return tensors
-
-
-def _checked(known: Mapping[str, Option], given: Mapping[str, Any], key: str) -> dict[str, Any]:
-    for name in given:
-        if name not in known:
-            raise OptionError(f"{key}.{name}: unknown option; {_nearest(name, list(known))}")
-    return {
-        name: option.check(f"{key}.{name}", given[name]) if name in given else option.default
-        for name, option in known.items()
-    }
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, n=1, cutoff=0.4)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rclpy.node import Node
 
-    from vis_core.system.segmenter import Option
+    from vis_core.system.option import Option
 
 IMAGE_TRANSPORTS = ("raw", "compressed")
 DROP_POLICIES = ("latest", "every_frame")
-LIVE = ("score_threshold", "max_instances")
-"""Options of systems that may be changed while the node is configured; they hold from the next frame on."""
 
 _INTEGER_BOUNDS = (-(2**63), 2**63 - 1)
 _FLOAT_BOUNDS = (-sys.float_info.max, sys.float_info.max)
@@ -27,36 +25,39 @@ _FLOAT_BOUNDS = (-sys.float_info.max, sys.float_info.max)
 def node_parameters() -> dict[str, Option]:
     """The parameters that the node has whatever the system."""
     from vis_core.catalog import PRECISIONS, SYSTEMS
-    from vis_core.system.segmenter import Option
+    from vis_core.system.option import Option
 
     return {
-        "system": Option("visolo-lite", "segmentation system; fixed when the node starts", choices=tuple(SYSTEMS)),
+        "system": Option(
+            "segmentation system; fixed when the node starts", choices=tuple(SYSTEMS), default="visolo-lite"
+        ),
         "weights": Option(
-            "",
             "weight file: our .safetensors or a published checkpoint; empty: the system's own, else random weights",
+            default="",
         ),
-        "device": Option("auto", "auto (a GPU if there is one), cpu, cuda, cuda:1..."),
+        "device": Option("auto (a GPU if there is one), cpu, cuda, cuda:1...", default="auto"),
         "precision": Option(
-            "auto", "arithmetic of the network; auto: bfloat16 where the device is fast at it", choices=PRECISIONS
+            "arithmetic of the network; auto: bfloat16 where the device is fast at it",
+            choices=PRECISIONS,
+            default="auto",
         ),
-        "threads": Option(0, "threads of the network on a CPU; 0: as many as PyTorch chooses", minimum=0, maximum=1024),
+        "threads": Option("threads of the network on a CPU; 0: as many as PyTorch chooses", 0, 1024, default=0),
         "image_transport": Option(
-            "raw", "raw subscribes to image, compressed to image/compressed", choices=IMAGE_TRANSPORTS
+            "raw subscribes to image, compressed to image/compressed", choices=IMAGE_TRANSPORTS, default="raw"
         ),
         "drop_policy": Option(
-            "latest",
             "latest: work on the newest image, drop those it replaces; every_frame: queue them",
             choices=DROP_POLICIES,
+            default="latest",
         ),
-        "queue_size": Option(
-            30, "images queued with every_frame; when full the oldest is dropped", minimum=1, maximum=10000
-        ),
-        "look_ahead": Option(
-            True,
-            "a system that can begins with the next image while one is at work: more images a second, later answers",
+        "queue_size": Option("images queued with every_frame; when full the oldest is dropped", 1, 10000, default=30),
+        "prefetch": Option(
+            "begin with the next image while one is at work: more images a second, later answers",
+            former="look_ahead",
+            default=True,
         ),
         "autostart": Option(
-            True, "configure and activate when the node starts; false: wait for the lifecycle services"
+            "configure and activate when the node starts; false: wait for the lifecycle services", default=True
         ),
     }
 
@@ -80,8 +81,21 @@ def declare(node: Node) -> dict[str, Option]:
     table = all_parameters(system)
     for name, option in table.items():
         if name != "system":
-            node.declare_parameter(name, to_ros(option, option.default), descriptor(name, option))
+            default = to_ros(option, option.default)
+            if option.former and (given := _given(node, option.former)) is not None:
+                node.get_logger().warning(f"parameter {option.former} is called {name} now")
+                default = given
+            node.declare_parameter(name, default, descriptor(name, option))
     return table
+
+
+def _given(node: Node, name: str) -> Any:
+    """What a parameter that the node does not have is set to where the node is started, None if it is not."""
+    from rcl_interfaces.msg import ParameterDescriptor
+
+    value = node.declare_parameter(name, None, ParameterDescriptor(dynamic_typing=True)).value
+    node.undeclare_parameter(name)
+    return value
 
 
 def descriptor(name: str, option: Option) -> Any:
@@ -90,21 +104,21 @@ def descriptor(name: str, option: Option) -> Any:
 
     described = ParameterDescriptor(
         name=name,
-        description=_meaning(name, option),
+        description=_meaning(option),
         read_only=name == "system",
         additional_constraints="" if name == "system" else _range(option),
     )
     if option.minimum is None and option.maximum is None:
         return described
     low, high = (_none(option) if option.optional else option.minimum), option.maximum
-    if type(option.default) is int:
+    if option.kind is int:
         described.integer_range = [
             IntegerRange(
                 from_value=_INTEGER_BOUNDS[0] if low is None else int(low),
                 to_value=_INTEGER_BOUNDS[1] if high is None else int(high),
             )
         ]
-    elif type(option.default) is float:
+    elif option.kind is float:
         described.floating_point_range = [
             FloatingPointRange(
                 from_value=_FLOAT_BOUNDS[0] if low is None else float(low),
@@ -120,7 +134,7 @@ def check(name: str, option: Option, value: Any) -> Any:
     Raises:
         OptionError: wrong type, out of range or not among the choices.
     """
-    if type(option.default) is tuple:
+    if option.kind is tuple:
         value = tuple(value)
     if option.optional and value == _none(option):
         value = None
@@ -135,7 +149,7 @@ def to_ros(option: Option, value: Any) -> Any:
 
 
 def parameters_table() -> str:
-    """All parameters as a table in Markdown, for the README."""
+    """All parameters as a table in Markdown."""
     from vis_core.catalog import SYSTEMS
 
     rows = [("", name, option) for name, option in node_parameters().items()]
@@ -149,10 +163,22 @@ def parameters_table() -> str:
             _type(option),
             f"`{_literal(to_ros(option, option.default))}`",
             _range(option),
-            _meaning(name, option),
+            _meaning(option),
         )
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines)
+
+
+def documentation() -> str:
+    """docs/parameters.md: what the parameters are, and the table of them."""
+    return f"""# Parameters of the node
+
+The first ones every node has. The others come with a system: they are its options, which `--option NAME=VALUE` of
+`vis segment` and `vis_core.load(system, NAME=VALUE)` take too; where the node's 0 or -1 stands for no bound, those take
+none. A parameter is read when the node is configured, but for those whose meaning says otherwise. `config/SYSTEM.yaml`
+holds the parameters of a system at their defaults. Written by `python -m vis_ros.node.parameters`.
+
+{parameters_table()}"""
 
 
 def parameters_file(system: str) -> str:
@@ -165,22 +191,21 @@ def parameters_file(system: str) -> str:
     for name, option in all_parameters(system).items():
         default = system if name == "system" else option.default
         allowed = f" ({_range(option)})" if _range(option) else ""
-        lines += [f"    # {_meaning(name, option)}{allowed}", f"    {name}: {_literal(to_ros(option, default))}"]
+        lines += [f"    # {_meaning(option)}{allowed}", f"    {name}: {_literal(to_ros(option, default))}"]
     return "\n".join(lines)
 
 
 def _type(option: Option) -> str:
-    kind = type(option.default)
-    if kind is tuple:
+    if option.kind is tuple:
         return f"{_TYPE_NAMES[type(option.default[0])]}[{len(option.default)}]"
-    return _TYPE_NAMES[kind]
+    return _TYPE_NAMES[option.kind]
 
 
 _TYPE_NAMES: dict[type, str] = {bool: "bool", int: "integer", float: "double", str: "string"}
 
 
-def _meaning(name: str, option: Option) -> str:
-    return f"{option.description}; may be changed while it runs" if name in LIVE else option.description
+def _meaning(option: Option) -> str:
+    return f"{option.description}; may be changed while it runs" if option.live else option.description
 
 
 def _none(option: Option) -> int:
@@ -216,4 +241,4 @@ def _range(option: Option) -> str:
 
 
 if __name__ == "__main__":
-    print(parameters_file(sys.argv[1]) if len(sys.argv) > 1 else parameters_table())
+    print(parameters_file(sys.argv[1]) if len(sys.argv) > 1 else documentation())

@@ -52,8 +52,7 @@ def make_segmenter(values: Mapping[str, Any], load: Callable[..., Segmenter], lo
 def warm_up(segmenter: Segmenter) -> int:
     """Run a black frame, so that the first image meets no first-time cost; returns the highest track id it made."""
     frame = Frame(np.zeros((*_WARM_UP_SIZE, 3), np.uint8))
-    answers = [*segmenter.step(frame), *segmenter.flush()]
-    segmenter.reset()
+    answers = segmenter.run([frame])
     return max((int(answer.track_ids.max()) for answer in answers if len(answer)), default=0)
 
 

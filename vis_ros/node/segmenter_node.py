@@ -75,7 +75,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         self._statistics: StreamStatistics | None = None
         self._subscription: Any = None
         self._outputs: dict[str, Any] = {}
-        self._naming: tuple[str, Sequence[str]] = ("", ())
+        self._system_and_classes: tuple[str, Sequence[str]] = ("", ())
         self._running_on: dict[str, str] = {}
         self._incompatible: set[tuple[str, str]] = set()
         self._problem = ""
@@ -97,7 +97,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         try:
             segmenter = self._segmenter = self._make_segmenter()
             self._warm_up_tracks = preparation.warm_up(segmenter)
-            self._naming = self._value("system"), segmenter.class_names
+            self._system_and_classes = self._value("system"), segmenter.class_names
             self._running_on = preparation.running_on(segmenter)
             self._create_outputs()
         except Exception as error:
@@ -106,7 +106,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             return _FAILURE
         self._problem = ""
         running_on = ", ".join(f"{name} {value}" for name, value in self._running_on.items())
-        self.get_logger().info(f"configured: {self._naming[0]}, {running_on}")
+        self.get_logger().info(f"configured: {self._system_and_classes[0]}, {running_on}")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -208,7 +208,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             statistics,
             self.get_logger(),
             topic,
-            self._value("look_ahead"),
+            self._value("prefetch"),
         )
         self._worker.start()
 
@@ -258,7 +258,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
     def _publish(self, instances: Instances, header: Any, image: Any) -> None:
         if self._warm_up_tracks:  # their end is reported by the first frame
             instances = instances[instances.track_ids > self._warm_up_tracks]
-        outputs, (system, class_names) = self._outputs, self._naming
+        outputs, (system, class_names) = self._outputs, self._system_and_classes
         outputs["instances"].publish(messages.to_message(instances, header, system, class_names))
         # A driver that stamps nothing leaves 0, which is no time of capture.
         latency = (self.get_clock().now().nanoseconds - instances.stamp) * 1e-9 if instances.stamp else None
@@ -310,12 +310,16 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             except OptionError as error:
                 return SetParametersResult(successful=False, reason=str(error))
             if self._segmenter is not None:
-                if change.name not in parameters.LIVE or not hasattr(self._segmenter, change.name):
+                if not option.live:
                     reason = f"{change.name} is read when the node is configured: clean it up first"
                     return SetParametersResult(successful=False, reason=reason)
                 live[change.name] = value
-        for name, value in live.items():
-            setattr(self._segmenter, name, value)
+        if self._segmenter is not None:
+            try:
+                for name, value in live.items():
+                    self._segmenter.set_option(name, value)
+            except OptionError as error:
+                return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
     def _publish_diagnostics(self) -> None:

@@ -57,7 +57,7 @@ class Worker:
         statistics: told of everything that happens.
         log: where it is written.
         topic: name of the image topic, for the log.
-        look_ahead: a segmenter that can is given the next message while one is at work.
+        prefetch: a segmenter that can is given the next message while one is at work.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Worker:
         statistics: StreamStatistics,
         log: Log,
         topic: str,
-        look_ahead: bool = True,
+        prefetch: bool = True,
     ) -> None:
         self._segmenter = segmenter
         self._mailbox = mailbox
@@ -85,7 +85,7 @@ class Worker:
         self._previous: tuple[int, tuple[int, int]] | None = None
         self._reset_reason: str | None = None
         self._stopping = False
-        self._looks_ahead = look_ahead and segmenter.looks_ahead
+        self._prefetches = prefetch and segmenter.prefetches
         self._at_work = False
         self._wanted: SimpleQueue[bool] = SimpleQueue()
         self._taken: SimpleQueue[_Taken | None] = SimpleQueue()
@@ -96,7 +96,7 @@ class Worker:
     def start(self) -> None:
         """Begin to take messages."""
         self._thread.start()
-        if self._looks_ahead:
+        if self._prefetches:
             self._beside.start()
 
     def stop(self, timeout: float = 10.0, answer_owed: bool = True) -> bool:
@@ -124,7 +124,7 @@ class Worker:
         taken = self._take()
         while taken is not None and not self._stopping:
             self._at_work = True
-            if self._looks_ahead:
+            if self._prefetches:
                 self._wanted.put(True)
             try:
                 self._process(taken)
@@ -133,7 +133,7 @@ class Worker:
                     break
                 self._fail(f"stamp {_stamp(taken.message)}: {_named(error)}")
             self._at_work = False
-            taken = self._taken.get() if self._looks_ahead else self._take()
+            taken = self._taken.get() if self._prefetches else self._take()
         self._wanted.put(False)
 
     def _run_beside(self) -> None:
@@ -150,7 +150,7 @@ class Worker:
             frame = self._to_frame(message, self._index)
             self._index += 1
             if self._at_work:
-                self._segmenter.look_ahead(frame)
+                self._segmenter.prefetch(frame)
         except Exception as error:
             return _Taken(message, error, at)
         return _Taken(message, frame, at)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -219,24 +219,14 @@ def answer_directly(
     Returns:
         Entries for ``metrics.json``.
     """
-    from vis_core.system.segmenter import looking_ahead  # with torch, which scoring a recording of answers does without
-
     names = dict(enumerate(segmenter.class_names))
     answered = 0
-
-    def deliver(answers: Sequence[Instances]) -> None:
-        nonlocal answered
-        for instances in answers:
-            position = int(pairing.positions[instances.index])
-            if position >= 0:
-                take(position, instances, names)
-            answered += 1
-            on_frame()
-
-    for frame in looking_ahead(segmenter, bag):
-        deliver(segmenter.step(frame))
-    deliver(segmenter.flush())
-    segmenter.reset()
+    for instances in segmenter.run(bag):
+        position = int(pairing.positions[instances.index])
+        if position >= 0:
+            take(position, instances, names)
+        answered += 1
+        on_frame()
     return {"mode": "direct", "answered": answered}
 
 

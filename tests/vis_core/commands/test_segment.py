@@ -19,7 +19,7 @@ from vis_core import masks
 from vis_core.commands import main as cli
 from vis_core.commands import terminal
 from vis_core.data.synthetic import synthetic_video, write_youtube_vis
-from vis_core.system.segmenter import Option
+from vis_core.system.option import Option
 from vis_core.video.opening import open_video
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -134,7 +134,7 @@ def test_options_reach_the_system_in_their_types(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("more", "views"), [([], 4), (["--option", "views=2"], 2), (["--option", "views=1"], 1)])
 def test_files_wait_so_that_an_option_may_have_a_default_for_them(tmp_path, monkeypatch, capfd, more, views):
-    source, options = write_frames(tmp_path / "a", 1), {"views": Option(1, "Views.", 1, 4, recorded=4)}
+    source, options = write_frames(tmp_path / "a", 1), {"views": Option("Views.", 1, 4, recorded=4, default=1)}
     fake = run(monkeypatch, FakeSegmenter(), *segment(source, tmp_path / "out", *more), options=options)
     ((_, given),) = fake.calls
     assert given == {"views": views}
@@ -147,7 +147,7 @@ def test_files_wait_so_that_an_option_may_have_a_default_for_them(tmp_path, monk
 
 def test_a_camera_does_not_wait(tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
-    options = {"views": Option(1, "Views.", 1, 4, recorded=4)}
+    options = {"views": Option("Views.", 1, 4, recorded=4, default=1)}
     fake = run(monkeypatch, FakeSegmenter(), *segment("camera:0", tmp_path, "--no-overlay"), options=options)
     assert fake.calls[0][1] == {}
 
@@ -167,7 +167,7 @@ def test_a_camera_does_not_wait(tmp_path, monkeypatch):
     ],
 )
 def test_an_option_s_text_is_read_by_the_type_of_its_default(default, text, value):
-    assert terminal.option_value(text, Option(default, "")) == value
+    assert terminal.option_value(text, Option("", default=default)) == value
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_an_output_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch, cap
 
 def test_help_and_the_module_load_neither_torch_nor_opencv():
     script = (
-        "import sys\nfrom vis_core import cli\nsys.argv = ['vis', '--help']\n"
+        "import sys\nfrom vis_core.commands import main as cli\nsys.argv = ['vis', '--help']\n"
         "try:\n    cli.main()\nexcept SystemExit:\n    print(sorted({'torch', 'cv2'} & set(sys.modules)))\n"
     )
     told = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -219,7 +219,7 @@ def test_help_and_the_module_load_neither_torch_nor_opencv():
 
 def test_idle_threads_are_told_to_sleep_before_torch_is_loaded(tmp_path):
     script = (
-        "import os, sys\nfrom vis_core import cli\nsys.argv = ['vis', '--help']\n"
+        "import os, sys\nfrom vis_core.commands import main as cli\nsys.argv = ['vis', '--help']\n"
         "try:\n    cli.main()\nexcept SystemExit:\n    print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)\n"
     )
     for given, expected in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):

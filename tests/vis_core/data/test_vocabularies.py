@@ -14,7 +14,7 @@ from vis_core.data.vocabularies import (
     YOUTUBE_VIS_2019,
     YOUTUBE_VIS_2021,
     category_mapping,
-    names_of,
+    names_by_count,
 )
 from vis_core.errors import OptionError
 
@@ -116,5 +116,5 @@ def test_an_unknown_mapping_is_refused_with_those_that_there_are(tmp_path):
 
 
 def test_a_class_count_alone_names_the_vocabulary_it_fits():
-    assert names_of(40) == YOUTUBE_VIS_2019 and names_of(25) == OVIS and names_of(80) == COCO
-    assert names_of(3) == ("class 1", "class 2", "class 3")
+    assert names_by_count(40) == YOUTUBE_VIS_2019 and names_by_count(25) == OVIS and names_by_count(80) == COCO
+    assert names_by_count(3) == ("class 1", "class 2", "class 3")

@@ -5,11 +5,11 @@ import json
 import torch
 
 from vis_core.checkpoints import write_tensors
-from vis_core.models.visolo import lite
+from vis_core.models.visolo.lite_network import GRID, lite_network
 
 
-def small(classes=3, grid=lite.GRID):
-    network = lite.lite_network(classes, 64, 64, grid)
+def small(classes=3, grid=GRID):
+    network = lite_network(classes, 64, 64, grid)
     network.initialise(torch.Generator().manual_seed(1))
     return network
 

@@ -66,8 +66,10 @@ def test_of_two_masks_that_are_nearly_the_same_the_better_one_stays():
 def test_an_instance_is_there_in_the_frames_where_its_mask_is_not_empty():
     logits = torch.full((2, 3, 4, 4), -1.0)
     logits[0, :2], logits[1, 2] = 1, 1
-    found = decoding.clip_instances(
-        torch.tensor([[0.2, 0.7], [0.9, 0.0]]), logits, MaskResize((4, 4), (16, 16), (16, 16), (8, 8), CPU)
-    )
-    np.testing.assert_allclose(found.scores, [[0.7, 0.7, 0], [0, 0, 0.9]], rtol=1e-6)
-    assert [mask.area for mask in found.full_masks(2)] == [0, 64]
+    resize = MaskResize((4, 4), (16, 16), (16, 16), (8, 8), CPU)
+    found = decoding.QueryInstances(torch.tensor([[0.2, 0.7], [0.9, 0.0]]), logits, resize)
+    labels = np.array([1, 0])
+    scores = np.stack([found.frame_scores(t, labels) for t in range(3)], 1)
+    np.testing.assert_allclose(scores, [[0.7, 0.7, 0], [0, 0, 0.9]], rtol=1e-6)
+    assert [mask.area for mask in found.masks(2, [0, 1])] == [0, 64]
+    assert [mask.area for mask in found.masks(2, [1])] == [64]

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.vis_core.models.made_of_networks import mask2former_vis
 from tests.vis_core.models.painted_queries import CLASSES, PaintedQueries, picture
 from tests.vis_core.models.recorded_videos import RecordedVideo
 from vis_core.errors import OptionError
-from vis_core.models.mask2former_vis.model import Mask2FormerVIS
 
 
 def windows(network=None, **options):
-    return Mask2FormerVIS(network or PaintedQueries(), CLASSES, short_side=None, **options)
+    return mask2former_vis(network or PaintedQueries(), CLASSES, **options)
 
 
 def run(segmenter, frames):
@@ -106,9 +106,9 @@ def test_a_video_handed_over_whole_gives_the_published_results(name, shared, fil
 def test_the_last_window_of_a_stream_that_it_holds_is_the_published_clip(shared, fill, weights_folder):
     video = RecordedVideo(shared / "parity" / "mask2former" / CASES[1], fill)
     segmenter = video.load("mask2former-vis", weights_folder, clip_length=9, stride=1, score_threshold=0)
-    windows, segment_clip = [], segmenter.segment_clip
-    segmenter.segment_clip = lambda clip, size: windows.append(clip) or segment_clip(clip, size)
+    windows, segment = [], segmenter.model.segment
+    segmenter.model.segment = lambda *asked: windows.append(asked) or segment(*asked)
     run(segmenter, video.frames())
-    assert [len(clip) for clip in windows] == [1, 2, 3, 4]
-    segmenter.unbounded = True
-    video.check_clip(segment_clip(windows[-1], video.images.shape[1:3]))
+    assert [len(clip) for clip, _ in windows] == [1, 2, 3, 4]
+    segmenter.model.published = True
+    video.check_clip(segment(*windows[-1]))

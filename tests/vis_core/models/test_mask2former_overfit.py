@@ -5,14 +5,13 @@ import pytest
 import torch
 from torch import nn
 
+from tests.vis_core.models.made_of_networks import mask2former_vis, minvis
 from vis_core.data.annotations import read_annotations
 from vis_core.data.augmentation import NO_AUGMENTATION
 from vis_core.data.sources import open_sources
 from vis_core.data.synthetic import CLASS_NAMES, synthetic_video, write_youtube_vis
 from vis_core.evaluation import evaluate
 from vis_core.files.results_writer import ResultsWriter
-from vis_core.models.mask2former_vis.minvis import MinVIS
-from vis_core.models.mask2former_vis.model import Mask2FormerVIS
 from vis_core.models.mask2former_vis.network import Mask2FormerVISNetwork
 from vis_core.models.mask2former_vis.training import Mask2FormerVISTraining
 
@@ -75,10 +74,7 @@ def test_a_short_training_learns_one_scene_by_heart(space_time, tmp_path):
         assert loss < 0.5 * first[name], (name, first[name], loss)
 
     network.eval().requires_grad_(False)
-    if space_time:
-        segmenter = Mask2FormerVIS(network, CLASS_NAMES, short_side=None, clip_length=3)
-    else:
-        segmenter = MinVIS(network, CLASS_NAMES, short_side=None)
+    segmenter = mask2former_vis(network, CLASS_NAMES, clip_length=3) if space_time else minvis(network, CLASS_NAMES)
     with ResultsWriter(tmp_path / "results.json") as results:
         for t in range(len(scene)):
             for instances in segmenter.step(scene.frame(t)):

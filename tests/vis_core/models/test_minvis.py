@@ -1,22 +1,30 @@
 """MinVIS: the published answers of recorded videos, and what holds on any stream."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from tests.vis_core.models.made_of_networks import minvis, minvis_whole_video
 from tests.vis_core.models.painted_queries import CLASSES, PaintedQueries, picture
 from tests.vis_core.models.recorded_videos import RecordedVideo
-from vis_core.models.mask2former_vis import minvis
-from vis_core.models.mask2former_vis.minvis import MinVIS, MinVISWholeVideo, SlotAssociator
+from vis_core.models.mask2former_vis import slots
+from vis_core.models.mask2former_vis.slots import SlotAssociator, SlotOrder
 from vis_core.structures import TrackState
+from vis_core.tracking.associator import Window
+from vis_core.tracking.lifecycle import TrackLifecycle
 
 
 def online(network=None, **options):
-    return MinVIS(network or PaintedQueries(), CLASSES, short_side=None, **options)
+    return minvis(network or PaintedQueries(), CLASSES, **options)
 
 
 def run(segmenter, frames):
     return [*(x for f in frames for x in segmenter.step(f)), *segmenter.flush()]
+
+
+WINDOW = Window(0, 1, (64, 96))
 
 
 def seen(instances):
@@ -64,16 +72,19 @@ def test_an_object_that_comes_back_in_time_keeps_its_id():
 
 
 def test_what_is_too_unlike_a_lost_track_does_not_continue_it():
-    associator = SlotAssociator(0.5, 0.75)
+    associator, order = SlotAssociator(0.5, 0.75), SlotOrder()
     shown, other, between = torch.eye(3)[0], torch.eye(3)[1], torch.tensor([0.6, 0.8, 0.0])
-    associator.align(torch.stack((shown, other)))
-    associator.remember([7], [0])
-    associator.align(torch.stack((other, torch.eye(3)[2])))  # the object is gone
-    assert associator.associate([0]) == [None]
-    associator.align(torch.stack((between, other)))
-    assert associator.associate([0, 1]) in ([None, None], [7, None])
-    associator.align(torch.stack((other, shown)))
-    assert sorted(associator.associate([0, 1]), key=str) == [7, None]
+
+    def continued(embeddings, chosen):
+        order.align(torch.stack(embeddings))
+        found = SimpleNamespace(slots=chosen, embeddings=order.embeddings[chosen])
+        return list(associator.associate(found, WINDOW, TrackLifecycle())[1]), found
+
+    _, first = continued((shown, other), [0])
+    associator.remember([7], first, WINDOW)
+    assert continued((other, torch.eye(3)[2]), [0])[0] == [None]  # the object is gone
+    assert continued((between, other), [0, 1])[0] in ([None, None], [7, None])
+    assert sorted(continued((other, shown), [0, 1])[0], key=str) == [7, None]
 
 
 @pytest.mark.parametrize("gap", [0, 2, 8])
@@ -124,20 +135,20 @@ def test_a_change_of_image_size_starts_anew():
 
 
 def test_slots_take_the_queries_that_resemble_them_most_together():
-    previous = minvis.normalised(torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.2, 0.0], [0.0, 0.0, 3.0]]))
-    current = minvis.normalised(torch.tensor([[0.0, 0.1, 1.0], [5.0, 0.0, 0.0], [1.0, -0.2, 0.0]]))
-    assert minvis.match_queries(previous, current).tolist() == [2, 1, 0]
+    previous = slots.normalised(torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.2, 0.0], [0.0, 0.0, 3.0]]))
+    current = slots.normalised(torch.tensor([[0.0, 0.1, 1.0], [5.0, 0.0, 0.0], [1.0, -0.2, 0.0]]))
+    assert slots.match_queries(previous, current).tolist() == [2, 1, 0]
 
 
 def test_an_embedding_of_zeros_is_matched_like_any_other():
-    slots = SlotAssociator(0.5, 0.75)
+    slots = SlotOrder()
     slots.align(torch.eye(3))
     order = slots.align(torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
     assert order.tolist() == [1, 2, 0]
 
 
 def test_a_whole_video_is_answered_at_its_end_with_the_ten_best_pairs():
-    segmenter = MinVISWholeVideo(PaintedQueries(), CLASSES, short_side=None)
+    segmenter = minvis_whole_video(PaintedQueries(), CLASSES)
     frames = [picture(i, (50, i), (200, 60)) for i in range(6)]
     for frame in frames:
         assert segmenter.step(frame) == []
@@ -153,9 +164,9 @@ def test_a_whole_video_gives_the_published_matching_and_results(name, shared, fi
     """Windows of the published code bound its memory only; frame by frame the answers are the same."""
     video = RecordedVideo(shared / "parity" / "minvis" / name, fill)
     segmenter = video.load("minvis", weights_folder, unbounded=True)
-    orders, align = [], SlotAssociator.align
+    orders, align = [], SlotOrder.align
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SlotAssociator, "align", lambda self, x: orders.append(align(self, x)) or orders[-1])
+        patch.setattr(SlotOrder, "align", lambda self, x: orders.append(align(self, x)) or orders[-1])
         for frame in video.frames():
             assert segmenter.step(frame) == []
         answers = segmenter.flush()
@@ -166,7 +177,7 @@ def test_a_whole_video_gives_the_published_matching_and_results(name, shared, fi
 def test_the_stream_takes_the_slots_that_the_whole_video_takes(shared, fill, weights_folder):
     video = RecordedVideo(shared / "parity" / "minvis" / "case_r50_clip6", fill)
     segmenter = video.load("minvis", weights_folder, score_threshold=0)
-    orders, align = [], segmenter.associator.align
-    segmenter.associator.align = lambda x: orders.append(align(x)) or orders[-1]
+    orders, align = [], segmenter.model.order.align
+    segmenter.model.order.align = lambda x: orders.append(align(x)) or orders[-1]
     run(segmenter, video.frames())
     np.testing.assert_array_equal(torch.stack(orders[1:]), video.expected["perm"])

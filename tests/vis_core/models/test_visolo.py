@@ -122,8 +122,8 @@ def test_a_frame_without_a_kept_cell_skips_the_mask_branch_and_changes_nothing_e
     ran = []
     skipping.network.mask.register_forward_hook(lambda *_: ran.append(1))
     for i, frame in enumerate(frames):
-        skipping.score_threshold = 1.0 if i == 1 else 0.1
-        running.score_threshold = skipping.score_threshold
+        skipping.model.score_threshold = 1.0 if i == 1 else 0.1
+        running.model.score_threshold = skipping.model.score_threshold
         (a,), (b,) = skipping.step(frame), running.step(frame)
         assert len(ran) == (i + 1 if i < 1 else i)
         np.testing.assert_array_equal(a.scores, b.scores)
@@ -177,7 +177,7 @@ def run_long(load, frames):
     pictures = [picture(i, (48, 64)) for i in range(16)]
     segmenter.step(pictures[0])
     hook.remove()
-    segmenter.score_threshold = float(best[0].flatten().sort(descending=True).values[20])
+    segmenter.model.score_threshold = float(best[0].flatten().sort(descending=True).values[20])
     state, memory, seen = [], [], 0
     for i in range(frames):
         (instances,) = segmenter.step(Frame(pictures[i % 16 if i % 48 < 40 else 0].image, i, i))
@@ -210,7 +210,7 @@ def test_the_state_of_a_frame_costs_what_the_specification_says(load):
     for i in range(60):
         segmenter.step(picture(i))
     per_frame = 4 * 252 * (32 + 64 + 64)  # r, converted c and k at a quarter of the published width
-    assert segmenter.memory.nbytes() == 6 * per_frame
+    assert segmenter.model.memory.nbytes() == 6 * per_frame
 
 
 def published_tensors(depth=50, classes=7):
@@ -328,6 +328,7 @@ def test_the_options_are_those_that_the_specification_names():
         "mask_resize": "published",
         "reweighting": True,
         "published_quirks": False,
+        "vocabulary": "auto",
     }
 
 

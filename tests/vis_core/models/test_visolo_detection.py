@@ -33,12 +33,12 @@ def detections(logits):
 
 @pytest.mark.parametrize("how", ["published", "logits"])
 @pytest.mark.parametrize("size", [(32, 48), (64, 96), (36, 60), (1, 1), (7, 500), (333, 3), (53, 47), (240, 330)])
-def test_packed_masks_are_those_of_resizing_whole_maps(size, how):
+def test_encode_masks_are_those_of_resizing_whole_maps(size, how):
     found = detections(blobs(8, (8, 12), torch.Generator().manual_seed(0)))
     maps = found.masks.float() if how == "published" else detection.mask_probabilities(found.logits)
     whole = F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
     expected = (whole >= 0.5 if how == "published" else whole > THRESHOLD).numpy()
-    packed = detection.packed_masks(found, size, how, THRESHOLD)
+    packed = detection.encode_masks(found, size, how, THRESHOLD)
     assert [mask.size for mask in packed] == [size] * len(packed)
     for mask, dense, values in zip(packed, expected, whole.numpy(), strict=True):
         differs = mask.dense() != dense
@@ -52,14 +52,14 @@ def test_parts_that_were_left_out_of_a_mask_do_not_come_back_when_it_is_resized(
     logits[0, 2:10, 2:3] = logits[0, 2:3, 2:20] = logits[0, 7:9, 10:12] = 5
     found = detections(logits)
     found.masks[0, 24:40, 36:56] = False  # an island, within the box of the rest
-    (packed,) = detection.packed_masks(found, (128, 192), how, THRESHOLD)
+    (packed,) = detection.encode_masks(found, (128, 192), how, THRESHOLD)
     assert not packed.dense()[52:76, 76:108].any()
     assert packed.dense()[24, 24] and packed.dense()[20, 150]
 
 
 def test_no_detections_pack_to_no_masks():
     found = detections(blobs(6, (8, 12), torch.Generator().manual_seed(0))).chosen(torch.zeros(0, dtype=torch.int64))
-    assert detection.packed_masks(found, (20, 30), "published", THRESHOLD) == []
+    assert detection.encode_masks(found, (20, 30), "published", THRESHOLD) == []
 
 
 @pytest.mark.parametrize("count", [1, 2, 17, 40])

@@ -8,8 +8,10 @@ import vis_core
 from tests.vis_core.models.small_lite import small, write
 from vis_core.checkpoints import write_tensors
 from vis_core.errors import CheckpointError
-from vis_core.models.visolo import LITE, lite
-from vis_core.models.visolo.network import Place, place_maps
+from vis_core.models.visolo import LITE, trainable_lite
+from vis_core.models.visolo.guided_filter import without_specks
+from vis_core.models.visolo.instances import tight_boxes
+from vis_core.models.visolo.network import PositionPrior, place_maps
 from vis_core.structures import Frame
 
 
@@ -59,20 +61,6 @@ def test_branches_at_once_answer_as_one_after_the_other(tmp_path):
             assert (first.dense() ^ second.dense()).sum() <= 0.01 * first.area
 
 
-def test_the_clock_of_motion_goes_on_where_stamps_stand_still_or_are_set_back(tmp_path):
-    weights = write(tmp_path / "w.safetensors", small(), ["a", "b", "c"])
-    segmenter = vis_core.load("visolo-lite", weights, device="cpu", input_size=(64, 96))
-    image = np.zeros((48, 70, 3), np.uint8)
-    times = []
-    for index, stamp in enumerate((10**18, 10**18, 10**18 + 4 * 10**8, 10**18 + 4 * 10**8, 5)):
-        segmenter.step(Frame(image, stamp=stamp, index=index))
-        times.append(segmenter._time)
-    assert np.diff(times) == pytest.approx([0.1, 0.4, 0.4, 0.4])
-    segmenter.reset()
-    segmenter.step(Frame(image, stamp=2 * 10**18, index=0))
-    assert segmenter._time - times[-1] == pytest.approx(0.4)
-
-
 @pytest.mark.parametrize("key", ["category_post.pred.weight", "kernel_post.pred.weight", "grid"])
 def test_weights_that_do_not_state_the_sizes_are_refused_by_name(tmp_path, key):
     state = {**small().state_dict(), "grid": torch.tensor((12, 21))}
@@ -92,7 +80,7 @@ def test_a_grid_out_of_range_is_refused(tmp_path, grid):
 
 def test_the_grid_of_a_training_is_that_of_its_weights_whatever_it_started_from(tmp_path):
     start = {**small().state_dict(), "grid": torch.tensor((12, 21))}
-    training = lite.trainable(("a", "b", "c"), start, torch.Generator().manual_seed(0), width=64, grid=(6, 10))
+    training = trainable_lite(("a", "b", "c"), start, torch.Generator().manual_seed(0), width=64, grid=(6, 10))
     write_tensors(tmp_path / "w.safetensors", training.weights(), {"format": "vis_core 1", "system": "visolo-lite"})
     segmenter = vis_core.load("visolo-lite", tmp_path / "w.safetensors", device="cpu", input_size=(64, 96))
     assert segmenter.network.grid == (6, 10)
@@ -105,17 +93,17 @@ def test_the_grid_of_a_training_is_that_of_its_weights_whatever_it_started_from(
 
 def test_training_takes_over_what_fits_and_says_what_does_not(caplog):
     start = small(7).state_dict()
-    training = lite.trainable(("a", "b"), start, torch.Generator().manual_seed(0), width=64)
+    training = trainable_lite(("a", "b"), start, torch.Generator().manual_seed(0), width=64)
     got = training.weights()
     assert torch.equal(got["backbone.body.stem.weight"], start["backbone.body.stem.weight"])
     assert got["category_post.pred.weight"].shape == (2, 64, 3, 3)
     assert "2 of" in caplog.text and "category_post.pred.weight" in caplog.text
     with pytest.raises(CheckpointError, match="none of the 1 tensors"):
-        lite.trainable(("a", "b"), {"x": torch.zeros(1)}, torch.Generator())
+        trainable_lite(("a", "b"), {"x": torch.zeros(1)}, torch.Generator())
 
 
 def test_the_frozen_part_of_the_backbone_does_not_learn():
-    training = lite.trainable(("a",), None, torch.Generator().manual_seed(0), width=64, frozen_stride=8)
+    training = trainable_lite(("a",), None, torch.Generator().manual_seed(0), width=64, frozen_stride=8)
     learning = {id(p) for group in training.parameter_groups().values() for p in group}
     body = training.network.backbone.body
     assert not any(id(p) in learning for module in body.below(8) for p in module.parameters())
@@ -124,12 +112,12 @@ def test_the_frozen_part_of_the_backbone_does_not_learn():
 
 def test_its_training_options_are_those_that_the_catalogue_lists():
     given = {name: option.default for name, option in LITE.training_options.items()} | {"width": 64}
-    lite.trainable(("a",), None, torch.Generator().manual_seed(0), **given)
+    trainable_lite(("a",), None, torch.Generator().manual_seed(0), **given)
 
 
 def test_a_place_multiplied_out_is_the_paraboloid_about_its_cell():
     random = torch.Generator().manual_seed(0)
-    place = Place(8)
+    place = PositionPrior(8)
     torch.nn.init.normal_(place.pred.weight, generator=random)
     kernel = torch.randn(1, 8, 12, 21, generator=random)
     with torch.no_grad():
@@ -143,7 +131,7 @@ def test_a_place_multiplied_out_is_the_paraboloid_about_its_cell():
 
 
 def test_at_first_each_cell_prefers_what_is_near_it():
-    training = lite.trainable(("a",), None, torch.Generator().manual_seed(0), width=64)
+    training = trainable_lite(("a",), None, torch.Generator().manual_seed(0), width=64)
     place = training.network.kernel_post.place
     with torch.no_grad():
         coefficients = place(torch.randn(1, 64, 12, 21))[0].flatten(1)
@@ -160,13 +148,13 @@ def test_small_parts_of_a_mask_are_left_out_and_do_not_stretch_its_box(least, st
         masks[0][place] = True
         expected[0][place] = name in stays
     given = masks.clone()
-    found = lite._without_specks(masks, least)
+    found = without_specks(masks, least)
     assert torch.equal(found, expected)  # the second mask, which is empty, stays so
     assert torch.equal(masks, given)
-    assert lite._boxes(found)[0].tolist() == [2, 4, 12, 21 if "half" in stays else 14]
+    assert tight_boxes(found)[0].tolist() == [2, 4, 12, 21 if "half" in stays else 14]
 
 
 def test_parts_that_touch_at_a_corner_are_one_part():
     masks = torch.zeros(1, 10, 16, dtype=torch.bool)
     masks[0, 2:6, 2:6] = masks[0, 6, 6] = True
-    assert torch.equal(lite._without_specks(masks, 0.3), masks)
+    assert torch.equal(without_specks(masks, 0.3), masks)

@@ -10,10 +10,13 @@ import torch
 import vis_core
 from vis_core.masks import RunLengths
 from vis_core.models.visolo import detection
-from vis_core.models.visolo.model import GridAssociator
+from vis_core.models.visolo.association import GridAssociator
+from vis_core.models.visolo.detection import Detections
+from vis_core.models.visolo.instances import VISOLOInstances
 from vis_core.nn import winograd
 from vis_core.nn.input_transform import InputTransform
 from vis_core.structures import Frame
+from vis_core.tracking.associator import Window
 from vis_core.tracking.lifecycle import TrackLifecycle
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -76,7 +79,7 @@ class Recorder:
     """Intermediates of a segmenter's steps, by the names of the recorded arrays."""
 
     def __init__(self, segmenter):
-        self.segmenter = segmenter
+        self.model = segmenter.model
         self.seen = {}
         net = segmenter.network
         for module, name, pick in (
@@ -95,14 +98,14 @@ class Recorder:
         self.wrap("detect", lambda out: {"found": out})
 
     def wrap(self, name, pick):
-        method = getattr(self.segmenter, name)
+        method = getattr(self.model, name)
 
         def wrapped(*arguments):
             out = method(*arguments)
             self.seen.update(pick(out))
             return out
 
-        setattr(self.segmenter, name, wrapped)
+        setattr(self.model, name, wrapped)
 
 
 FEATURES = (
@@ -162,7 +165,7 @@ def test_a_video_gives_the_published_intermediates_identities_and_masks(
     """Case 2 holds both answers: the published one, and that of our rule for empty masks from frame 5 on."""
     case = Case(name)
     monkeypatch.setattr(winograd, "_LEAST_PIXELS", 0)
-    size = tuple(case.config["output_size"])
+    size = shown = tuple(case.config["output_size"])
     segmenter = vis_core.load(
         "visolo",
         checkpoint(case.config["manifest"]),
@@ -178,13 +181,13 @@ def test_a_video_gives_the_published_intermediates_identities_and_masks(
     own = quirks != case.config.get("published_quirks", False)
     images = case.inputs["frames"]
     if images.shape[1:3] != size:  # recorded at network size: only the answer is asked for at the original one
-        report, shown = segmenter.report, np.zeros((*size, 3), np.uint8)
-        segmenter.report = lambda frame, *rest: report(Frame(shown, frame.stamp, frame.index), *rest)
+        encode = segmenter.model.encode_masks
+        segmenter.model.encode_masks = lambda found, image, size: encode(found, image, shown)
     masks = np.zeros((100, len(images), *size), bool)
     scores, labels, memory_frames, query = {}, {}, [], None
     for t, image in enumerate(images):
         recorder.seen.clear()
-        memory_frames.append(len(segmenter.memory.readable))
+        memory_frames.append(len(segmenter.model.memory.readable))
         (instances,) = segmenter.step(Frame(image, stamp=t, index=t))
         seen = recorder.seen
         ours = own and f"default/frame{t}/cells" in case.expected
@@ -193,7 +196,7 @@ def test_a_video_gives_the_published_intermediates_identities_and_masks(
         check_detections(case, f"{'default/' if ours else ''}frame{t}/", seen["found"], instances)
         query = seen["query"]
         visible = instances[instances.visible]
-        masks[visible.track_ids - 1, t] = visible.dense_masks()
+        masks[visible.track_ids - 1, t] = np.array([m.dense() for m in visible.masks]).reshape(-1, *size)
         scores |= dict(zip(visible.track_ids.tolist(), visible.track_scores.tolist(), strict=True))
         labels |= dict(zip(visible.track_ids.tolist(), visible.labels.tolist(), strict=True))
     prefix = "default/final/" if own else "final/"
@@ -255,11 +258,15 @@ def test_detections_get_the_published_identities(rule):
         vectors = case.inputs[f"{t}/vectors"]
         count = len(vectors)
         associator.forget(lifecycle.expire())
-        continues = associator.associate(reference, lifecycle)
+        none = torch.zeros(count, 0)
+        detections = Detections(none[:, 0:0].sum(1), none, torch.ones(count), torch.from_numpy(vectors), none, none)
+        found, window = VISOLOInstances(t, detections, query, reference, lambda chosen: []), Window(t, 1, (4, 4))
+        rows, continues = associator.associate(found, window, lifecycle)
+        assert list(rows) == list(range(count))
         packed = [RunLengths((4, 4))] * count
         instances = lifecycle.update(Frame(image, t, t), continues, np.ones(count), vectors, packed)
         ids = instances.track_ids[:count].tolist()
-        associator.remember(ids, query)
+        associator.remember(ids, found, window)
         case.check_equal(f"{t}/{rule}", np.array(ids, int) - 1)
         scores |= dict(zip(ids, instances.track_scores.tolist(), strict=False))
         labels |= dict(zip(ids, instances.labels.tolist(), strict=False))

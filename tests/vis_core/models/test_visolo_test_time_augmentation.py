@@ -8,10 +8,10 @@ import vis_core
 from tests.vis_core.models.small_lite import small, write
 from vis_core.models.visolo import lite
 from vis_core.models.visolo.memory import FrameMemory
+from vis_core.models.visolo.model import GridReading
 from vis_core.models.visolo.test_time_augmentation import View, averaged
 from vis_core.nn.input_transform import InputTransform
 from vis_core.structures import Frame
-from vis_core.system.segmenter import looking_ahead
 
 SIZE = (64, 96)
 
@@ -32,16 +32,16 @@ def images(count):
 
 def readings(system, stream):
     """What is read of each frame of a stream: category scores and mask logits of the cells, as maps of the grid."""
-    out, read = [], system.read
+    out, read = [], system.model.read
 
-    def kept(maps, frame, made):
-        (categories, kernels, *_), features = found = read(maps, frame, made)
+    def kept(seen, number):
+        (categories, kernels, *_), features = found = read(seen, number)
         rows, columns = system.network.grid
         logits = (kernels.T @ features.flatten(1)).unflatten(1, features.shape[1:]).unflatten(0, (rows, columns))
         out.append((categories.unflatten(1, (rows, columns)), logits))
         return found
 
-    system.read = kept
+    system.model.read = kept
     for index, image in enumerate(stream):
         system.step(Frame(image, index * 10**8, index))
     return out
@@ -62,15 +62,17 @@ def test_with_a_mirrored_view_a_mirrored_stream_is_read_as_the_mirror_of_the_str
 def test_the_average_is_that_of_scores_and_logits():
     generator = torch.Generator().manual_seed(0)
     parts = [
-        ((torch.rand(3, 6, generator=generator), torch.rand(4, 6, generator=generator), None, "query", "entry"),
-         torch.rand(4, 5, 7, generator=generator))
+        (
+            GridReading(torch.rand(3, 6, generator=generator), torch.rand(4, 6, generator=generator), None, "q", "e"),
+            torch.rand(4, 5, 7, generator=generator),
+        )
         for _ in range(3)
-    ]  # fmt: skip
+    ]
     (categories, kernels, *others), features = averaged(parts)
     torch.testing.assert_close(categories, sum(reading[0] for reading, _ in parts) / 3)
     logits = [reading[1].T @ part.flatten(1) for reading, part in parts]
     torch.testing.assert_close(kernels.T @ features.flatten(1), sum(logits) / 3)
-    assert others == [None, "query", "entry"]
+    assert others == [None, "q", "e"]
 
 
 @pytest.mark.parametrize(("scale", "size"), [(1.25, (80, 128)), (1.0, (64, 96)), (0.1, (16, 16))])
@@ -92,12 +94,12 @@ def test_each_view_remembers_and_forgets(segmenter):
     for index, image in enumerate(images(8)):
         for system in (one, four):
             system.step(Frame(image, index * 10**8, index))
-        sizes.append(sum(view.memory.nbytes() for view in four._views))
-    assert sizes[-1] == sizes[-2] == 3 * one.memory.nbytes() == 3 * four.memory.nbytes()
-    first = [view.memory.readable[0].category for view in four._views]
+        sizes.append(sum(view.memory.nbytes() for view in four.model._views))
+    assert sizes[-1] == sizes[-2] == 3 * one.model.memory.nbytes() == 3 * four.model.memory.nbytes()
+    first = [view.memory.readable[0].category for view in four.model._views]
     assert not torch.equal(first[0], first[1])
     four.reset()
-    assert all(view.memory.nbytes() == 0 for view in four._views)
+    assert all(view.memory.nbytes() == 0 for view in four.model._views)
 
 
 def test_after_a_reset_the_answers_are_those_of_a_new_stream(segmenter):
@@ -114,39 +116,19 @@ def test_after_a_reset_the_answers_are_those_of_a_new_stream(segmenter):
 
 
 @pytest.mark.parametrize("views", [1, 3])
-def test_looking_ahead_changes_no_answer(segmenter, views):
+def test_prefetching_changes_no_answer(segmenter, views):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         frames = [Frame(image, index * 10**8, index) for index, image in enumerate(images(5))]
         options = {"score_threshold": 0.0, "birth_threshold": 0.0, "first_birth_threshold": 0.0, "max_instances": 5}
         plain, ahead = segmenter(views, **options), segmenter(views, **options)
-        assert ahead.looks_ahead
         wanted = [plain.step(frame)[0] for frame in frames]
-        begun, begin = [], ahead.look_ahead
-        ahead.look_ahead = lambda frame: begun.append(frame.index) or begin(frame)
-        found = [ahead.step(frame)[0] for frame in looking_ahead(ahead, frames)]
+        found = list(ahead.run(frames))
     finally:
         torch.set_num_threads(before)
-    assert begun == [1, 2, 3, 4]
     assert any(len(instances) for instances in wanted)
     for one, other in zip(found, wanted, strict=True):
         assert (one.index, one.track_ids.tolist()) == (other.index, other.track_ids.tolist())
         np.testing.assert_array_equal(one.scores, other.scores)
         assert all((a.dense() == b.dense()).all() for a, b in zip(one.masks, other.masks, strict=True))
-
-
-def test_what_was_read_before_an_error_is_stepped_before_it(segmenter):
-    def torn():
-        yield from (Frame(image, index, index) for index, image in enumerate(images(2)))
-        raise OSError("torn")
-
-    system, seen = segmenter(1), []
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        with pytest.raises(OSError, match="torn"):
-            seen.extend(frame.index for frame in looking_ahead(system, torn()))
-    finally:
-        torch.set_num_threads(before)
-    assert seen == [0, 1]

@@ -151,11 +151,13 @@ def test_a_pixel_of_another_instance_weighs_more_in_the_mask_that_takes_it():
     cells = np.full((1, losses.CELLS), -1)
     cells[0, 0] = 0
 
-    def loss(taken, rivals):
+    def loss(taken, weight):
         features = torch.full((1, 1, 1, 4, 4), -100.0)
         features[0, 0, 0, :, taken] = 100.0
         kernels = torch.ones(1, 1, 1, losses.CELLS)
-        return float(losses.mask_loss(features, kernels, [cells], [masks], alone, stride=4, rivals=rivals))
+        return float(
+            losses.mask_loss(features, kernels, [cells], [masks], alone, stride=4, other_instance_weight=weight)
+        )
 
     # 4 pixels are wanted, 8 predicted: dice 1 - 2 * 4 / (8 + 4); a rival's 4 weigh 12 of 16.
     assert loss([0, 1], 1.0) == loss([0, 2], 1.0) == loss([0, 2], 3.0) == pytest.approx(1 - 8 / 12)

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from vis_core.nn.concurrency import Ahead, SideBySide
+from vis_core.nn.concurrency import Prefetcher, SideBySide
 
 
 @pytest.fixture(params=[1, 2])
@@ -57,7 +57,7 @@ def test_what_was_begun_is_taken_once_and_by_the_very_item():
         made.append((item[0], torch.is_inference_mode_enabled(), threading.get_ident()))
         return item[0]
 
-    ahead, items = Ahead(function), [["a"], ["b"], ["c"], ["d"]]
+    ahead, items = Prefetcher(function), [["a"], ["b"], ["c"], ["d"]]
     assert ahead.take(items[0]) is None
     ahead.begin(items[1])
     ahead.begin(items[2])  # while the one before is at work
@@ -69,7 +69,7 @@ def test_what_was_begun_is_taken_once_and_by_the_very_item():
 
 
 def test_no_more_than_two_items_are_remembered():
-    ahead, items = Ahead(lambda item: item[0]), [[i] for i in range(4)]
+    ahead, items = Prefetcher(lambda item: item[0]), [[i] for i in range(4)]
     for item in items:
         ahead.begin(item)
     assert [ahead.take(item) for item in items] == [None, None, 2, 3]
@@ -79,7 +79,7 @@ def test_an_error_is_raised_where_the_item_is_taken():
     def fails(item):
         raise ValueError("no")
 
-    ahead, item = Ahead(fails), ["a"]
+    ahead, item = Prefetcher(fails), ["a"]
     ahead.begin(item)
     with pytest.raises(ValueError, match="no"):
         ahead.take(item)

@@ -113,3 +113,14 @@ def test_memory_is_flat_over_many_births():
         advance(lifecycle, index, [None] * 7)
         sizes.append(lifecycle.state_bytes())
     assert max(sizes[50:]) == max(sizes[:50])
+
+
+def test_a_track_that_a_system_ends_is_told_once_with_the_next_frame():
+    lifecycle = TrackLifecycle()
+    advance(lifecycle, 0, [None, None])
+    lifecycle.end([1])
+    assert lifecycle.alive == (2,)
+    assert states(advance(lifecycle, 1, [2])) == {2: TrackState.TRACKED, 1: TrackState.ENDED}
+    assert states(advance(lifecycle, 2, [2])) == {2: TrackState.TRACKED}
+    with pytest.raises(ValueError, match=r"track 1 cannot end: it is none of the live tracks \(2,\)"):
+        lifecycle.end([1])

@@ -1,44 +1,72 @@
 """Association by motion: who is who among boxes that move, meet, vanish and flicker."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
 from vis_core.masks import encode
 from vis_core.structures import Frame
+from vis_core.tracking.associator import Window
 from vis_core.tracking.lifecycle import TrackLifecycle
-from vis_core.tracking.motion import MotionAssociator, box_iou
+from vis_core.tracking.motion import Appearance, MotionAssociator, StreamClock, box_iou
 
 IMAGE = np.zeros((60, 100, 3), np.uint8)
+
+
+@dataclass
+class Boxes:
+    stamp: int
+    boxes: np.ndarray
+    scores: np.ndarray
+    class_scores: np.ndarray
+
+
+class Told(Appearance):
+    """Says of the similarity what it is told, by default that nothing resembles anything."""
+
+    def __init__(self):
+        super().__init__()
+        self.similar = None
+
+    def associate(self, found, window, lifecycle):
+        raise AssertionError
+
+    def similarity(self, found, lifecycle):
+        alive = lifecycle.alive
+        return np.zeros((len(alive), len(found.boxes))) if self.similar is None else self.similar(alive, found.boxes)
+
+    def remember(self, track_ids, found, window):
+        pass
 
 
 class Stream:
     """Detections in, track ids out, as a segmenter does it."""
 
     def __init__(self, birth=0.3, **options):
-        self.associator = MotionAssociator(birth, **options)
+        self.appearance = Told()
+        self.associator = MotionAssociator(self.appearance, birth, **options)
         self.lifecycle = TrackLifecycle(max_lost_frames=10)
         self.time = 0.0
 
     def step(self, boxes, scores=None, similarity=None, classes=None, elapsed=0.1):
         """Ids of the detections that stay, None for one that was dropped."""
         self.time += elapsed
+        self.appearance.similar = similarity
         boxes = np.asarray(boxes, float).reshape(-1, 4)
         scores = np.full(len(boxes), 0.9) if scores is None else np.asarray(scores)
         classes = np.ones((len(boxes), 2)) if classes is None else np.asarray(classes, float)
         self.associator.forget(self.lifecycle.expire())
-        alive = self.lifecycle.alive
-        similar = np.zeros((len(alive), len(boxes))) if similarity is None else similarity(alive, boxes)
-        continues, stay = self.associator.associate(boxes, scores, similar, classes, self.lifecycle, self.time)
-        rows = np.flatnonzero(stay)
-        kept = [continues[row] for row in rows]
+        found = Boxes(round(self.time * 1e9), boxes, np.asarray(scores, float), classes)
+        window = Window(self.lifecycle.step, 1, IMAGE.shape[:2])
+        rows, kept = self.associator.associate(found, window, self.lifecycle)
         now = self.lifecycle.step
         masks = [encode(np.ones(IMAGE.shape[:2], bool))] * len(kept)
-        instances = self.lifecycle.update(Frame(IMAGE, now, now), kept, scores[rows], classes[rows], masks)
-        ids = instances.track_ids[: len(kept)].tolist()
-        self.associator.remember(ids, boxes[rows], scores[rows], self.time)
+        instances = self.lifecycle.update(Frame(IMAGE, now, now), kept, found.scores[rows], classes[rows], masks)
         out = [None] * len(boxes)
-        for row, track_id in zip(rows, ids):
+        for row, track_id in zip(rows, instances.track_ids[: len(kept)].tolist()):
             out[row] = track_id
+        self.associator.remember(out, found, window)
         return out
 
 
@@ -262,7 +290,15 @@ def test_memory_follows_the_live_tracks_alone():
         stream.step([walker(float(x), 20 * (t % 2)) for x in np.random.default_rng(t).uniform(0, 90, 3)])
         sizes.append(stream.associator.nbytes())
     assert max(sizes[100:]) <= max(sizes[20:100]) * 1.5
-    assert set(stream.lifecycle.alive) >= set(stream.associator._motions)
+    assert set(stream.lifecycle.alive) >= set(stream.associator.remembered)
+
+
+def test_the_clock_of_a_stream_goes_on_where_stamps_stand_still_or_are_set_back():
+    clock = StreamClock()
+    times = [clock.tick(stamp) for stamp in (10**18, 10**18, 10**18 + 4 * 10**8, 10**18 + 4 * 10**8, 5)]
+    assert np.diff(times) == pytest.approx([0.1, 0.4, 0.4, 0.4])
+    clock.begin_anew()
+    assert clock.tick(2 * 10**18) - times[-1] == pytest.approx(0.4)
 
 
 def test_boxes_overlap_as_areas_do():

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ from torch.nn import functional as F
 from tests.vis_core.fake_system import FakeSegmenter
 from vis_core import catalog, masks
 from vis_core.data.clips import TrainingClip
-from vis_core.system.segmenter import Option, System
+from vis_core.system.entry import System
+from vis_core.system.option import Option
 from vis_core.system.trainable import Trainable
 
 
@@ -38,8 +40,7 @@ def normalised(images: Tensor) -> Tensor:
 
 class FakeTraining(Trainable):
     def __init__(self, width: int, dropout: float, explode: int) -> None:
-        super().__init__()
-        self.network = network(width, dropout)
+        super().__init__(network(width, dropout), (0.0,) * 3, (1.0,) * 3)
         self.explode, self.calls = explode, 0
 
     def train(self, mode: bool = True) -> FakeTraining:
@@ -47,14 +48,14 @@ class FakeTraining(Trainable):
         self.network[1].eval()  # its statistics would be those of one process
         return self
 
-    def forward(self, clips: Sequence[TrainingClip], total: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    def forward(self, clips: Sequence[TrainingClip], all_reduce_sum: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         self.calls += 1
         die("forward")
         images = torch.from_numpy(np.concatenate([clip.images for clip in clips]))
         wanted = torch.from_numpy(np.concatenate([clip.masks.any(0) for clip in clips])).float()
         logits = self.network(normalised(images))[:, 0]
         each = F.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="none").mean((1, 2)).sum()
-        counts = total(torch.tensor([float(len(clips) * clips[0].images.shape[0]), 1.0]))
+        counts = all_reduce_sum(torch.tensor([float(len(clips) * clips[0].images.shape[0]), 1.0]))
         loss = each * counts[1] / counts[0]
         if self.calls == self.explode:
             loss = loss * float("nan")
@@ -87,13 +88,23 @@ class Segmenter(FakeSegmenter):
         return [self.lifecycle.update(frame, continues, np.array([0.5]), classes, [masks.encode(found)])]
 
 
+def build(
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+    device: torch.device,
+    precision: str,
+    score_threshold: Annotated[float, Option("Least score.", 0.0, 1.0)] = 0.1,
+) -> Segmenter:
+    return Segmenter(tensors, json.loads(metadata["class_names"]))
+
+
 def trainable(
     class_names: tuple[str, ...],
     tensors: Mapping[str, Tensor] | None,
     generator: torch.Generator,
-    width: int,
-    dropout: float,
-    explode: int,
+    width: Annotated[int, Option("Channels.", 1, 64)] = 8,
+    dropout: Annotated[float, Option("Share of the channels.", 0, 1)] = 0.0,
+    explode: Annotated[int, Option("Forward pass whose loss is no number.", 0)] = 0,
 ) -> FakeTraining:
     made = FakeTraining(width, dropout, explode)
     for parameter in made.parameters():
@@ -108,19 +119,11 @@ SYSTEM = System(
     name="fake",
     title="Fake",
     paper="nobody, nowhere",
-    build=lambda tensors, metadata, device, precision, **options: Segmenter(
-        tensors, json.loads(metadata["class_names"])
-    ),
-    options={"score_threshold": Option(0.1, "Least score.", 0.0, 1.0)},
+    build=build,
     published=None,
     checkpoints_licence="none",
     checkpoints_source="nowhere",
     trainable=trainable,
-    training_options={
-        "width": Option(8, "Channels.", 1, 64),
-        "dropout": Option(0.0, "Share of the channels.", 0, 1),
-        "explode": Option(0, "Forward pass whose loss is no number.", 0),
-    },
 )
 SYSTEMS = {**catalog.SYSTEMS, "fake": SYSTEM}
 

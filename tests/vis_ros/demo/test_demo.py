@@ -17,8 +17,8 @@ import yaml
 from vis_core.data.synthetic import synthetic_video
 from vis_core.structures import Instances
 from vis_core.video.opening import open_video
-from vis_ros.demo.__main__ import __main__ as demo
-from vis_ros.demo.__main__ import clip as demo_clip
+from vis_ros.demo import __main__ as demo
+from vis_ros.demo import clip as demo_clip
 from vis_ros.demo.clip import ClipError, fetch_clip
 
 ROOT = Path(__file__).parents[3]

@@ -24,6 +24,7 @@ from std_msgs.msg import Header
 
 from vis_core import masks
 from vis_core.structures import Frame, Instances, TrackState
+from vis_core.system.segmenter import Segmenter
 from vis_ros import messages
 from vis_ros.msg import InstanceTrackArray
 from vis_ros.node.segmenter_node import SegmenterNode
@@ -35,13 +36,13 @@ TIMEOUT = 20.0
 class Scripted:
     """A segmenter that sees one square, notes what it is asked, and can be held up or made to fail."""
 
-    def __init__(self, delay: int = 0, looks_ahead: bool = False) -> None:
+    def __init__(self, delay: int = 0, prefetches: bool = False) -> None:
         from torch import nn
 
         self.network = nn.Linear(1, 1)
         self.class_names = ("cat", "dog")
         self.delay = delay
-        self.looks_ahead = looks_ahead
+        self.prefetches = prefetches
         self.begun = queue.Queue[int]()
         self.frames: list[Frame] = []
         self.resets = 0
@@ -65,7 +66,7 @@ class Scripted:
         self._waiting.append(frame)
         return [self._answer(self._waiting.pop(0))] if len(self._waiting) > self.delay else []
 
-    def look_ahead(self, frame: Frame) -> None:
+    def prefetch(self, frame: Frame) -> None:
         self.begun.put(frame.index)
 
     def flush(self) -> list[Instances]:
@@ -81,6 +82,12 @@ class Scripted:
 
     def state_bytes(self) -> int:
         return 4321
+
+    def run(self, frames):
+        return Segmenter.run(self, frames)
+
+    def set_option(self, name, value):
+        setattr(self, name, value)
 
     def _answer(self, frame: Frame) -> Instances:
         height, width = frame.size

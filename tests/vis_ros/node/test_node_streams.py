@@ -68,8 +68,8 @@ def test_results_of_a_system_with_a_delay_go_out_under_their_own_headers(make_st
 
 @pytest.mark.parametrize("can", [False, True])
 def test_with_latest_the_newest_image_replaces_the_waiting_one(make_stage, can):
-    segmenter = Scripted(looks_ahead=can)
-    stage = make_stage(lambda *_, **__: segmenter, look_ahead=not can)
+    segmenter = Scripted(prefetches=can)
+    stage = make_stage(lambda *_, **__: segmenter, prefetch=not can)
     stage.activate()
     segmenter.held = True
     stage.peer.send(1.0)
@@ -85,8 +85,8 @@ def test_with_latest_the_newest_image_replaces_the_waiting_one(make_stage, can):
     assert segmenter.begun.empty()  # it cannot, or was told not to
 
 
-def test_a_segmenter_that_looks_ahead_begins_with_the_next_image_while_one_is_at_work(make_stage):
-    segmenter = Scripted(looks_ahead=True)
+def test_a_segmenter_that_prefetches_begins_with_the_next_image_while_one_is_at_work(make_stage):
+    segmenter = Scripted(prefetches=True)
     stage = make_stage(lambda *_, **__: segmenter)
     stage.activate()
     segmenter.held = True

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ import yaml
 
 from vis_core.catalog import SYSTEMS
 from vis_core.errors import OptionError
-from vis_core.system.segmenter import Option
+from vis_core.system.option import Option
 from vis_ros.node import parameters
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -38,14 +37,9 @@ def test_the_shipped_file_holds_every_parameter_at_its_default(system):
     assert values == {**expected, "system": system}
 
 
-def test_the_readme_holds_the_table_of_parameters():
-    path = REPOSITORY / "README.md"
-    found = path.is_file() and re.search(
-        r"<!-- parameters:begin -->\n(.*?)\n?<!-- parameters:end -->", path.read_text(), re.DOTALL
-    )
-    if not found:
-        pytest.skip("README.md has no parameters:begin and parameters:end markers")
-    assert found[1].strip() == parameters.parameters_table(), "python -m vis_ros.node.parameters prints the table"
+def test_the_documentation_holds_the_table_of_parameters():
+    path = REPOSITORY / "docs" / "parameters.md"
+    assert path.read_text() == parameters.documentation() + "\n", f"python -m vis_ros.node.parameters > {path}"
 
 
 def test_the_table_has_a_row_for_every_parameter():
@@ -58,7 +52,7 @@ def test_the_table_has_a_row_for_every_parameter():
 
 
 def test_zero_means_without_a_bound_where_an_option_may_be_none():
-    option = Option(6, "frames", minimum=2, optional=True)
+    option = Option("frames", minimum=2, default=6, optional=True)
     assert parameters.check("memory_frames", option, 0) is None
     assert parameters.check("memory_frames", option, 3) == 3
     assert parameters.to_ros(option, None) == 0
@@ -67,14 +61,14 @@ def test_zero_means_without_a_bound_where_an_option_may_be_none():
 
 
 def test_minus_one_means_without_a_bound_where_zero_is_a_value():
-    option = Option(30, "frames", minimum=0, optional=True)
+    option = Option("frames", minimum=0, default=30, optional=True)
     assert parameters.check("max_lost_frames", option, -1) is None
     assert parameters.check("max_lost_frames", option, 0) == 0
     assert parameters.to_ros(option, None) == -1
 
 
 def test_arrays_become_tuples_of_the_right_length():
-    option = Option((352, 624), "size", multiple_of=16)
+    option = Option("size", multiple_of=16, default=(352, 624))
     assert parameters.check("input_size", option, [64, 96]) == (64, 96)
     with pytest.raises(OptionError, match="expected 2 values"):
         parameters.check("input_size", option, [64])
@@ -83,12 +77,12 @@ def test_arrays_become_tuples_of_the_right_length():
 @pytest.mark.parametrize(
     ("option", "low", "high"),
     [
-        (Option(6, "", minimum=2, maximum=9), 2, 9),
-        (Option(6, "", minimum=2, maximum=9, optional=True), 0, 9),
-        (Option(6, "", minimum=0, maximum=9, optional=True), -1, 9),
-        (Option(6, "", minimum=2), 2, 2**63 - 1),
-        (Option(6, "", maximum=9), -(2**63), 9),
-        (Option(0.5, "", minimum=0, maximum=1), 0.0, 1.0),
+        (Option("", minimum=2, maximum=9, default=6), 2, 9),
+        (Option("", minimum=2, maximum=9, optional=True, default=6), 0, 9),
+        (Option("", minimum=0, maximum=9, optional=True, default=6), -1, 9),
+        (Option("", minimum=2, default=6), 2, 2**63 - 1),
+        (Option("", maximum=9, default=6), -(2**63), 9),
+        (Option("", minimum=0, maximum=1, default=0.5), 0.0, 1.0),
     ],
 )
 def test_descriptors_carry_the_range(option, low, high):

@@ -17,6 +17,7 @@ from vis_core.errors import InputError
 from vis_core.evaluation import Video, evaluate
 from vis_core.evaluation.evaluator import METRICS
 from vis_core.structures import Frame, Instances
+from vis_core.system.segmenter import Segmenter
 from vis_ros.recordings.bag_evaluation import (
     Pairing,
     _frame_stamps,
@@ -38,7 +39,7 @@ class Scripted:
     def __init__(self, answers: list[Instances], class_names: tuple[str, ...] = CLASS_NAMES, delay: int = 0) -> None:
         self.class_names = class_names
         self.delay = delay
-        self.looks_ahead = False
+        self.prefetches = False
         self.resets = 0
         self._answers = {answer.stamp: answer for answer in answers}
         self._waiting: list[Frame] = []
@@ -54,6 +55,9 @@ class Scripted:
 
     def reset(self) -> None:
         self.resets += 1
+
+    def run(self, frames):
+        return Segmenter.run(self, frames)
 
     def _answer(self, frame: Frame) -> Instances:
         return replace(self._answers[frame.stamp], index=frame.index)

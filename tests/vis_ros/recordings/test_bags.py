@@ -330,7 +330,7 @@ def test_reading_and_scoring_recordings_needs_no_ros(tmp_path):
         "import sys\n"
         "for name in ('rclpy', 'vis_ros.msg', 'sensor_msgs', 'torch'):\n"
         "    sys.modules[name] = None\n"
-        "from vis_ros import bag_evaluation, bag_writer, bags, cli\n"
+        "from vis_ros import cli\nfrom vis_ros.recordings import bag_evaluation, bag_writer, bags\n"
         f"print(len(list(bags.ImageBag({str(tmp_path / 'bag')!r}))))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

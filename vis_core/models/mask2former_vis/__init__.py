@@ -4,26 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from vis_core.checkpoints import load_fitting, load_tensors
-from vis_core.data.vocabularies import OVIS, YOUTUBE_VIS_2019, YOUTUBE_VIS_2021, names_of
-from vis_core.data.vocabularies import class_names as names_in
-from vis_core.errors import CheckpointError, OptionError
+from vis_core.data.vocabularies import class_names_of
+from vis_core.errors import CheckpointError
 from vis_core.models.mask2former_vis import losses, published
-from vis_core.models.mask2former_vis.minvis import MinVIS, MinVISWholeVideo
-from vis_core.models.mask2former_vis.model import Mask2FormerVIS
+from vis_core.models.mask2former_vis.decoding import QueryInstances
+from vis_core.models.mask2former_vis.minvis import MinVISModel, MinVISVideoModel
+from vis_core.models.mask2former_vis.model import Mask2FormerVISModel, PixelEncoder
 from vis_core.models.mask2former_vis.network import BACKBONES, Mask2FormerVISNetwork
+from vis_core.models.mask2former_vis.slots import SlotAssociator
 from vis_core.models.mask2former_vis.training import Mask2FormerVISTraining
 from vis_core.nn.backbones import resnet
 from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.precision import compute_type
-from vis_core.system.segmenter import Option, PublishedFormat, Segmenter, System
+from vis_core.system.clip import ClipModel
+from vis_core.system.driver import StreamSegmenter
+from vis_core.system.entry import PublishedFormat, System
+from vis_core.system.option import MaxLostFrames, MaxLostTracks, Option, Vocabulary
+from vis_core.system.segmenter import Segmenter
+from vis_core.tracking.lifecycle import TrackLifecycle
+from vis_core.tracking.overlap import OverlapAssociator
 
-_VOCABULARIES = {"youtube-vis-2019": YOUTUBE_VIS_2019, "youtube-vis-2021": YOUTUBE_VIS_2021, "ovis": OVIS}
+_ShortSide = Annotated[
+    int | None,
+    Option(
+        "shorter side of the network's input, pixels (published: 360 for ResNets, 480 for most Swins); none: of the "
+        "frame",
+        32,
+        4096,
+    ),
+]
+_LongestSide = Annotated[int, Option("longer side of the network's input at most, pixels", 32, 8192)]
+_Unbounded = Annotated[
+    bool, Option("answer at the end of the video, the ten best results as published; memory grows with the video")
+]
+_ScoreThreshold = Annotated[float, Option("least class probability of an instance", 0, 1, live=True)]
+_MaxInstances = Annotated[int, Option("instances of a frame at most", 1, 1000, live=True)]
 
 
 def _build_mask2former_vis(
@@ -31,11 +52,29 @@ def _build_mask2former_vis(
     metadata: Mapping[str, str],
     device: torch.device,
     precision: str,
-    vocabulary: str,
-    **options: Any,
-) -> Mask2FormerVIS:
+    *,
+    short_side: _ShortSide = 360,
+    longest_side: _LongestSide = 1333,
+    unbounded: _Unbounded = False,
+    score_threshold: _ScoreThreshold = 0.3,
+    max_lost_frames: MaxLostFrames = 30,
+    max_lost_tracks: MaxLostTracks = 100,
+    max_instances: _MaxInstances = 50,
+    vocabulary: Vocabulary = "auto",
+    clip_length: Annotated[int, Option("frames of a window", 2, 1000)] = 5,
+    stride: Annotated[int, Option("frames between windows, less than clip_length; the delay is one less", 1, 999)] = 1,
+    link_overlap: Annotated[
+        float, Option("least IoU of the masks of an instance and the track that it continues", 0, 1)
+    ] = 0.3,
+) -> Segmenter:
     network = _network("mask2former-vis", tensors, device, precision)
-    return Mask2FormerVIS(network, _class_names(network.classes, metadata, vocabulary), **options)
+    names = class_names_of(metadata, network.classes, vocabulary)
+    encoder = PixelEncoder(network, short_side, longest_side)
+    model = Mask2FormerVISModel(network, names, encoder, unbounded, score_threshold, max_instances)
+    if unbounded:
+        return _whole_video(model)
+    lifecycle = TrackLifecycle(max_lost_frames, max_lost_tracks)
+    return StreamSegmenter(model, OverlapAssociator(link_overlap), lifecycle, clip_length, stride)
 
 
 def _build_minvis(
@@ -43,15 +82,34 @@ def _build_minvis(
     metadata: Mapping[str, str],
     device: torch.device,
     precision: str,
-    vocabulary: str,
-    unbounded: bool,
-    **options: Any,
+    *,
+    short_side: _ShortSide = 360,
+    longest_side: _LongestSide = 1333,
+    unbounded: _Unbounded = False,
+    score_threshold: _ScoreThreshold = 0.3,
+    max_lost_frames: MaxLostFrames = 30,
+    max_lost_tracks: MaxLostTracks = 100,
+    max_instances: _MaxInstances = 50,
+    vocabulary: Vocabulary = "auto",
+    min_similarity: Annotated[
+        float,
+        Option("least cosine of a track's query and the one that continues it", -1, 1, former="least_similarity"),
+    ] = 0.5,
+    return_similarity: Annotated[float, Option("least cosine of a lost track's query and one elsewhere", -1, 1)] = 0.75,
 ) -> Segmenter:
     network = _network("minvis", tensors, device, precision)
-    names = _class_names(network.classes, metadata, vocabulary)
+    names = class_names_of(metadata, network.classes, vocabulary)
+    encoder = PixelEncoder(network, short_side, longest_side)
     if unbounded:
-        return MinVISWholeVideo(network, names, options["short_side"], options["longest_side"])
-    return MinVIS(network, names, **options)
+        return _whole_video(MinVISVideoModel(network, names, encoder))
+    model = MinVISModel(network, names, encoder, score_threshold, max_instances)
+    associator = SlotAssociator(min_similarity, return_similarity)
+    return StreamSegmenter(model, associator, TrackLifecycle(max_lost_frames, max_lost_tracks))
+
+
+def _whole_video(model: ClipModel[Any, QueryInstances]) -> Segmenter:
+    """The video as one clip, in which no track ends."""
+    return StreamSegmenter(model, OverlapAssociator(0.3), TrackLifecycle(None, None), clip_length=None)
 
 
 def _network(
@@ -85,16 +143,16 @@ def _random_network(backbone: str, classes: int, queries: int, seed: int) -> Mas
     return network
 
 
-def _class_names(classes: int, metadata: Mapping[str, str], vocabulary: str) -> tuple[str, ...]:
-    """Names that the weight file states, or else those of the vocabulary."""
-    if "class_names" in metadata:
-        return names_in(metadata["class_names"], classes)
-    if vocabulary == "auto":
-        return names_of(classes)
-    names = _VOCABULARIES[vocabulary]
-    if len(names) != classes:
-        raise OptionError(f"option vocabulary: {vocabulary} has {len(names)} classes, the weights have {classes}")
-    return names
+_Backbone = Annotated[str, Option("of the network", choices=BACKBONES)]
+_Queries = Annotated[int, Option("instances of a clip at most; published for Swin-L: 200", 1, 1000)]
+_Points = Annotated[int, Option("of a mask that are compared", 4, 1000000)]
+_LabelsFromVisibleFrame = Annotated[
+    bool,
+    Option(
+        "an instance that the last frame of a clip does not show keeps its label; as published it is taught as no "
+        "object"
+    ),
+]
 
 
 def _trainable(
@@ -102,55 +160,31 @@ def _trainable(
     class_names: tuple[str, ...],
     tensors: Mapping[str, Tensor] | None,
     generator: torch.Generator,
-    backbone: str = "resnet50",
-    queries: int = 100,
-    **options: Any,
+    *,
+    backbone: _Backbone = "resnet50",
+    queries: _Queries = 100,
+    points: _Points = losses.POINTS,
+    labels_from_visible_frame: _LabelsFromVisibleFrame = False,
 ) -> Mask2FormerVISTraining:
     """What the trainer trains: all of the network but the frozen norms of a ResNet.
 
     Args:
-        space_time: see `Mask2FormerVISTraining`.
+        space_time: see `Mask2FormerVISTraining`, as are points and labels_from_visible_frame.
         class_names: of the labels.
         tensors: a Mask2Former of images or videos, of any class count, or ImageNet weights of a ResNet with
             torchvision's keys; None: none.
         generator: its seed is that of the first weights.
         backbone: one of `BACKBONES`.
         queries: instances of a clip at most.
-        options: of `Mask2FormerVISTraining`.
+        points: of a mask that are compared.
+        labels_from_visible_frame: what an instance that the last frame does not show is taught as.
     """
     network = _random_network(backbone, len(class_names), queries, generator.initial_seed())
     if tensors is not None:
         if resnet.is_torchvision(tensors):
             tensors = {f"backbone.{key}": x for key, x in resnet.from_torchvision(tensors).items()}
         load_fitting(network, tensors, "mask2former-vis" if space_time else "minvis")
-    return Mask2FormerVISTraining(network, space_time, **options)
-
-
-_OPTIONS = {
-    "short_side": Option(
-        360,
-        "shorter side of the network's input, pixels (published: 360 for ResNets, 480 for most Swins); none: of the "
-        "frame",
-        32,
-        4096,
-        optional=True,
-    ),
-    "longest_side": Option(1333, "longer side of the network's input at most, pixels", 32, 8192),
-    "unbounded": Option(
-        False, "answer at the end of the video, the ten best results as published; memory grows with the video"
-    ),
-    "score_threshold": Option(0.3, "least class probability of an instance", 0, 1),
-    "max_lost_frames": Option(
-        30, "a track ends when it was not seen for more frames; none: no track ever ends", 0, 1000000, optional=True
-    ),
-    "max_lost_tracks": Option(100, "tracks that may be lost at a time; none: no limit", 0, 1000000, optional=True),
-    "max_instances": Option(50, "instances of a frame at most", 1, 1000),
-    "vocabulary": Option(
-        "auto",
-        "class names of a checkpoint that states none; auto: by their number, 40 are YouTube-VIS 2019's",
-        choices=("auto", *_VOCABULARIES),
-    ),
-}
+    return Mask2FormerVISTraining(network, space_time, points, labels_from_visible_frame)
 
 
 _FIGURES = {
@@ -180,34 +214,16 @@ _FIGURES = {
     },
 }
 
-_TRAINING_OPTIONS = {
-    "backbone": Option("resnet50", "of the network", choices=BACKBONES),
-    "queries": Option(100, "instances of a clip at most; published for Swin-L: 200", 1, 1000),
-    "points": Option(losses.POINTS, "of a mask that are compared", 4, 1000000),
-    "labels_from_visible_frame": Option(
-        False,
-        "an instance that the last frame of a clip does not show keeps its label; as published it is taught as no "
-        "object",
-    ),
-}
-
 MASK2FORMER_VIS = System(
     name="mask2former-vis",
     title="Mask2Former-VIS",
     paper="Cheng et al., Mask2Former for Video Instance Segmentation, arXiv 2112.10764",
     build=_build_mask2former_vis,
-    options={
-        **_OPTIONS,
-        "clip_length": Option(5, "frames of a window", 2, 1000),
-        "stride": Option(1, "frames between windows, less than clip_length; the delay is one less", 1, 999),
-        "link_overlap": Option(0.3, "least IoU of the masks of an instance and the track that it continues", 0, 1),
-    },
     published=PublishedFormat(published.recognise, published.convert),
     checkpoints_licence="CC BY-NC 4.0: non-commercial use only (its code: MIT)",
     checkpoints_source="github.com/facebookresearch/Mask2Former, MODEL_ZOO.md, Video Instance Segmentation",
     figures=_FIGURES["mask2former-vis"],
     trainable=partial(_trainable, True),
-    training_options=_TRAINING_OPTIONS,
 )
 
 MINVIS = System(
@@ -216,15 +232,9 @@ MINVIS = System(
     paper="Huang et al., MinVIS: A Minimal Video Instance Segmentation Framework without Video-based Training, "
     "NeurIPS 2022, arXiv 2208.02245",
     build=_build_minvis,
-    options={
-        **_OPTIONS,
-        "least_similarity": Option(0.5, "least cosine of a track's query and the one that continues it", -1, 1),
-        "return_similarity": Option(0.75, "least cosine of a lost track's query and one elsewhere", -1, 1),
-    },
     published=PublishedFormat(published.recognise, published.convert),
     checkpoints_licence="CC BY-NC-SA 4.0: non-commercial use only (its code: Nvidia Source Code License-NC)",
     checkpoints_source="huggingface.co/deahuang/MinVIS-Model-Zoo, linked from github.com/NVlabs/MinVIS, MODEL_ZOO.md",
     figures=_FIGURES["minvis"],
     trainable=partial(_trainable, False),
-    training_options=_TRAINING_OPTIONS,
 )

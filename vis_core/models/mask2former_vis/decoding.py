@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,7 @@ from torch.nn import functional as F
 
 from vis_core import masks as run_lengths
 from vis_core.masks import RunLengths
-from vis_core.system.driver import ClipInstances
+from vis_core.system.clip import ClipInstances
 
 PUBLISHED_RESULTS = 10
 DUPLICATE_OVERLAP = 0.8
@@ -37,7 +39,43 @@ def best_pairs(scores: Tensor, count: int = PUBLISHED_RESULTS) -> tuple[Tensor, 
     return best.indices // scores.shape[1], best.indices % scores.shape[1], best.values
 
 
-def published_instances(scores: Tensor, mask_logits: Callable[[Tensor], Tensor], resize: MaskResize) -> ClipInstances:
+@dataclass(frozen=True, eq=False)
+class QueryInstances(ClipInstances):
+    """Chosen queries as the instances of a clip, which are there in the frames where their masks are not empty.
+
+    Attributes:
+        scores: class scores ``[N, C]``.
+        mask_logits: ``[N, T, h, w]``.
+        resize: of the masks.
+    """
+
+    scores: Tensor
+    mask_logits: Tensor
+    resize: MaskResize
+
+    @cached_property
+    def class_scores(self) -> npt.NDArray[np.float32]:  # type: ignore[override]
+        return np.asarray(self.scores.cpu().numpy())
+
+    @cached_property
+    def coarse_masks(self) -> Tensor:
+        """Bool ``[N, T, h, w]``, by which instances are linked."""
+        return self.mask_logits > 0
+
+    @cached_property
+    def _scores(self) -> npt.NDArray[np.float32]:
+        there = self.coarse_masks.flatten(2).any(2)
+        return np.asarray((self.scores.amax(1)[:, None] * there).cpu().numpy())
+
+    def frame_scores(self, t: int, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        frame: npt.NDArray[np.float32] = self._scores[:, t]
+        return frame
+
+    def masks(self, t: int, rows: Sequence[int]) -> list[RunLengths]:
+        return self.resize(self.mask_logits[list(rows), t])
+
+
+def published_instances(scores: Tensor, mask_logits: Callable[[Tensor], Tensor], resize: MaskResize) -> QueryInstances:
     """The ten results of a video as published: no threshold, no suppression, one label each.
 
     Args:
@@ -48,25 +86,7 @@ def published_instances(scores: Tensor, mask_logits: Callable[[Tensor], Tensor],
     queries, labels, values = best_pairs(scores)
     one_label = torch.zeros((len(queries), scores.shape[1]), device=scores.device)
     one_label[torch.arange(len(queries), device=scores.device), labels] = values
-    return clip_instances(one_label, mask_logits(queries), resize)
-
-
-def clip_instances(scores: Tensor, mask_logits: Tensor, resize: MaskResize) -> ClipInstances:
-    """Chosen queries as the instances of a clip, which are there in the frames where their masks are not empty.
-
-    Args:
-        scores: class scores ``[N, K]``.
-        mask_logits: ``[N, T, h, w]``.
-        resize: of the masks.
-    """
-    masks = mask_logits > 0
-    there = masks.flatten(2).any(2)
-    return ClipInstances(
-        class_scores=scores.cpu().numpy(),
-        scores=(scores.amax(1)[:, None] * there).cpu().numpy(),
-        masks=masks,
-        full_masks=lambda t: resize(mask_logits[:, t]),
-    )
+    return QueryInstances(one_label, mask_logits(queries), resize)
 
 
 def without_duplicates(masks: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
+from vis_core.system.trainable import AllReduceSum
+
 CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 2.0, 5.0, 5.0
 NO_OBJECT_WEIGHT = 0.1
 POINTS = 12544
@@ -105,7 +107,7 @@ def class_loss(
     predictions: Predictions,
     targets: Sequence[Targets],
     matches: Sequence[tuple[Tensor, Tensor]],
-    total: Callable[[Tensor], Tensor],
+    all_reduce_sum: AllReduceSum,
 ) -> Tensor:
     """Cross-entropy over the classes and "no object", whose weight is 0.1; mean by weight.
 
@@ -123,7 +125,7 @@ def class_loss(
         allowed[b, queries] = F.one_hot(labels, no_object + 1).bool()
         weights[b, queries] = torch.where(labels == no_object, NO_OBJECT_WEIGHT, 1.0)
     named = logits.masked_fill(~allowed, -torch.inf).logsumexp(2)
-    sums = total(torch.stack((weights.sum(), weights.new_ones(()))))
+    sums = all_reduce_sum(torch.stack((weights.sum(), weights.new_ones(()))))
     return (weights * (logits.logsumexp(2) - named)).sum() * sums[1] / sums[0]
 
 
@@ -158,7 +160,7 @@ def mask_losses(
     matches: Sequence[tuple[Tensor, Tensor]],
     draw: Draw,
     points: int,
-    total: Callable[[Tensor], Tensor],
+    all_reduce_sum: AllReduceSum,
 ) -> tuple[Tensor, Tensor]:
     """Binary cross-entropy and dice loss of the matched masks, each frame of an instance by itself.
 
@@ -166,7 +168,7 @@ def mask_losses(
     """
     predicted = torch.cat([masks[queries] for masks, (queries, _) in zip(predictions.masks, matches)]).float()
     wanted = torch.cat([t.masks[instances] for t, (_, instances) in zip(targets, matches)])
-    counts = total(torch.tensor([float(sum(len(t.labels) for t in targets)), 1.0], device=predicted.device))
+    counts = all_reduce_sum(torch.tensor([float(sum(len(t.labels) for t in targets)), 1.0], device=predicted.device))
     instances = (counts[0] / counts[1]).clamp(min=1)
     if not len(predicted):
         nothing = 0 * predictions.masks.float().sum()  # every process of a group must have gradients
@@ -184,7 +186,7 @@ def head_losses(
     predictions: Predictions,
     targets: Sequence[Targets],
     draw: Draw,
-    total: Callable[[Tensor], Tensor],
+    all_reduce_sum: AllReduceSum,
     points: int = POINTS,
 ) -> Losses:
     """The weighed losses of one prediction head on a batch of clips.
@@ -193,13 +195,13 @@ def head_losses(
         predictions: of the head.
         targets: of each clip.
         draw: of the random points: clip by clip for the matching, then twice for the mask losses.
-        total: sums over all processes, see `Trainable`.
+        all_reduce_sum: sums over all processes, see `Trainable`.
         points: of a mask that are compared.
     """
     device = predictions.logits.device.type
     with torch.autocast(device, enabled=False):
         exact = Predictions(predictions.logits.float(), predictions.masks.float())
         matches = match(exact, targets, draw, points)
-        classes = class_loss(exact, targets, matches, total)
-        mask, dice = mask_losses(exact, targets, matches, draw, points, total)
+        classes = class_loss(exact, targets, matches, all_reduce_sum)
+        mask, dice = mask_losses(exact, targets, matches, draw, points, all_reduce_sum)
     return Losses(CLASS_WEIGHT * classes, MASK_WEIGHT * mask, DICE_WEIGHT * dice)

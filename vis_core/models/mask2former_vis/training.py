@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from vis_core.models.mask2former_vis.losses import Draw, Losses, Predictions, Ta
 from vis_core.models.mask2former_vis.network import Mask2FormerVISNetwork
 from vis_core.models.mask2former_vis.transformer_decoder import mask_logits
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
-from vis_core.system.trainable import Trainable
+from vis_core.system.trainable import AllReduceSum, Trainable
 
 _MULTIPLE_OF = 32
 
@@ -32,8 +32,7 @@ class Mask2FormerVISTraining(Trainable):
             published it is taught as "no object" though its mask is taught.
     """
 
-    mean: Tensor
-    std: Tensor
+    network: Mask2FormerVISNetwork
 
     def __init__(
         self,
@@ -42,39 +41,35 @@ class Mask2FormerVISTraining(Trainable):
         points: int = losses.POINTS,
         labels_from_visible_frame: bool = False,
     ) -> None:
-        super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD), persistent=False)
+        super().__init__(network, IMAGENET_MEAN, IMAGENET_STD)
         self._space_time = space_time
         self._points = points
         self._labels_from_visible_frame = labels_from_visible_frame
 
-    def forward(self, clips: Sequence[TrainingClip], total: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-        *earlier, last = self.losses(clips, total, self._uniform)
+    def forward(self, clips: Sequence[TrainingClip], all_reduce_sum: AllReduceSum) -> dict[str, Tensor]:
+        *earlier, last = self.losses(clips, all_reduce_sum, self._uniform)
         parts = {"class": last.classes, "mask": last.mask, "dice": last.dice}
         for name, attribute in (("class", "classes"), ("mask", "mask"), ("dice", "dice")):
             parts[f"auxiliary_{name}"] = torch.stack([getattr(x, attribute) for x in earlier]).sum()
         return parts
 
-    def losses(self, clips: Sequence[TrainingClip], total: Callable[[Tensor], Tensor], draw: Draw) -> list[Losses]:
+    def losses(self, clips: Sequence[TrainingClip], all_reduce_sum: AllReduceSum, draw: Draw) -> list[Losses]:
         """The weighed losses of the ten heads, from the one before the first layer to the last."""
         size = padded_size(clips)
         heads = self.predictions(self.images(clips, size))
         targets = [x for clip in clips for x in self.targets(clip, size)]
         order = [len(heads) - 1, *range(len(heads) - 1)]  # of the published draws
-        found = {i: losses.head_losses(heads[i], targets, draw, total, self._points) for i in order}
+        found = {i: losses.head_losses(heads[i], targets, draw, all_reduce_sum, self._points) for i in order}
         return [found[i] for i in range(len(heads))]
 
     def images(self, clips: Sequence[TrainingClip], size: tuple[int, int]) -> Tensor:
         """Normalised images ``[B, T, 3, h, w]``, padded with zeros."""
         frames = len(clips[0].images)
-        batch = self.mean.new_zeros((len(clips), frames, *size, 3))
+        batch = self.mean.new_zeros((len(clips), frames, 3, *size))
         for b, clip in enumerate(clips):
             height, width = clip.images.shape[1:3]
-            pixels = torch.from_numpy(clip.images).to(batch.device)
-            batch[b, :, :height, :width] = (pixels - self.mean) / self.std
-        return batch.permute(0, 1, 4, 2, 3)
+            batch[b, ..., :height, :width] = self.normalised(torch.from_numpy(clip.images).to(batch.device))
+        return batch
 
     def targets(self, clip: TrainingClip, size: tuple[int, int]) -> list[Targets]:
         """What a clip is to give: one sample of all its frames, or one of each.
@@ -150,9 +145,6 @@ class Mask2FormerVISTraining(Trainable):
                 else:
                     groups["heads" if decays else "norms_and_embeddings"].append(p)
         return groups
-
-    def weights(self) -> dict[str, Tensor]:
-        return {key: x.float() for key, x in self.network.state_dict().items()}
 
     def _uniform(self, rows: int, count: int) -> Tensor:
         return torch.rand((rows, count, 2), device=self.mean.device)

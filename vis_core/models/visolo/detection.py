@@ -239,7 +239,7 @@ def suppress(found: Detections, update_threshold: float, max_instances: int) -> 
     return Detections(stay.cells, stay.labels, scores[rows], stay.vectors, stay.masks, stay.logits)
 
 
-def packed_masks(found: Detections, size: tuple[int, int], mask_resize: str, mask_threshold: float) -> list[RunLengths]:
+def encode_masks(found: Detections, size: tuple[int, int], mask_resize: str, mask_threshold: float) -> list[RunLengths]:
     """Masks at the image's size, resized bilinearly; what a mask costs follows its box, not the image.
 
     Args:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vis_core.models.visolo.detection import Detections, occupied_parts
+from vis_core.models.visolo.instances import tight_boxes
 
 _Map = npt.NDArray[np.float32]
 _STRIDE = 4  # of the mask logits
@@ -98,3 +99,20 @@ class _Guide:
 def _mean(x: _Map) -> _Map:
     """Mean over the 3x3 places about each of a map ``[h, w]`` or ``[h, w, C]``; beyond the edge is what is at it."""
     return cv2.blur(x, (3, 3), borderType=cv2.BORDER_REPLICATE)  # type: ignore[return-value]
+
+
+def without_specks(masks: Tensor, min_part: float) -> Tensor:
+    """Masks bool ``[N, h, w]`` without parts that have less than the share `min_part` of the largest part's pixels.
+
+    A speck elsewhere in the picture stretches the box, and with it the place where a track is looked for next.
+    """
+    dense = masks.cpu().numpy().copy()
+    for mask, (left, top, right, bottom) in zip(dense, tight_boxes(masks).astype(int)):
+        inside = mask[top:bottom, left:right]
+        if not inside.size:
+            continue
+        count, parts, about, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=8)
+        areas = about[1:, cv2.CC_STAT_AREA]
+        if count > 2 and areas.min() < min_part * areas.max():
+            inside &= np.concatenate(([False], areas >= min_part * areas.max()))[parts]
+    return torch.from_numpy(dense).to(masks.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vis_core.models.visolo.network import GRID
+from vis_core.nn.losses import focal_loss
+from vis_core.system.trainable import AllReduceSum
 
 CELLS = GRID[0] * GRID[1]
 _REGION = 0.2  # of an instance's extent that makes a cell its own
@@ -96,27 +98,19 @@ def labels_known(
     return known
 
 
-def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Sigmoid focal loss of each entry (Lin et al., ICCV 2017)."""
-    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    probabilities = logits.sigmoid()
-    wrong = probabilities + targets - 2 * probabilities * targets  # 1 - p for a positive, p for a negative
-    return loss * wrong**gamma * (alpha * targets + (1 - alpha) * (1 - targets))
-
-
-def category_loss(logits: Tensor, targets: Tensor, known: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:
+def category_loss(logits: Tensor, targets: Tensor, known: Tensor, all_reduce_sum: AllReduceSum) -> Tensor:
     """Focal loss summed over classes and cells, by the number of positives of a frame; mean over clips and frames.
 
     Args:
         logits: ``[B, T, C, 252]``.
         targets: of the same shape, 0 or 1.
         known: of the same shape, whether an entry counts.
-        total: sums over all processes.
+        all_reduce_sum: sums over all processes.
     """
     batch, frames = logits.shape[:2]
     positives = targets.sum((2, 3)).clamp(min=1)
     each = (focal_loss(logits, targets) * known).sum((2, 3)) / positives
-    clips, processes = _totals(logits, batch, total)
+    clips, processes = _totals(logits, batch, all_reduce_sum)
     return each.sum() * processes / (clips * frames)
 
 
@@ -125,10 +119,10 @@ def mask_loss(
     kernels: Tensor,
     cells: Sequence[npt.NDArray[np.int64]],
     masks: Sequence[Tensor],
-    total: Callable[[Tensor], Tensor],
-    most_cells: int | None = None,
+    all_reduce_sum: AllReduceSum,
+    max_cells: int | None = None,
     stride: int = 1,
-    rivals: float = 1.0,
+    other_instance_weight: float = 1.0,
 ) -> Tensor:
     """Dice loss of the masks of the positive cells.
 
@@ -139,16 +133,17 @@ def mask_loss(
         kernels: ``[B, T, d, 252]``.
         cells: of each clip, int64 ``[T, 252]``, of `grid_instances`.
         masks: of each clip, float ``[N, T, H / stride, W / stride]``.
-        total: sums over all processes.
-        most_cells: of a frame that are used, evenly taken; None: all, as published.
+        all_reduce_sum: sums over all processes.
+        max_cells: of a frame that are used, evenly taken; None: all, as published.
         stride: at which the masks are compared, 1 (as published), 2 or 4.
-        rivals: what a predicted pixel that belongs to another instance weighs in the size of the prediction; 1, as
-            published, makes it no worse than one of the background, and a rider and their horse one mask.
+        other_instance_weight: what a predicted pixel that belongs to another instance weighs in the size of the
+            prediction; 1, as published, makes it no worse than one of the background, and a rider and their horse one
+            mask.
     """
     batch, frames = features.shape[:2]
     present = torch.tensor(np.stack([(c >= 0).any(1) for c in cells]), device=features.device)
-    _, processes = _totals(features, batch, total)
-    clips_with = total(present.sum(0).to(features.dtype))
+    _, processes = _totals(features, batch, all_reduce_sum)
+    clips_with = all_reduce_sum(present.sum(0).to(features.dtype))
     frames_with = (clips_with > 0).sum().clamp(min=1)
     loss = features.new_zeros((), dtype=torch.float32)
     by_frame = features.flatten(0, 1).unbind(), kernels.flatten(0, 1).unbind()
@@ -157,8 +152,8 @@ def mask_loss(
             chosen = np.flatnonzero(cells[b][t] >= 0)
             if not len(chosen):
                 continue
-            if most_cells is not None and len(chosen) > most_cells:
-                chosen = chosen[np.linspace(0, len(chosen) - 1, most_cells).round().astype(int)]
+            if max_cells is not None and len(chosen) > max_cells:
+                chosen = chosen[np.linspace(0, len(chosen) - 1, max_cells).round().astype(int)]
             feature, kernel = (maps[b * frames + t] for maps in by_frame)
             with torch.autocast(feature.device.type, enabled=False):  # coordinates cancel: not in half precision
                 logits = torch.einsum("dhw,dn->nhw", feature.float(), kernel[:, chosen].float())
@@ -169,15 +164,15 @@ def mask_loss(
             wanted = masks[b][cells[b][t][chosen], t]
             overlap = (predicted * wanted).sum((1, 2))
             size = predicted.square().sum((1, 2)) + wanted.square().sum((1, 2))
-            if rivals != 1:
+            if other_instance_weight != 1:
                 others = masks[b][:, t].amax(0) - wanted
-                size = size + (rivals - 1) * (predicted.square() * others).sum((1, 2))
+                size = size + (other_instance_weight - 1) * (predicted.square() * others).sum((1, 2))
             loss = loss + (1 - 2 * overlap / (size + 1e-7)).mean() / clips_with[t] / frames_with
     # Without any instance there are still gradients, of zero: every process of a group must have them.
     return loss * processes + 0 * (by_frame[0][0][0, 0, 0] + by_frame[1][0][0, 0])
 
 
-def tracking_loss(logits: Tensor, targets: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:
+def tracking_loss(logits: Tensor, targets: Tensor, all_reduce_sum: AllReduceSum) -> Tensor:
     """Focal loss of grid similarity, over the rows that have a positive.
 
     Divided per clip and pair by the number of such rows; mean over the clips and pairs that have any.
@@ -185,16 +180,16 @@ def tracking_loss(logits: Tensor, targets: Tensor, total: Callable[[Tensor], Ten
     Args:
         logits: ``[B, P, 252, 252]`` of P pairs of frames.
         targets: of the same shape, 1 where both cells hold one instance.
-        total: sums over all processes.
+        all_reduce_sum: sums over all processes.
     """
     rows = targets.any(3)
     each = (focal_loss(logits, targets.to(logits.dtype)).sum(3) * rows).sum(2) / rows.sum(2).clamp(min=1)
-    _, processes = _totals(logits, len(logits), total)
-    pairs = total(rows.any(2).sum().to(logits.dtype)).clamp(min=1)
+    _, processes = _totals(logits, len(logits), all_reduce_sum)
+    pairs = all_reduce_sum(rows.any(2).sum().to(logits.dtype)).clamp(min=1)
     return each.sum() * processes / pairs
 
 
-def _totals(like: Tensor, batch: int, total: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+def _totals(like: Tensor, batch: int, all_reduce_sum: AllReduceSum) -> tuple[Tensor, Tensor]:
     """Clips of all processes, and the number of processes."""
-    sums = total(torch.tensor([float(batch), 1.0], device=like.device))
+    sums = all_reduce_sum(torch.tensor([float(batch), 1.0], device=like.device))
     return sums[0], sums[1]

@@ -1,111 +1,93 @@
-"""VISOLO on a stream: what is remembered from frame to frame, and who is who."""
+"""VISOLO on a stream: what it sees in a frame, helped by what it remembers of the frames before."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from vis_core.masks import RunLengths
 from vis_core.models.visolo import detection
 from vis_core.models.visolo.detection import Detections
+from vis_core.models.visolo.instances import VISOLOInstances
 from vis_core.models.visolo.memory import Entry, FrameMemory
 from vis_core.models.visolo.network import VISOLONetwork, read_memory
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD, InputTransform
-from vis_core.structures import Frame, Instances
-from vis_core.system.segmenter import Segmenter
-from vis_core.tracking.lifecycle import TrackLifecycle
-
-GridReading = tuple[Tensor, Tensor, Tensor | None, Tensor, Entry]
+from vis_core.structures import Frame
+from vis_core.system.clip import ClipModel, size_of
+from vis_core.tracking.associator import Window
 
 
-class GridAssociator:
-    """Which detection continues which track, by grid similarity (section "identities" of the published inference).
+@dataclass(frozen=True, eq=False)
+class ViewFeatures:
+    """What of one view of a frame depends on it alone.
 
-    Tracks are asked in the order in which they were last seen, latest frame first; within a frame, each detection in
-    turn takes the most similar track that is still free. A track is remembered by the query features of the cell in
-    which it was last seen.
-
-    Args:
-        threshold: least similarity, 0..1.
+    Attributes:
+        image: the network's input ``[1, 3, h, w]``.
+        maps: of the backbone, at strides 4, 8 and 16.
+        mask_features: what the dynamic kernels are multiplied with, ``[d, h/4, w/4]``; None: yet to be made.
     """
 
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
-        self._queries: dict[int, Tensor] = {}
+    image: Tensor
+    maps: Sequence[Tensor]
+    mask_features: Tensor | None = None
 
-    def associate(self, reference: Tensor, lifecycle: TrackLifecycle) -> list[int | None]:
-        """Track ids that the detections continue, None for a new track.
 
-        Args:
-            reference: reference features of the N detections' cells, ``[128, N]``.
-            lifecycle: knows which tracks are alive and when they were last seen.
-        """
-        count = reference.shape[1]
-        continues: list[int | None] = [None] * count
-        alive = lifecycle.alive
-        if not alive or not count:
-            return continues
-        similarity = self.similarity(reference, lifecycle)
-        groups: dict[int, list[int]] = {}
-        for row, track_id in enumerate(alive):
-            groups.setdefault(lifecycle.last_step(track_id), []).append(row)
-        for step in sorted(groups, reverse=True):
-            free = groups[step]
-            for column in range(count):
-                if continues[column] is None and free:
-                    values = similarity[free, column]
-                    best = int(values.argmax())
-                    if float(values[best]) >= self.threshold:
-                        continues[column] = alive[free.pop(best)]
-            if None not in continues:
-                break
-        return continues
+@dataclass(frozen=True, eq=False)
+class FrameFeatures:
+    """What of a frame depends on it alone.
 
-    def similarity(self, reference: Tensor, lifecycle: TrackLifecycle) -> Tensor:
-        """Similarity 0..1 of the T live tracks, in their order, and the N detections: ``[T, N]`` on the host."""
-        if not lifecycle.alive:
-            return torch.zeros((0, reference.shape[1]))
-        return (torch.stack([self._queries[i] for i in lifecycle.alive]) @ reference).sigmoid().cpu()
+    Attributes:
+        stamp: of the frame, nanoseconds.
+        views: of the frame; the first one is the frame as it is.
+    """
 
-    def remember(self, track_ids: list[int], query: Tensor) -> None:
-        """Store the query features ``[128, N]`` of the cells in which these tracks are now."""
-        for column, track_id in enumerate(track_ids):
-            self._queries[track_id] = query[:, column].clone()  # a view would keep the whole frame's features
-
-    def forget(self, track_ids: tuple[int, ...]) -> None:
-        """Drop tracks that have ended."""
-        for track_id in track_ids:
-            del self._queries[track_id]
-
-    def clear(self) -> None:
-        """Forget every track."""
-        self._queries.clear()
+    stamp: int
+    views: tuple[ViewFeatures, ...]
 
     def nbytes(self) -> int:
-        """Size of what is remembered."""
-        return sum(x.nelement() * x.element_size() for x in self._queries.values())
+        """Size, bytes."""
+        return sum(size_of(view.image, *view.maps, view.mask_features) for view in self.views)
 
 
-class VISOLO(Segmenter):
-    """Online segmenter: every frame is answered at once, from itself and a bounded memory.
+class GridReading(NamedTuple):
+    """What the grid's branches say of a frame.
+
+    Attributes:
+        categories: scores ``[C, 252]``.
+        kernels: ``[256, 252]``.
+        weight: what scores are multiplied with, ``[252]``; None: nothing.
+        query: query features ``[128, 252]``.
+        entry: what the memory keeps of the frame.
+    """
+
+    categories: Tensor
+    kernels: Tensor
+    weight: Tensor | None
+    query: Tensor
+    entry: Entry
+
+
+class VISOLOModel(ClipModel[FrameFeatures, VISOLOInstances]):
+    """Every frame is answered at once, from itself and a bounded memory.
 
     Args:
         network: in evaluation mode, on its device.
         class_names: name of each label.
-        dtype: type in which the backbone and the mask branch run; the grid's branches stay in float32.
+        dtype: type in which the backbone runs.
+        mask_dtype: type in which the mask branch runs; the grid's branches stay in float32.
         input_size: height and width of the network's input, multiples of 16.
         memory_frames: frames that are read at most; None: all (the published rule).
         memory_interval: every how many frames one is kept.
-        max_lost_frames: a track ends when it was not seen for more frames; None: no track ever ends (the published
-            rule), whatever `max_lost_tracks`.
-        max_lost_tracks: at most this many tracks are lost at a time; None: no limit.
         score_threshold: of a cell.
         mask_threshold: of a pixel.
         update_threshold: of an instance, after matrix NMS.
-        tracking_threshold: least similarity of a detection and the track that it continues.
         max_instances: instances a frame at most.
-        mask_resize: ``published`` or ``logits``, see `detection.packed_masks`.
+        mask_resize: ``published`` or ``logits``, see `detection.encode_masks`.
         published_quirks: reproduce what the published code does with empty masks and cell 0.
         reweighting: scale a cell's score by its greatest similarity with the frames before (an ablation of the paper
             leaves it out).
@@ -116,32 +98,30 @@ class VISOLO(Segmenter):
     network: VISOLONetwork
     quick = False
     """Whether candidates are compared at the size of the mask features, not at the network's as published, and a
-    processor resizes images by one level off Pillow's at most."""
+    CPU resizes images by one level off Pillow's at most."""
 
     def __init__(
         self,
         network: VISOLONetwork,
         class_names: tuple[str, ...],
-        dtype: torch.dtype = torch.float32,
-        input_size: tuple[int, int] = (352, 624),
-        memory_frames: int | None = 6,
-        memory_interval: int = 5,
-        max_lost_frames: int | None = 30,
-        max_lost_tracks: int | None = 100,
-        score_threshold: float = 0.1,
-        mask_threshold: float = 0.5,
-        update_threshold: float = 0.05,
-        tracking_threshold: float = 0.1,
-        max_instances: int = 100,
-        mask_resize: str = "published",
+        dtype: torch.dtype,
+        mask_dtype: torch.dtype,
+        *,
+        input_size: tuple[int, int],
+        memory_frames: int | None,
+        memory_interval: int,
+        score_threshold: float,
+        mask_threshold: float,
+        update_threshold: float,
+        max_instances: int,
+        mask_resize: str,
+        reweighting: bool,
         published_quirks: bool = False,
-        reweighting: bool = True,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
-        self.network = network
-        self.class_names = class_names
-        self.dtype = dtype
+        self.network, self.class_names = network, class_names
+        self.dtype, self.mask_dtype = dtype, mask_dtype
         self.score_threshold = score_threshold
         self.mask_threshold = mask_threshold
         self.update_threshold = update_threshold
@@ -152,56 +132,52 @@ class VISOLO(Segmenter):
         self.device = next(network.parameters()).device
         self.transform = InputTransform(input_size, mean, std, exact=not self.quick).to(self.device)
         self.memory = FrameMemory(memory_interval, memory_frames)
-        self.associator = GridAssociator(tracking_threshold)
-        self.lifecycle = TrackLifecycle(max_lost_frames, None if max_lost_frames is None else max_lost_tracks)
-        self._size: tuple[int, int] | None = None
 
-    @torch.inference_mode()
-    def step(self, frame: Frame) -> list[Instances]:
-        if self._size is not None and self._size != frame.size:
-            self.reset()
-        self._size = frame.size
-        image, maps, made = self.look(frame)
-        (categories, kernels, weight, query, entry), features = self.read(maps, frame, made)
-        found = self.detect(maps, categories, kernels, weight, features)
-        found, continues = self.link(found, entry)
-        instances = self.report(frame, self.finished(found, image), continues)
-        self.remember(instances.track_ids[: len(found)].tolist(), found, query)
-        self.memory.append(entry)
-        return [instances]
+    def encode(self, frame: Frame) -> FrameFeatures:
+        return FrameFeatures(frame.stamp, (self.extract(self.transform(frame.image)),))
 
-    def look(self, frame: Frame) -> tuple[Tensor, list[Tensor], Any]:
-        """The network's input ``[1, 3, h, w]``, the backbone's maps, and what else `read` takes, None here."""
-        image = self.transform(frame.image)
-        return image, self.extract(image), None
+    def extract(self, image: Tensor) -> ViewFeatures:
+        """The backbone's maps of the network's input ``[1, 3, h, w]``."""
+        return ViewFeatures(image, self.network.backbone(image.to(self.dtype, memory_format=torch.channels_last)))
 
-    def extract(self, image: Tensor) -> list[Tensor]:
-        """Backbone maps at strides 4, 8 and 16 of a normalised image ``[1, 3, h, w]``."""
-        maps: list[Tensor] = self.network.backbone(image.to(self.dtype, memory_format=torch.channels_last))
-        return maps
+    def segment(self, clip: Sequence[FrameFeatures], window: Window) -> VISOLOInstances:
+        (features,) = clip
+        first = features.views[0]
+        reading, mask_features = self.read(features, window.first)
+        found = self.detect(first.maps, reading, mask_features)
+        self.memory.append(reading.entry)
+        return VISOLOInstances(
+            stamp=features.stamp,
+            detections=found,
+            query=reading.query[:, found.cells],
+            reference=reading.entry.reference[:, found.cells],
+            encode_masks=partial(self.encode_masks, image=first.image, size=window.size),
+        )
 
-    def read(self, maps: list[Tensor], frame: Frame, made: Any) -> tuple[GridReading, Tensor | None]:
-        """What `read_grid` reads of the backbone's maps of a frame, and the mask features if they are made too."""
-        return self.read_grid(maps[-1].float(), self.memory), None
+    def read(self, features: FrameFeatures, number: int) -> tuple[GridReading, Tensor | None]:
+        """What the grid says of a frame, and its mask features if they are made by the way.
 
-    def read_grid(self, r4: Tensor, memory: FrameMemory) -> GridReading:
+        Args:
+            features: of the frame.
+            number: of the frame in the stream.
+        """
+        return self.read_grid(features.views[0].maps[-1], self.memory, number), None
+
+    def read_grid(self, r4: Tensor, memory: FrameMemory, number: int) -> GridReading:
         """The grid's branches on a frame, helped by a memory.
 
         Args:
-            r4: backbone map at stride 16, float32 ``[1, 1024, h/16, w/16]``.
+            r4: backbone map at stride 16 ``[1, 1024, h/16, w/16]``.
             memory: of the frames before.
-
-        Returns:
-            Category scores ``[C, 252]``, kernels ``[256, 252]``, score weights ``[252]`` or None, query features
-            ``[128, 252]``, and the frame's memory entry.
+            number: of the frame in the stream; the first one reads itself.
         """
-        net = self.network
+        net, r4 = self.network, r4.float()
         track, category = net.category_pre(r4)
         kernel = net.kernel_pre(r4)
         (query,), (reference,) = net.tracking(track)
         converted = net.memory(torch.cat((category, kernel)))
-        entry = Entry(self.lifecycle.step, reference, converted[0], converted[1])
-        entries = memory.readable if self.lifecycle.step else [entry]
+        entry = Entry(number, reference, converted[0], converted[1])
+        entries = memory.readable if number else [entry]
         similarity = query.T @ torch.cat([e.reference for e in entries], 1)
         grid = category.shape[2:]
         attention = similarity.softmax(1)
@@ -209,75 +185,48 @@ class VISOLO(Segmenter):
         kernel = read_memory(kernel[0].flatten(1), attention, torch.cat([e.kernel for e in entries], 1))
         categories = net.category_post(category.unflatten(1, grid)[None])[0].flatten(1).sigmoid()
         kernels = net.kernel_post(kernel.unflatten(1, grid)[None])[0].flatten(1)
-        reweighted = self.reweighting and self.lifecycle.step
-        weight = _reweighting(query, entries, similarity, memory) if reweighted else None
-        return categories, kernels, weight, query, entry
+        weight = _reweighting(query, entries, similarity, memory) if self.reweighting and number else None
+        return GridReading(categories, kernels, weight, query, entry)
 
-    def detect(
-        self,
-        maps: list[Tensor],
-        categories: Tensor,
-        kernels: Tensor,
-        weight: Tensor | None,
-        features: Tensor | None = None,
-    ) -> Detections:
+    def mask_features(self, maps: Sequence[Tensor]) -> Tensor:
+        """What the dynamic kernels are multiplied with, float32 ``[d, h/4, w/4]``."""
+        return self.network.mask_features([x.to(self.mask_dtype) for x in maps])[0]
+
+    def detect(self, maps: Sequence[Tensor], reading: GridReading, mask_features: Tensor | None) -> Detections:
         """The frame's instances; where no cell passes the threshold the mask branch is not run.
 
         Args:
             maps: of the backbone.
-            categories: as `read_grid` gives them, as are kernels and weight.
-            kernels: the same.
-            weight: the same.
-            features: of the masks, where `read` made them already.
+            reading: of the grid.
+            mask_features: where they were made already.
         """
+        categories, kernels, weight, *_ = reading
         kept = detection.kept_cells(categories, weight, self.score_threshold, self.published_quirks)
-        if features is None and len(kept[0]):
-            features = self.network.mask_features(maps)[0]
-        elif features is None:
-            features = kernels.new_zeros(()).expand(len(kernels), *maps[0].shape[2:])
+        if mask_features is None and len(kept[0]):
+            mask_features = self.mask_features(maps)
+        elif mask_features is None:
+            mask_features = kernels.new_zeros(()).expand(len(kernels), *maps[0].shape[2:])
         found = detection.candidates(
-            features, kernels, categories, kept, self.mask_threshold, self.published_quirks, self.quick
+            mask_features, kernels, categories, kept, self.mask_threshold, self.published_quirks, self.quick
         )
         found = detection.suppress(found, self.update_threshold, self.max_instances)
         return detection.refined(found, self.mask_threshold) if self.quick else found
 
-    def link(self, found: Detections, entry: Entry) -> tuple[Detections, list[int | None]]:
-        """The detections that stay, and ids of the tracks that they continue; tracks that are too old end first."""
-        self.associator.forget(self.lifecycle.expire())
-        return found, self.associator.associate(entry.reference[:, found.cells], self.lifecycle)
-
-    def remember(self, track_ids: list[int], found: Detections, query: Tensor) -> None:
-        """Keep of the detections what the next frames are asked about.
-
-        Args:
-            track_ids: of each detection.
-            found: the frame's detections.
-            query: query features of the frame ``[128, 252]``.
-        """
-        self.associator.remember(track_ids, query[:, found.cells])
-
-    def finished(self, found: Detections, image: Tensor) -> Detections:
-        """The detections as they are reported; as published, as they are.
+    def encode_masks(self, found: Detections, image: Tensor, size: tuple[int, int]) -> list[RunLengths]:
+        """The masks that are reported.
 
         Args:
             found: those that stay.
             image: the network's input ``[1, 3, h, w]``.
+            size: height and width of the frame.
         """
-        return found
-
-    def report(self, frame: Frame, found: Detections, continues: list[int | None]) -> Instances:
-        """The frame's `Instances`, masks at its size."""
-        packed = detection.packed_masks(found, frame.size, self.mask_resize, self.mask_threshold)
-        return self.lifecycle.update(frame, continues, found.scores.cpu().numpy(), found.vectors.cpu().numpy(), packed)
+        return detection.encode_masks(found, size, self.mask_resize, self.mask_threshold)
 
     def reset(self) -> None:
         self.memory.clear()
-        self.associator.clear()
-        self.lifecycle.reset()
-        self._size = None
 
-    def state_bytes(self) -> int:
-        return self.memory.nbytes() + self.associator.nbytes() + self.lifecycle.state_bytes()
+    def nbytes(self) -> int:
+        return self.memory.nbytes()
 
 
 def _reweighting(query: Tensor, entries: list[Entry], similarity: Tensor, memory: FrameMemory) -> Tensor:

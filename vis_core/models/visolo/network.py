@@ -130,7 +130,7 @@ class KernelPost(nn.Module):
         super().__init__()
         self.convs = _convs(2, width)
         self.pred = NormedConv(width, mask_width, 1)
-        self.place = Place(width) if place else None
+        self.place = PositionPrior(width) if place else None
 
     def forward(self, kernel: Tensor) -> Tensor:
         shared = self.convs(kernel)
@@ -138,7 +138,7 @@ class KernelPost(nn.Module):
         return kernels if self.place is None else torch.cat((kernels.float(), self.place(shared)), 1)
 
 
-class Place(nn.Module):
+class PositionPrior(nn.Module):
     """Where each cell expects its mask: a paraboloid about the cell that is added to the mask's logits.
 
     Mask features alone must tell an instance from others that look alike by coordinates that entered at stride 16; with
@@ -262,7 +262,7 @@ class VISOLONetwork(nn.Module):
         classes: number of categories.
         width: channels of the grid's branches, a multiple of 64 (of the groups of the norms, twice); 256 in the paper.
         mask_width: channels of the mask branch and length of the dynamic kernels; None: as `width`.
-        place: add the paraboloids of `Place` to the masks.
+        place: add the paraboloids of `PositionPrior` to the masks.
         grid: rows and columns of the grid; 12 and 21 in the paper.
         skip_blocks: residual blocks on the mask branch's skip connections, as in the paper.
     """

@@ -17,9 +17,6 @@ OTHER_VIEWS = ((1.25, True), (1.5, False), (1.0, True))
 """Size, relative to the network's input, and whether mirrored, of the second to fourth view of a frame."""
 _MULTIPLE = 16
 
-Reading = tuple[GridReading, Tensor]
-"""What the grid's branches say of a frame, and its mask features ``[d, h/4, w/4]``."""
-
 
 class View:
     """One more view of each frame of a stream; the network remembers it apart from the others.
@@ -43,30 +40,33 @@ class View:
         image: Tensor = self._transform(frame.image)
         return image.flip(3) if self._mirrored else image
 
-    def as_first(self, reading: Reading, grid: tuple[int, int], size: Sequence[int]) -> Reading:
+    def as_first(
+        self, reading: GridReading, mask_features: Tensor, grid: tuple[int, int], size: Sequence[int]
+    ) -> tuple[GridReading, Tensor]:
         """What was read of this view, as if of the first one.
 
         Args:
             reading: of the view.
+            mask_features: of the view, ``[d, h/4, w/4]``.
             grid: rows and columns of the network's grid, which is the same at every size.
             size: height and width of the first view's mask features.
         """
-        (categories, kernels, *others), features = reading
+        categories, kernels, features = reading.categories, reading.kernels, mask_features
         if features.shape[1:] != torch.Size(size):
             features = F.interpolate(features[None], tuple(size), mode="bilinear", align_corners=False)[0]
         if self._mirrored:
             categories, kernels = (x.unflatten(1, grid).flip(2).flatten(1) for x in (categories, kernels))
             features = features.flip(2)
-        return (categories, kernels, *others), features  # type: ignore[return-value]
+        return reading._replace(categories=categories, kernels=kernels), features
 
 
-def averaged(readings: Sequence[Reading]) -> Reading:
+def averaged(readings: Sequence[tuple[GridReading, Tensor]]) -> tuple[GridReading, Tensor]:
     """Mean category scores and mask logits of the views of a frame; all else is the first one's.
 
     Kernels and mask features of the views are joined, so that their product is the sum of the views' logits.
     """
-    (_, _, *others), _ = readings[0]
-    categories = torch.stack([reading[0] for reading, _ in readings]).mean(0)
-    kernels = torch.cat([reading[1] for reading, _ in readings])
+    first, _ = readings[0]
+    categories = torch.stack([reading.categories for reading, _ in readings]).mean(0)
+    kernels = torch.cat([reading.kernels for reading, _ in readings])
     features = torch.cat([features for _, features in readings]) / len(readings)
-    return (categories, kernels, *others), features  # type: ignore[return-value]
+    return first._replace(categories=categories, kernels=kernels), features

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from vis_core.data.clips import TrainingClip
 from vis_core.models.visolo import losses
+from vis_core.models.visolo.lite_network import GRID_KEY
 from vis_core.models.visolo.network import VISOLONetwork
-from vis_core.system.trainable import Trainable
+from vis_core.system.trainable import AllReduceSum, Trainable
 
 MASK_WEIGHT = 3.0
 
@@ -26,16 +27,15 @@ class VISOLOTraining(Trainable):
         std: of each channel, in 0..255.
         frozen: modules that do not learn.
         published_extents: see `losses.grid_instances`.
-        most_mask_cells: see `losses.mask_loss`.
+        max_mask_cells: see `losses.mask_loss`.
         mask_stride: see `losses.mask_loss`.
-        rivals: see `losses.mask_loss`.
-        own_memory: share of the clips in which a frame reads itself too, as the first frame of a stream does; the
-            published training has 0.
+        other_instance_weight: see `losses.mask_loss`.
+        self_memory_probability: share of the clips in which a frame reads itself too, as the first frame of a stream
+            does; the published training has 0.
         tracking_weight: of the tracking loss.
     """
 
-    mean: Tensor
-    std: Tensor
+    network: VISOLONetwork
 
     def __init__(
         self,
@@ -44,24 +44,19 @@ class VISOLOTraining(Trainable):
         std: tuple[float, float, float],
         frozen: Sequence[nn.Module] = (),
         published_extents: bool = True,
-        most_mask_cells: int | None = None,
+        max_mask_cells: int | None = None,
         mask_stride: int = 1,
-        rivals: float = 1.0,
-        own_memory: float = 0.0,
+        other_instance_weight: float = 1.0,
+        self_memory_probability: float = 0.0,
         tracking_weight: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
+        super().__init__(network, mean, std, frozen)
         self._published_extents = published_extents
-        self._most_mask_cells, self._mask_stride = most_mask_cells, mask_stride
-        self._rivals = rivals
-        self._own_memory, self._tracking_weight = own_memory, tracking_weight
-        for module in frozen:
-            module.requires_grad_(False)
+        self._max_mask_cells, self._mask_stride = max_mask_cells, mask_stride
+        self._other_instance_weight = other_instance_weight
+        self._self_memory_probability, self._tracking_weight = self_memory_probability, tracking_weight
 
-    def forward(self, clips: Sequence[TrainingClip], total: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+    def forward(self, clips: Sequence[TrainingClip], all_reduce_sum: AllReduceSum) -> dict[str, Tensor]:
         device = self.mean.device
         images = torch.from_numpy(np.stack([clip.images for clip in clips])).to(device)
         out = self.outputs(images, [self._reads_itself(clip) for clip in clips])
@@ -88,29 +83,34 @@ class VISOLOTraining(Trainable):
             torch.from_numpy(np.ascontiguousarray(c.masks[:, :, s // 2 :: s, s // 2 :: s])).to(device).float()
             for c in clips
         ]
-        mask = losses.mask_loss(features, kernels, cells, masks, total, self._most_mask_cells, s, self._rivals)
+        mask = losses.mask_loss(
+            features, kernels, cells, masks, all_reduce_sum, self._max_mask_cells, s, self._other_instance_weight
+        )
         return {
             "category": losses.category_loss(
-                categories.float(), targets, torch.from_numpy(np.stack(known)).to(device).transpose(1, 2), total
+                categories.float(),
+                targets,
+                torch.from_numpy(np.stack(known)).to(device).transpose(1, 2),
+                all_reduce_sum,
             ),
             "mask": MASK_WEIGHT * mask,
-            "tracking": self._tracking_weight * losses.tracking_loss(similarity.float(), same, total),
+            "tracking": self._tracking_weight * losses.tracking_loss(similarity.float(), same, all_reduce_sum),
         }
 
-    def outputs(self, images: Tensor, own_memory: Sequence[bool]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def outputs(self, images: Tensor, reads_itself: Sequence[bool]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The network on clips.
 
         Args:
             images: uint8 ``[B, T, H, W, 3]``.
-            own_memory: of each clip, whether a frame reads itself too.
+            reads_itself: of each clip, whether a frame reads itself too.
 
         Returns:
             Category logits ``[B, T, C, 252]``, mask features ``[B, T, d, H/4, W/4]``, kernels ``[B, T, d, 252]``, and
             similarity logits ``[B, P, 252, 252]`` of the P pairs of frames in order.
         """
         net, (batch, frames) = self.network, images.shape[:2]
-        x = images.flatten(0, 1).permute(0, 3, 1, 2).float()
-        maps = net.backbone(((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last))
+        x = self.normalised(images.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
+        maps = net.backbone(x)
         track, category = net.category_pre(maps[2])
         kernel = net.kernel_pre(maps[2])
         query, reference = (side.unflatten(0, (batch, frames)).float() for side in net.tracking(track))
@@ -118,7 +118,7 @@ class VISOLOTraining(Trainable):
         # [B, T, 252, T, 252]: every frame asks every frame; what it may not read is left out of the softmax.
         similarity = torch.einsum("btdi,bsdj->btisj", query, reference)
         readable = ~torch.eye(frames, dtype=torch.bool, device=x.device) | (frames == 1)
-        allowed = readable | torch.tensor(own_memory, device=x.device)[:, None, None]
+        allowed = readable | torch.tensor(reads_itself, device=x.device)[:, None, None]
         weights = similarity.masked_fill(~allowed[:, :, None, :, None], -torch.inf).flatten(3).softmax(3)
         grid = category.shape[2:]
         read = []
@@ -131,19 +131,16 @@ class VISOLOTraining(Trainable):
         chosen = torch.stack([similarity[:, i, :, j] for i, j in _pairs(frames)], 1)
         return categories, features, kernels, chosen
 
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        named = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
-        return {
-            "backbone": [p for name, p in named if name.startswith("backbone.")],
-            "heads": [p for name, p in named if not name.startswith("backbone.")],
-        }
-
-    def weights(self) -> dict[str, Tensor]:
-        return {key: x.float() for key, x in self.network.state_dict().items()}
-
     def _reads_itself(self, clip: TrainingClip) -> bool:
         """Drawn from the clip's own pixels, so that it is the same wherever and whenever the clip is seen."""
-        return int(clip.images[0, ::16, ::16].sum()) % 1000 < 1000 * self._own_memory
+        return int(clip.images[0, ::16, ::16].sum()) % 1000 < 1000 * self._self_memory_probability
+
+
+class LiteTraining(VISOLOTraining):
+    """The network with its losses; its weights say what grid they were taught on."""
+
+    def weights(self) -> dict[str, Tensor]:
+        return {**super().weights(), GRID_KEY: torch.tensor(self.network.grid)}
 
 
 def _pairs(frames: int) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-_REPOSITORY = Path(__file__).parents[3]
+_REPOSITORY = Path(__file__).parents[2]
 _FOLDERS = (
     _REPOSITORY / "tests" / "parity" / "cases" / "evaluation",
     _REPOSITORY.parent / "shared" / "parity" / "evaluation",
