@@ -24,7 +24,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from vis_core.data.annotations import read_annotations
+from vis_core.data.annotation_files import read_annotations
 from vis_core.data.augmentation import Augmentation
 from vis_core.data.sources import open_sources
 from vis_core.data.synthetic import CLASS_NAMES, synthetic_video, write_youtube_vis

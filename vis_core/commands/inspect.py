@@ -56,7 +56,7 @@ def inspect(
     """
     import warnings
 
-    from vis_core.data.annotations import read_annotations
+    from vis_core.data.annotation_files import read_annotations
     from vis_core.data.inspection import facts_of, faulty_images
     from vis_core.files.findings import InputWarning
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from vis_core.data.annotations import AnnotatedSet, Annotation, Item
 from vis_core.data.faults import Faults, summary
 from vis_core.data.vocabularies import category_mapping
 from vis_core.errors import InputError
-from vis_core.files.findings import is_integer, shown
+from vis_core.files.findings import InputWarning, is_integer, shown
 from vis_core.files.json_files import parse_json, read_text
 from vis_core.files.segmentations import Masks, SegmentationReader
 from vis_core.video.images import MAX_PIXELS
@@ -29,6 +30,37 @@ _MOST_ANNOTATIONS = 65535  # of an item: their numbers fit in two bytes
 _NOT_READ = "annotation skipped"
 
 Key = int | str
+
+
+def read_annotations(
+    path: str | Path,
+    images: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+    categories: Mapping[str, str] | str | None = None,
+) -> AnnotatedSet:
+    """Read a COCO (images) or YouTube-VIS (videos) annotation file; no image is opened.
+
+    Every mask is checked. A faulty entry is left out, and counted in `AnnotatedSet.findings`; an `InputWarning` says
+    so. Where an object is left out, its class counts as not labelled exhaustively in that item.
+
+    Args:
+        path: the JSON.
+        images: folder to which its file names are relative; None: beside the JSON, in the first usual folder that has
+            one of the first files.
+        class_names: the labels; None: the file's categories in the order of their ids. Annotations of other categories
+            are left away.
+        categories: name in the file to name in `class_names`, for those that differ; or the name of a mapping in
+            `vis_core.data.vocabularies`, such as ``coarse``, which leaves away what it does not name.
+
+    Raises:
+        InputError: the file is not of that form, or nothing in it can be used; the text names the entry.
+        OptionError: there is no mapping of that name.
+    """
+    annotated = _AnnotationFile(Path(path), class_names, categories).load(images)
+    if annotated.findings:
+        text = f"{path}: {summary(annotated.findings)}; 'vis inspect' tells more"
+        warnings.warn(text, InputWarning, stacklevel=2)
+    return annotated
 
 
 @dataclass
@@ -57,7 +89,7 @@ class _Pending:
     areas: npt.NDArray[np.int64]
 
 
-class AnnotationFile:
+class _AnnotationFile:
     """One annotation file while it is read.
 
     Args:
@@ -109,7 +141,7 @@ class AnnotationFile:
             if isinstance(entry, dict) and _key(entry.get("id")) is not None
         }
 
-    def read(self, images: str | Path | None) -> AnnotatedSet:
+    def load(self, images: str | Path | None) -> AnnotatedSet:
         """Its content; see `read_annotations`."""
         entries = self._read_entries()
         good = self._read_annotations(entries)

@@ -1,12 +1,10 @@
-"""Annotated images and videos: COCO and YouTube-VIS files as one list of items with object images on demand.
+"""Annotated images and videos: one list of items, whatever file they came from, with object images on demand.
 
 An image is a video of one frame. Labels follow the class names that the caller asks for, not the file's ids.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from vis_core.data.faults import Finding, summary
-from vis_core.files.findings import InputWarning
+from vis_core.data.faults import Finding
 
 Numbers = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -94,36 +91,3 @@ class AnnotatedSet:
     items: tuple[Item, ...]
     findings: tuple[Finding, ...] = ()
     licence: str = ""
-
-
-def read_annotations(
-    path: str | Path,
-    images: str | Path | None = None,
-    class_names: Sequence[str] | None = None,
-    categories: Mapping[str, str] | str | None = None,
-) -> AnnotatedSet:
-    """Read a COCO (images) or YouTube-VIS (videos) annotation file; no image is opened.
-
-    Every mask is checked. A faulty entry is left out, and counted in `AnnotatedSet.findings`; an `InputWarning` says
-    so. Where an object is left out, its class counts as not labelled exhaustively in that item.
-
-    Args:
-        path: the JSON.
-        images: folder to which its file names are relative; None: beside the JSON, in the first usual folder that has
-            one of the first files.
-        class_names: the labels; None: the file's categories in the order of their ids. Annotations of other categories
-            are left away.
-        categories: name in the file to name in `class_names`, for those that differ; or the name of a mapping in
-            `vis_core.data.vocabularies`, such as ``coarse``, which leaves away what it does not name.
-
-    Raises:
-        InputError: the file is not of that form, or nothing in it can be used; the text names the entry.
-        OptionError: there is no mapping of that name.
-    """
-    from vis_core.data.annotation_files import AnnotationFile  # it imports this module
-
-    annotated = AnnotationFile(Path(path), class_names, categories).read(images)
-    if annotated.findings:
-        text = f"{path}: {summary(annotated.findings)}; 'vis inspect' tells more"
-        warnings.warn(text, InputWarning, stacklevel=2)
-    return annotated

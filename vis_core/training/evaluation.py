@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vis_core.data.annotations import AnnotatedSet, Item, read_annotations
+from vis_core.data.annotation_files import read_annotations
+from vis_core.data.annotations import AnnotatedSet, Item
 from vis_core.errors import InputError
 from vis_core.evaluation.evaluator import evaluate
 from vis_core.evaluation.inputs.ground_truth import read_ground_truth

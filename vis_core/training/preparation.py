@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vis_core import catalog, checkpoints
-from vis_core.data.annotations import read_annotations
+from vis_core.data.annotation_files import read_annotations
 from vis_core.data.sources import balanced, open_sources
 from vis_core.errors import InputError, MissingDependencyError, OptionError
 from vis_core.system.entry import System

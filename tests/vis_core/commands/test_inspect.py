@@ -14,7 +14,7 @@ from tests.vis_core.data.annotated import COLOURS, coco, write_json, youtube_vis
 from vis_core.commands import inspect as commands
 from vis_core.commands import main as cli
 from vis_core.commands import terminal
-from vis_core.data.annotations import read_annotations
+from vis_core.data.annotation_files import read_annotations
 from vis_core.data.inspection import facts_of, faulty_images
 from vis_core.data.sheets import draw_sheet
 from vis_core.data.synthetic import synthetic_video, write_youtube_vis

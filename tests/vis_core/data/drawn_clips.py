@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from vis_core.data.annotations import read_annotations
+from vis_core.data.annotation_files import read_annotations
 from vis_core.data.augmentation import NO_AUGMENTATION, Augmentation
 from vis_core.data.sources import Clips
 

@@ -16,7 +16,7 @@ from tests.vis_core.data.annotated import (
     rectangle,
     youtube_vis,
 )
-from vis_core.data.annotations import read_annotations
+from vis_core.data.annotation_files import read_annotations
 from vis_core.errors import InputError
 
 # What is wrong with an annotation: it is left out, and its class is no longer complete there

@@ -18,7 +18,7 @@ from tests.vis_core.data.drawn_clips import (
     clips,
     drawn,
 )
-from vis_core.data.annotations import read_annotations
+from vis_core.data.annotation_files import read_annotations
 from vis_core.data.augmentation import NO_AUGMENTATION
 from vis_core.data.sources import open_sources
 

@@ -22,7 +22,7 @@ from tests.vis_core.data.drawn_clips import (
     drawn,
     of_colour,
 )
-from vis_core.data.annotations import read_annotations
+from vis_core.data.annotation_files import read_annotations
 from vis_core.data.augmentation import NO_AUGMENTATION, Augmentation
 from vis_core.data.sources import balanced, open_sources
 from vis_core.data.synthetic import synthetic_video, write_youtube_vis

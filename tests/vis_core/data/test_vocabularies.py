@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.vis_core.data.annotated import rectangle, run_lengths, write_json
-from vis_core.data.annotations import read_annotations
+from vis_core.data.annotation_files import read_annotations
 from vis_core.data.vocabularies import (
     COARSE_CLASSES,
     COCO,

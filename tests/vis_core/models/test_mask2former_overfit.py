@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tests.vis_core.models.made_of_networks import mask2former_vis, minvis
-from vis_core.data.annotations import read_annotations
+from vis_core.data.annotation_files import read_annotations
 from vis_core.data.augmentation import NO_AUGMENTATION
 from vis_core.data.sources import open_sources
 from vis_core.data.synthetic import CLASS_NAMES, synthetic_video, write_youtube_vis

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vis_core.data.annotations import read_annotations
+from vis_core.data.annotation_files import read_annotations
 from vis_core.training.config_file import read_config
 
 RECIPES = Path(__file__).parents[3] / "config" / "train"
