@@ -1,7 +1,6 @@
-"""Start the segmenter with MinVIS, one frame at a time, or Mask2Former-VIS, in windows of frames.
+"""Start the segmenter with Mask2Former-VIS, which looks at windows of frames.
 
-ros2 launch vis_ros mask2former_vis.launch.py image:=/camera/image_raw weights:=/path/to/minvis.safetensors
-ros2 launch vis_ros mask2former_vis.launch.py image:=/camera/image_raw system:=mask2former-vis weights:=...
+ros2 launch vis_ros mask2former_vis.launch.py image:=/camera/image_raw weights:=/path/to/weights.safetensors
 """
 
 from launch import LaunchDescription
@@ -11,4 +10,4 @@ from vis_ros.launching import segmenter_launch
 
 def generate_launch_description() -> LaunchDescription:
     """What ``ros2 launch`` asks for."""
-    return segmenter_launch(("minvis", "mask2former-vis"))
+    return segmenter_launch("mask2former-vis")

@@ -11,4 +11,4 @@ from vis_ros.launching import segmenter_launch
 
 def generate_launch_description() -> LaunchDescription:
     """What ``ros2 launch`` asks for."""
-    return segmenter_launch(("visolo-lite", "visolo"))
+    return segmenter_launch("visolo-lite")

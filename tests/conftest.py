@@ -13,6 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.ros_fixtures import context, described, make_stage
+
+__all__ = ["context", "described", "make_stage"]
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -1,11 +1,10 @@
-"""What the launch files start: the segmenter, of one of their systems, brought to life by events.
+"""What the launch files start: the segmenter, with the system of each, brought to life by events.
 
 The events are those that launch_ros has from Humble on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
@@ -41,21 +40,21 @@ _ARGUMENTS = (
 )
 
 
-def segmenter_launch(systems: Sequence[str]) -> LaunchDescription:
+def segmenter_launch(usual: str) -> LaunchDescription:
     """Arguments, then the node and the events that are made of them.
 
     Args:
-        systems: that the launch file offers, the usual one first.
+        usual: the system of the launch file; the argument ``system`` names another one.
     """
     declared = [
         DeclareLaunchArgument(
             "system",
             default_value="",
-            description=f"{' or '.join(systems)}; empty: the one that params_file names, {systems[0]} without a file",
+            description=f"of 'vis systems'; empty: the one that params_file names, {usual} without a file",
         ),
         *(DeclareLaunchArgument(name, default_value=default, description=text) for name, default, text in _ARGUMENTS),
     ]
-    return LaunchDescription([*declared, OpaqueFunction(function=_start, args=[systems[0]])])
+    return LaunchDescription([*declared, OpaqueFunction(function=_start, args=[usual])])
 
 
 def _start(context: LaunchContext, usual: str) -> list[LaunchDescriptionEntity]:

@@ -2,41 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from rclpy.context import Context
-
     from tests.vis_ros.node.stage import Scripted, Stage
-
-
-@pytest.fixture
-def context(ros_domain_id: int) -> Iterator[Context]:
-    import rclpy
-    from rclpy.context import Context
-
-    context = Context()
-    rclpy.init(context=context, domain_id=ros_domain_id)
-    yield context
-    rclpy.try_shutdown(context=context)
-
-
-@pytest.fixture
-def make_stage(context: Context) -> Iterator[Callable[..., Stage]]:
-    from tests.vis_ros.node.stage import Stage
-
-    stages: list[Stage] = []
-
-    def make(load: Callable[..., Any], **parameters: Any) -> Stage:
-        stages.append(Stage(context, load, parameters))
-        return stages[-1]
-
-    yield make
-    for stage in stages:
-        stage.close()
 
 
 @pytest.fixture
