@@ -22,17 +22,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from vis_core.commands.interrupts import interrupts
-from vis_core.commands.terminal import (
+from vis_core.commands.loading import (
     load_segmenter,
     option_value,
-    output,
-    progress_bar,
-    screen,
-    show_warning,
-    tell_error,
+    options_given,
     warn_if_random,
     weights_are_random,
 )
+from vis_core.commands.terminal import output, progress_bar, screen, show_warning, tell_error
 from vis_core.errors import InputError, MissingDependencyError, OptionError, VisError
 
 if TYPE_CHECKING:
@@ -289,13 +286,10 @@ def _node_parameters(
         raise InputError(f"{weights}: no such weight file")
     if weights is not None:
         values["weights"] = str(weights.resolve())
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise OptionError(f"--option {text}: write it as name=value")
+    for name, value in options_given(texts):
         if name not in known or name in ("system", "autostart", "image_transport"):
             raise OptionError(
-                f"--option {text}: the node has no such parameter to set; 'vis systems {system}' lists them"
+                f"--option {name}={value}: the node has no such parameter to set; 'vis systems {system}' lists them"
             )
         values[name] = option_value(value, known[name])
     return {name: parameters.to_ros(known[name], known[name].check(name, value)) for name, value in values.items()}

@@ -21,14 +21,8 @@ from vis_core.commands import evaluate as evaluation_commands
 from vis_core.commands import inspect as data_commands
 from vis_core.commands import train as training_commands
 from vis_core.commands.interrupts import interrupts
-from vis_core.commands.terminal import (
-    SKIPPED_SHOWN,
-    load_segmenter,
-    output,
-    progress_bar,
-    show_warning,
-    tell_error,
-)
+from vis_core.commands.loading import load_segmenter
+from vis_core.commands.terminal import SKIPPED_SHOWN, output, progress_bar, show_warning, tell_error
 from vis_core.errors import InputError, VisError
 
 if TYPE_CHECKING:

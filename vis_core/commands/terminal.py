@@ -1,117 +1,28 @@
-"""What the commands show and ask on a terminal: progress, errors, options as texts."""
+"""What the commands show on a terminal: progress, warnings, errors; by two consoles, which every command takes."""
 
 from __future__ import annotations
 
 import errno
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vis_core.errors import OptionError
-
 if TYPE_CHECKING:
-    from vis_core.system.option import Option
-    from vis_core.system.segmenter import Segmenter
     from vis_core.video.sources import Skipped, VideoSource
 
 SKIPPED_SHOWN = 20
 """How many left-out frames of a video are told on the screen."""
 
 screen = Console(stderr=True, highlight=False, soft_wrap=True)
+"""For people who watch: progress, warnings, errors."""
+
 output = Console(highlight=False, soft_wrap=True)
-
-
-def load_segmenter(
-    name: str,
-    weights: Path | None,
-    device: str,
-    precision: str,
-    threads: int | None,
-    texts: list[str],
-    given: dict[str, Any],
-    recorded: bool = False,
-) -> Segmenter:
-    """A segmenter, from what stands on a command line; says so if its weights are random.
-
-    Args:
-        name: of the system.
-        weights: weight file; None: the system's own, else random ones.
-        device, precision: as of ``vis_core.load``.
-        threads: of the network on a processor; None: as many as PyTorch chooses.
-        texts: options, each ``name=value``.
-        given: options already parsed; None is left out.
-        recorded: the frames come from files: options that are not given take their default for files, and it is told.
-
-    Raises:
-        OptionError: an unknown system or option, or a value out of range.
-        CheckpointError: the weights cannot be used.
-    """
-    import torch
-
-    from vis_core import catalog
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    options = {key: value for key, value in given.items() if value is not None}
-    known = catalog.find(name).options
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise OptionError(f"--option {text}: write it as name=value")
-        options[key] = option_value(value, known[key]) if key in known else value
-    if recorded:
-        options = {**_for_recordings(known, options), **options}
-    with warnings.catch_warnings():
-        if weights is None:
-            warnings.simplefilter("ignore", UserWarning)
-            warn_if_random(name, weights)
-        return catalog.load(name, weights, device, precision, **options)
-
-
-def _for_recordings(known: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Defaults of options on files, where they differ from those that a stream has, and are not given."""
-    changed = {key: x.recorded for key, x in known.items() if x.recorded is not None and key not in given}
-    for key, value in changed.items():
-        usual = f"--option {key}={known[key].default}"
-        screen.print(f"[dim]{escape(f'{key}={value}, since files can wait; as the node, and quicker: {usual}')}[/]")
-    return changed
-
-
-def weights_are_random(name: str, weights: Path | None) -> bool:
-    """Whether a system would run with random weights: none are given, and it brings none of its own."""
-    from vis_core import catalog
-
-    return weights is None and catalog.find(name).default_weights() is None
-
-
-def warn_if_random(name: str, weights: Path | None) -> None:
-    """Say so if a system would run with random weights."""
-    if weights_are_random(name, weights):
-        screen.print("[bold yellow]The weights are random[/]: masks, labels and tracks mean nothing. Give --weights.")
-
-
-def option_value(text: str, option: Option) -> Any:
-    """What a text on the command line stands for; whether it fits is checked by the catalogue."""
-    import yaml
-
-    if option.kind is str and not option.optional:
-        return text
-    if text.lower() in ("none", "null"):
-        return None
-    if option.kind is tuple and not text.startswith("["):
-        text = f"[{text}]"
-    try:
-        value = yaml.safe_load(text)
-        return float(value) if option.kind is float and isinstance(value, str) else value
-    except (yaml.YAMLError, ValueError):
-        return text
+"""For what a command was asked for."""
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from tests.vis_core.fake_system import FakeSegmenter, catalog
 from tests.vis_core.video.fake_capture import FakeCapture
 from vis_core import masks
 from vis_core.commands import main as cli
-from vis_core.commands import terminal
 from vis_core.data.synthetic import synthetic_video, write_youtube_vis
 from vis_core.system.option import Option
 from vis_core.video.opening import open_video
@@ -150,24 +149,6 @@ def test_a_camera_does_not_wait(tmp_path, monkeypatch):
     options = {"views": Option("Views.", 1, 4, recorded=4, default=1)}
     fake = run(monkeypatch, FakeSegmenter(), *segment("camera:0", tmp_path, "--no-overlay"), options=options)
     assert fake.calls[0][1] == {}
-
-
-@pytest.mark.parametrize(
-    ("default", "text", "value"),
-    [
-        (0.5, "1e-3", 1e-3),
-        (0.5, "2", 2),
-        (0.5, "much", "much"),
-        (3, "4", 4),
-        (True, "false", False),
-        ("a", "1", "1"),
-        ((1, 2), "[3, 4]", [3, 4]),
-        ((1, 2), "3,4", [3, 4]),
-        (3, "{", "{"),
-    ],
-)
-def test_an_option_s_text_is_read_by_the_type_of_its_default(default, text, value):
-    assert terminal.option_value(text, Option("", default=default)) == value
 
 
 @pytest.mark.parametrize(

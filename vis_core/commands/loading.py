@@ -1,0 +1,113 @@
+"""A segmenter from what stands on a command line: its system, weights, and options as texts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from vis_core.commands.terminal import screen
+from vis_core.errors import OptionError
+
+if TYPE_CHECKING:
+    from vis_core.system.option import Option
+    from vis_core.system.segmenter import Segmenter
+
+
+def load_segmenter(
+    name: str,
+    weights: Path | None,
+    device: str,
+    precision: str,
+    threads: int | None,
+    texts: list[str],
+    given: dict[str, Any],
+    recorded: bool = False,
+) -> Segmenter:
+    """A segmenter, from what stands on a command line; says so if its weights are random.
+
+    Args:
+        name: of the system.
+        weights: weight file; None: the system's own, else random ones.
+        device, precision: as of ``vis_core.load``.
+        threads: of the network on a CPU; None: as many as PyTorch chooses.
+        texts: options, each ``name=value``.
+        given: options already parsed; None is left out.
+        recorded: the frames come from files: options that are not given take their default for files, and it is told.
+
+    Raises:
+        OptionError: an unknown system or option, or a value out of range.
+        CheckpointError: the weights cannot be used.
+    """
+    import torch
+
+    from vis_core import catalog
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    options = {key: value for key, value in given.items() if value is not None}
+    known = catalog.find(name).options
+    for key, value in options_given(texts):
+        options[key] = option_value(value, known[key]) if key in known else value
+    if recorded:
+        options = {**_for_recordings(known, options), **options}
+    with warnings.catch_warnings():
+        if weights is None:
+            warnings.simplefilter("ignore", UserWarning)
+            warn_if_random(name, weights)
+        return catalog.load(name, weights, device, precision, **options)
+
+
+def _for_recordings(known: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults of options on files, where they differ from those that a stream has, and are not given."""
+    changed = {key: x.recorded for key, x in known.items() if x.recorded is not None and key not in given}
+    for key, value in changed.items():
+        usual = f"--option {key}={known[key].default}"
+        screen.print(f"[dim]{escape(f'{key}={value}, since files can wait; as the node, and quicker: {usual}')}[/]")
+    return changed
+
+
+def weights_are_random(name: str, weights: Path | None) -> bool:
+    """Whether a system would run with random weights: none are given, and it brings none of its own."""
+    from vis_core import catalog
+
+    return weights is None and catalog.find(name).default_weights() is None
+
+
+def warn_if_random(name: str, weights: Path | None) -> None:
+    """Say so if a system would run with random weights."""
+    if weights_are_random(name, weights):
+        screen.print("[bold yellow]The weights are random[/]: masks, labels and tracks mean nothing. Give --weights.")
+
+
+def options_given(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Name and value of each ``--option``, as texts.
+
+    Raises:
+        OptionError: one is not written as ``name=value``.
+    """
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise OptionError(f"--option {text}: write it as name=value")
+        yield name, value
+
+
+def option_value(text: str, option: Option) -> Any:
+    """What a text on the command line stands for; whether it fits is checked by the catalogue."""
+    import yaml
+
+    if option.kind is str and not option.optional:
+        return text
+    if text.lower() in ("none", "null"):
+        return None
+    if option.kind is tuple and not text.startswith("["):
+        text = f"[{text}]"
+    try:
+        value = yaml.safe_load(text)
+        return float(value) if option.kind is float and isinstance(value, str) else value
+    except (yaml.YAMLError, ValueError):
+        return text
