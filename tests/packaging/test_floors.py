@@ -19,6 +19,8 @@ ROS = (
     "message_filters, rcl_interfaces, rclpy, rosbag2_py, rosbags, rpyutils, sensor_msgs, std_msgs, std_srvs, vis_ros"
 )
 
+NOT_TO_SCORE = "cv2, rich, safetensors, torch, typer, " + ROS
+
 FLOORS = (
     "vis_core/structures.py vis_core/masks.py vis_core/checkpoints.py vis_core/errors.py vis_core/nn/",
     "vis_core/data/ vis_core/tracking/ vis_core/video/ vis_core/files/",
@@ -71,13 +73,13 @@ def test_every_module_of_vis_core_imports_without_any_ros_package():
 
 
 def test_every_module_of_the_evaluation_imports_without_torch_and_without_opencv():
-    modules = run(f"block({'cv2, safetensors, torch, ' + ROS!r})\nprint(*import_everything('vis_core.evaluation'))")
+    modules = run(f"block({NOT_TO_SCORE!r})\nprint(*import_everything('vis_core.evaluation'))")
     assert "vis_core.evaluation.metrics.average_precision" in modules.split()
 
 
 def test_the_evaluation_scores_without_torch(tmp_path):
     program = f"""
-block({"cv2, safetensors, torch, " + ROS!r})
+block({NOT_TO_SCORE!r})
 from vis_core.evaluation import evaluate
 segmentation = {{"size": [4, 4], "counts": [5, 2, 9]}}
 truth = {{
@@ -139,6 +141,22 @@ def test_no_module_imports_from_a_floor_above_it():
                 assert other <= own, f"{name} (floor {own}) imports {imported} (floor {other})"
                 checked += 1
     assert checked > 100
+
+
+def test_no_module_below_the_commands_speaks_to_a_terminal():
+    commands = floor("vis_core.commands")
+    for name, path in modules():
+        if (own := floor(name)) is not None and own < commands:
+            assert not {"rich", "typer"} & set(packages(path)), name
+
+
+def packages(path: Path) -> Iterator[str]:
+    """Packages that a file imports anywhere in its text."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield str(node.module).partition(".")[0]
 
 
 def test_systems_never_import_each_other():

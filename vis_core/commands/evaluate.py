@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from vis_core.commands.terminal import output
 from vis_core.errors import OptionError
 
 if TYPE_CHECKING:
     from vis_core.evaluation.evaluator import Evaluation
     from vis_core.evaluation.inputs.tracks import GroundTruth, Results
-
-_output = Console(highlight=False, soft_wrap=True)
 
 
 def evaluate(
@@ -68,9 +66,9 @@ def evaluate(
         _evaluate_stream(results[0], ground_truth, names, class_agnostic, out)
         return
 
+    from vis_core.commands.score_tables import print_comparison, print_evaluation
     from vis_core.evaluation.reports.metrics_file import comparison_metrics
     from vis_core.evaluation.reports.metrics_file import metrics as metrics_of
-    from vis_core.evaluation.reports.tables import print_comparison, print_evaluation
 
     files = [_read(path, ground_truth, first_frame, compat) for path in results]
     found = [_evaluate(*pair, jobs, options) for pair in files]
@@ -78,11 +76,11 @@ def evaluate(
         from vis_core.evaluation.comparison import compare as compare_evaluations
 
         comparison = compare_evaluations(*found, draws=draws)
-        print_comparison(_output, comparison, str(results[0]), str(results[1]))
+        print_comparison(comparison, str(results[0]), str(results[1]))
         paths = (str(results[0]), str(results[1]))
         _write(comparison_metrics(comparison, str(ground_truth), paths, options), out, "comparison.json")
         return
-    print_evaluation(_output, found[0])
+    print_evaluation(found[0])
     _write(metrics_of(found[0], str(ground_truth), str(results[0]), options), out, "metrics.json")
     if out is not None:
         _write_report(found[0], *files[0], out / "report.html", (ground_truth, results[0]), images, class_agnostic)
@@ -102,11 +100,11 @@ def submit(
     target = results.with_suffix(".zip") if out is None else out
     packed = pack(results, split, target, videos)
     for text in packed.warnings:
-        _output.print(f"[yellow]warning:[/] {escape(text)}")
+        output.print(f"[yellow]warning:[/] {escape(text)}")
     tracks = sum(len(items) for items in packed.tracks.values())
     used = sum(1 for items in packed.tracks.values() if items)
     size = target.stat().st_size / 1e6
-    _output.print(f"Written: {escape(str(target))}: {tracks} tracks in {used} videos, {size:.1f} MB")
+    output.print(f"Written: {escape(str(target))}: {tracks} tracks in {used} videos, {size:.1f} MB")
 
 
 def _read(results: Path, ground_truth: Path, first_frame: int, compat: bool) -> tuple[GroundTruth, Results]:
@@ -143,19 +141,19 @@ def _write_report(
         incidents, failed = incidents_part(truth, results, images, class_agnostic=class_agnostic)
     write_report(evaluation, path, ground_truth=str(names[0]), results=str(names[1]), incidents=incidents)
     for text in failed:
-        _output.print(f"[yellow]not shown in the report:[/] {escape(text)}")
-    _output.print(f"Written: {escape(str(path))}")
+        output.print(f"[yellow]not shown in the report:[/] {escape(text)}")
+    output.print(f"Written: {escape(str(path))}")
 
 
 def _evaluate_stream(
     stream: Path, ground_truth: Path, names: list[str], class_agnostic: bool, out: Path | None
 ) -> None:
+    from vis_core.commands.score_tables import print_stream
     from vis_core.evaluation.reports.metrics_file import stream_metrics
-    from vis_core.evaluation.reports.tables import print_stream
     from vis_core.evaluation.streaming_scores import evaluate_stream
 
     evaluation = evaluate_stream(ground_truth, stream, names, class_agnostic=class_agnostic)
-    print_stream(_output, evaluation)
+    print_stream(evaluation)
     options = {"metrics": names, "class_agnostic": class_agnostic}
     _write(stream_metrics(evaluation, str(ground_truth), str(stream), options), out, "metrics.json")
 
@@ -166,4 +164,4 @@ def _write(content: dict[str, Any], folder: Path | None, name: str) -> None:
         from vis_core.evaluation.reports.metrics_file import write_json
 
         write_json(content, folder / name)
-        _output.print(f"Written: {escape(str(folder / name))}")
+        output.print(f"Written: {escape(str(folder / name))}")

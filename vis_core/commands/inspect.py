@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vis_core.commands.terminal import output, screen, tell_error
 from vis_core.errors import InputError, OptionError
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from vis_core.data.faults import Finding
     from vis_core.data.inspection import ClassFacts, SetFacts
 
-_output = Console(highlight=False, soft_wrap=True)
-_screen = Console(stderr=True, highlight=False, soft_wrap=True)
 _MOST_ROWS = 100
 
 
@@ -96,7 +94,7 @@ def _categories(text: str | None) -> dict[str, str] | str | None:
 
 
 def _fail(text: str) -> NoReturn:
-    _screen.print(f"[bold red]error:[/] {escape(text)}")
+    tell_error(InputError(text))
     raise typer.Exit(1)
 
 
@@ -120,7 +118,7 @@ def _print_set(annotated: AnnotatedSet, facts: SetFacts) -> None:
     table.add_column(overflow="fold")
     for name, text in rows.items():
         table.add_row(name, escape(text))
-    _output.print(table, soft_wrap=False)
+    output.print(table, soft_wrap=False)
 
 
 def _print_classes(annotated: AnnotatedSet, facts: SetFacts) -> None:
@@ -143,13 +141,13 @@ def _print_classes(annotated: AnnotatedSet, facts: SetFacts) -> None:
     shown = [part for part in facts.classes if part.items] or list(facts.classes)
     for part in shown[:_MOST_ROWS]:
         table.add_row(escape(part.name), *_cells(part, annotated.videos))
-    _output.print(table, soft_wrap=False)
+    output.print(table, soft_wrap=False)
     if len(shown) > _MOST_ROWS:
-        _output.print(f"... and {len(shown) - _MOST_ROWS} more classes")
+        output.print(f"... and {len(shown) - _MOST_ROWS} more classes")
     unused = [part.name for part in facts.classes if not part.items]
     if unused and len(shown) < len(facts.classes):
         more = f" and {len(unused) - 20} more" if len(unused) > 20 else ""
-        _output.print(f"Without any annotation: {escape(', '.join(unused[:20]))}{more}")
+        output.print(f"Without any annotation: {escape(', '.join(unused[:20]))}{more}")
 
 
 def _cells(part: ClassFacts, videos: bool) -> list[str]:
@@ -166,14 +164,14 @@ def _print_findings(findings: Sequence[Finding], faulty: int, examples: list[str
     if faulty:
         rows.append(("image not readable", faulty, examples))
     if not rows:
-        _output.print("Nothing is wrong in it.")
+        output.print("Nothing is wrong in it.")
         return
     table = Table("finding", title="Findings", title_justify="left", show_lines=True)
     table.add_column("count", justify="right")
     table.add_column("the first", overflow="fold")
     for kind, count, texts in rows:
         table.add_row(escape(kind), str(count), escape("\n".join(texts)))
-    _output.print(table, soft_wrap=False)
+    output.print(table, soft_wrap=False)
 
 
 def _write_sheet(annotated: AnnotatedSet, path: Path) -> None:
@@ -187,14 +185,14 @@ def _write_sheet(annotated: AnnotatedSet, path: Path) -> None:
     except InputError as error:
         _fail(str(error))
     for text in drawn.faults[:5]:
-        _screen.print(f"[yellow]not shown:[/] {escape(text)}")
+        screen.print(f"[yellow]not shown:[/] {escape(text)}")
     if drawn.missing:
-        _screen.print(f"[yellow]no place on the sheet for:[/] {escape(', '.join(drawn.missing))}")
+        screen.print(f"[yellow]no place on the sheet for:[/] {escape(', '.join(drawn.missing))}")
     _, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(drawn.image, cv2.COLOR_RGB2BGR))
     with written_whole(path) as partial:
         partial.write_bytes(data.tobytes())
     what = "videos" if annotated.videos else "images"
-    _output.print(f"Written: {escape(str(path))} ({drawn.shown} of {len(annotated.items)} {what})")
+    output.print(f"Written: {escape(str(path))} ({drawn.shown} of {len(annotated.items)} {what})")
 
 
 def _range(values: Sequence[int]) -> str:

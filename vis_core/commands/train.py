@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from vis_core.commands.interrupts import interrupts
+from vis_core.commands.terminal import output
+from vis_core.commands.training_display import Display
 from vis_core.errors import OptionError
 
 if TYPE_CHECKING:
     from vis_core.training.config import Config
-
-_output = Console(highlight=False, soft_wrap=True)
 
 # What --print-config shows where a key has no default.
 _EXAMPLE = {
@@ -74,19 +73,19 @@ def _print(config: Config) -> None:
 def _train(config: Config, restart: bool) -> None:
     from vis_core.training.loop import BEST, LAST, train
 
-    with interrupts("step") as received:
-        outcome = train(config, restart, lambda: bool(received))
+    with interrupts("step") as received, Display() as display:
+        outcome = train(config, restart, lambda: bool(received), display)
     if outcome.first:
         if outcome.step < outcome.steps:
-            _output.print(
+            output.print(
                 f"Stopped at step {outcome.step} of {outcome.steps}; the state is saved. The same command goes on."
             )
         else:
-            _output.print(f"Trained: {outcome.steps} steps")
-        _output.print(f"  {escape(str(config.output / LAST))}: weights for vis_core.load and --weights")
+            output.print(f"Trained: {outcome.steps} steps")
+        output.print(f"  {escape(str(config.output / LAST))}: weights for vis_core.load and --weights")
         if outcome.best is not None:
             metric = f"{config.evaluation.metric} {outcome.best:.4f}"
-            _output.print(f"  {escape(str(config.output / BEST))}: those of the best {metric}")
+            output.print(f"  {escape(str(config.output / BEST))}: those of the best {metric}")
     if outcome.step < outcome.steps:
         raise typer.Exit(128 + (received[0] if received else signal.SIGINT))
 
@@ -99,9 +98,13 @@ def _check(config: Config) -> None:
     from vis_core.training.loop import train
 
     sets = tuple(replace(entry, limit=1) for entry in config.evaluation.data)
-    with tempfile.TemporaryDirectory(prefix="vis-train-") as folder, interrupts("step") as received:
+    with (
+        tempfile.TemporaryDirectory(prefix="vis-train-") as folder,
+        interrupts("step") as received,
+        Display() as display,
+    ):
         short = replace(
             config, steps=1, output=Path(folder), log_every=1, evaluation=replace(config.evaluation, data=sets)
         )
-        if train(short, stop_asked=lambda: bool(received)).first:
-            _output.print("Checked: a step, its files and an evaluation work.")
+        if train(short, stop_asked=lambda: bool(received), observer=display).first:
+            output.print("Checked: a step, its files and an evaluation work.")

@@ -23,9 +23,9 @@ from vis_core.training.config import Config
 from vis_core.training.config_file import print_config
 from vis_core.training.evaluation import OpenSet, Scores, open_set, run_evaluation
 from vis_core.training.logs import CsvLog, Events
+from vis_core.training.observer import Observer
 from vis_core.training.optimization import MovingAverage, make_optimizer, rate_factor
 from vis_core.training.preparation import find_system, make_draws, make_fabric, make_trainable
-from vis_core.training.progress import Display
 from vis_core.training.run_folder import begin_anew, locked, write_text
 from vis_core.training.sampling import Drawn, FaultCount, micro_batches
 from vis_core.training.state import check_unchanged, comparable, load_state, save_state
@@ -50,13 +50,19 @@ class Outcome:
     first: bool
 
 
-def train(config: Config, restart: bool = False, stop_asked: Callable[[], bool] = lambda: False) -> Outcome:
+def train(
+    config: Config,
+    restart: bool = False,
+    stop_asked: Callable[[], bool] = lambda: False,
+    observer: Observer | None = None,
+) -> Outcome:
     """Train as the config says, or go on where its output folder's state stands.
 
     Args:
         config: of the training.
         restart: begin anew; what an earlier run left in the folder is removed.
         stop_asked: asked after each step; true ends the run with its state saved.
+        observer: follows the training; None: nobody does, and warnings are Python's.
 
     Raises:
         VisError: the config, the data or the state cannot be used, or the losses are no numbers any more.
@@ -71,9 +77,8 @@ def train(config: Config, restart: bool = False, stop_asked: Callable[[], bool] 
             if restart:
                 begin_anew(config.output)
         fabric.barrier()
-        display = stack.enter_context(Display(config.steps, first))
         sets = [open_set(entry, config.classes) for entry in config.evaluation.data] if first else []
-        run = _Run(config, fabric, make_trainable(system, config), sets, display, stop_asked)
+        run = _Run(config, fabric, make_trainable(system, config), sets, observer or Observer(), stop_asked)
         stack.callback(run.close)
         return run.to_the_end()
 
@@ -114,11 +119,11 @@ class _Run:
         fabric: Any,
         trainable: Trainable,
         sets: Sequence[OpenSet],
-        display: Display,
+        observer: Observer,
         stop_asked: Callable[[], bool],
     ) -> None:
         self._config, self._fabric, self._trainable, self._sets = config, fabric, trainable, sets
-        self._display, self._stop_asked = display, stop_asked
+        self._observer, self._stop_asked = observer, stop_asked
         self._folder, self._first = config.output, fabric.global_rank == 0
         self._draws = make_draws(config)
         self._optimizer = make_optimizer(trainable, config.optimizer)
@@ -126,7 +131,7 @@ class _Run:
         self._model, self._stepper = fabric.setup(_Losses(trainable), self._optimizer)
         self._average = None if config.ema is None else MovingAverage(trainable, config.ema)
         self._comparable = comparable(config)
-        self._faults = FaultCount(lambda text: display.warn(f"passed over: {text}"))
+        self._faults = FaultCount(lambda text: observer.warn(f"passed over: {text}"))
         self._step, self._evaluated = 0, 0
         self._best: dict[str, float] | None = None
         self._sums: dict[str, float] = {}  # of what the next line of the log is the mean of
@@ -137,12 +142,13 @@ class _Run:
             write_text(self._folder / "config.yaml", print_config(config))
             self._log = CsvLog(self._folder / "log.csv", self._step)
             self._scores_log = CsvLog(self._folder / "evaluation.csv", self._evaluated)
-            self._events = Events(self._folder / "tensorboard", self._step, display.tell)
+            self._events = Events(self._folder / "tensorboard", self._step, observer.tell)
 
     def to_the_end(self) -> Outcome:
         """Train until the last step, or until it is asked to stop."""
         config = self._config
-        self._display.begin(self._step)
+        if self._first:
+            self._observer.begin(self._step, config.steps)
         stopped = self._evaluate_if_due()
         batches = micro_batches(
             self._draws,
@@ -164,7 +170,8 @@ class _Run:
                 row = None
                 if self._summed == config.log_every or self._step == config.steps:
                     row = self._row(values)
-                self._display.step(self._step, row)
+                if self._first:
+                    self._observer.step(self._step, row)
                 if (
                     self._step % config.save_every == 0
                     or self._step == config.steps
@@ -276,7 +283,7 @@ class _Run:
             self._folder / "evaluation",
             config.evaluation.pictures,
             self._stop_asked,
-            self._display.warn,
+            self._observer.warn,
         )
 
     def _take_scores(self, scores: Scores) -> None:
@@ -292,7 +299,7 @@ class _Run:
         if better:
             self._write_weights(BEST)
             self._best = {"step": self._step, "value": scores.value}
-        self._display.tell(
+        self._observer.tell(
             f"evaluation at step {self._step}: {metric} {scores.value:.4f}{' (best so far)' if better else ''}"
         )
 
@@ -340,4 +347,5 @@ class _Run:
         self._step, self._evaluated, self._best = state["step"], state["evaluated"], state["best"]
         self._sums, self._summed = dict(state["log"]["sums"]), state["log"]["summed"]
         self._faults.draws, self._faults.bad = state["draws"]["made"], state["draws"]["bad"]
-        self._display.tell(f"{self._folder}: going on from step {self._step} of {self._config.steps}")
+        if self._first:
+            self._observer.tell(f"{self._folder}: going on from step {self._step} of {self._config.steps}")

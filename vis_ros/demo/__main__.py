@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import typer
 import yaml
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from vis_core.catalog import find
+from vis_core.commands.terminal import output
 from vis_core.data.synthetic import CLASS_NAMES, SyntheticVideo, synthetic_video, write_youtube_vis
 from vis_core.errors import InputError, VisError
 from vis_core.evaluation import evaluate
@@ -53,8 +53,6 @@ _RANDOM_PARAMETERS: dict[str, Any] = {
     "max_instances": 5,
 }
 
-_out = Console(highlight=False, soft_wrap=True)
-
 
 def main() -> None:
     """Entry point: an error of ours is told in one message, with exit code 1."""
@@ -65,7 +63,7 @@ def main() -> None:
     try:
         app(prog_name="python -m vis_ros.demo")
     except (VisError, OSError) as error:
-        _out.print(f"[bold red]demo:[/] {escape(str(error))}")
+        output.print(f"[bold red]demo:[/] {escape(str(error))}")
         sys.exit(1)
 
 
@@ -88,7 +86,7 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     made = [_write_parameters(out / "demo.yaml", system, parameters)]
     if random:
-        _out.print(f"[bold yellow]{_RANDOM.capitalize()}.[/] Give --weights to see real ones.")
+        output.print(f"[bold yellow]{_RANDOM.capitalize()}.[/] Give --weights to see real ones.")
     scene = synthetic_video(_SCENE_SEED, _SCENE_LENGTH, _SCENE_SIZE)
     clip = _clip(out, video)
     taken: Iterable[Frame] = (scene.frame(t) for t in range(len(scene)))
@@ -96,9 +94,9 @@ def demo(
         taken = _taken(clip, frames, width)
     made += _through_topics(taken, out, "scene" if clip is None else clip.stem, system, parameters, random)
     made += _to_score(scene, out, system, parameters, random, own)
-    _out.print("\n[bold]Made:[/]")
+    output.print("\n[bold]Made:[/]")
     for path in made:
-        _out.print(f"  {escape(str(path))}")
+        output.print(f"  {escape(str(path))}")
 
 
 def _clip(out: Path, video: Path | None) -> Path | None:
@@ -106,10 +104,10 @@ def _clip(out: Path, video: Path | None) -> Path | None:
     if video is not None:
         return video
     try:
-        return fetch_clip(out / "clip", lambda text: _out.print(escape(text)))
+        return fetch_clip(out / "clip", lambda text: output.print(escape(text)))
     except ClipError as error:
-        _out.print(f"[yellow]no clip could be fetched[/] ({escape(str(error))})")
-        _out.print("going on with the synthetic scene alone; `make demo VIDEO=street.mp4` takes a video of yours")
+        output.print(f"[yellow]no clip could be fetched[/] ({escape(str(error))})")
+        output.print("going on with the synthetic scene alone; `make demo VIDEO=street.mp4` takes a video of yours")
         return None
 
 
@@ -119,7 +117,7 @@ def _taken(clip: Path, count: int, width: int) -> Iterator[Frame]:
         height = video.size[0]
         small = min(width, video.size[1])
         size = (small, max(1, round(height * small / video.size[1])))
-        _out.print(
+        output.print(
             f"{escape(clip.name)}: {video.size[1]}x{height} at {video.fps:g} frames/s; "
             f"its first frames, at most {count}, are taken at {size[0]}x{size[1]}"
         )
@@ -150,9 +148,9 @@ def _through_topics(
         answers[received.instances.stamp] = received.instances
         names.update(received.class_names)
 
-    _out.print("\n[bold]The node, through real topics[/]")
+    output.print("\n[bold]The node, through real topics[/]")
     with closing(ImageBag(bag_path)) as bag:
-        report = replay(bag, system, parameters, deliver, on_stage=lambda stage: _out.print(f"  {stage}"))
+        report = replay(bag, system, parameters, deliver, on_stage=lambda stage: output.print(f"  {stage}"))
         if not report.received:
             raise NodeError(f"{report.sent} images were sent and none was answered on /vis/instances")
         made = _draw(bag, answers, names, out / f"{name}_overlay.mp4", out / f"{name}.png", random)
@@ -168,9 +166,9 @@ def _through_topics(
             ("tracks", f"{len(tracks)}, {per_frame:.1f} instances a frame"),
         ):
             table.add_row(what, value)
-    _out.print(table, soft_wrap=False)
+    output.print(table, soft_wrap=False)
     if random:
-        _out.print(f"[yellow]{_RANDOM.capitalize()}[/]; what counts here is that every part runs.")
+        output.print(f"[yellow]{_RANDOM.capitalize()}[/]; what counts here is that every part runs.")
     return [bag_path, *made]
 
 
@@ -199,7 +197,7 @@ def _to_score(
     scene: SyntheticVideo, out: Path, system: str, parameters: Mapping[str, Any], random: bool, own: bool
 ) -> list[Path]:
     """The scene with ground truth, made into a bag, and scored as a user would. Returns what it wrote."""
-    _out.print("\n[bold]A score, on a synthetic scene with ground truth[/]")
+    output.print("\n[bold]A score, on a synthetic scene with ground truth[/]")
     folder = out / "synthetic"
     truth = write_youtube_vis([scene], folder)
     answers = scene.instances()
@@ -216,18 +214,18 @@ def _to_score(
         if name != "weights":
             given += ["--option", f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}"]
     _run("evaluate-bag", bag, "--ground-truth", truth, "--system", system, *given, "--out", scores)
-    _out.print(f"For comparison, the ground truth itself as an answer: AP {100 * best:.1f}.")
+    output.print(f"For comparison, the ground truth itself as an answer: AP {100 * best:.1f}.")
     if random:
-        _out.print("Random weights find nothing of it: about 0 is right.")
+        output.print("Random weights find nothing of it: about 0 is right.")
     if own:
-        _out.print(f"{system} was taught people, vehicles and animals, not boxes, discs and stars: about 0 is right.")
+        output.print(f"{system} was taught people, vehicles and animals, not boxes, discs and stars: about 0 is right.")
     return [truth, folder / "ground_truth.png", bag, scores]
 
 
 def _run(*arguments: str | Path) -> None:
     """Run ``vis-ros`` as a user would, showing the command."""
     texts = [str(argument) for argument in arguments]
-    _out.print(escape(f"$ vis-ros {' '.join(texts)}"))
+    output.print(escape(f"$ vis-ros {' '.join(texts)}"))
     sys.stdout.flush()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))}
     done = subprocess.run([sys.executable, "-m", "vis_ros.cli", *texts], env=environment, check=False)  # noqa: S603 our own command

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from tests.vis_core.data.annotated import COLOURS, coco, write_json, youtube_vis
-from vis_core.commands import inspect as commands
 from vis_core.commands import main as cli
 from vis_core.commands import terminal
 from vis_core.data.annotation_files import read_annotations
@@ -30,9 +29,9 @@ def inspect(monkeypatch, capsys):
     """Runs ``vis inspect`` in this process; gives what it printed to stdout and to stderr, blanks as one."""
 
     def run(*arguments, code=0):
-        for name in ("_output", "_screen"):
-            monkeypatch.setattr(getattr(commands, name), "_color_system", None)
-            monkeypatch.setattr(getattr(commands, name), "_width", 400)
+        for console in (terminal.output, terminal.screen):
+            monkeypatch.setattr(console, "_color_system", None)
+            monkeypatch.setattr(console, "_width", 400)
         monkeypatch.setattr(sys, "argv", ["vis", "inspect", *map(str, arguments)])
         monkeypatch.setattr("warnings.showwarning", terminal.show_warning)
         for name in ("OMP_WAIT_POLICY", "OPENCV_LOG_LEVEL", "OPENCV_FFMPEG_LOGLEVEL"):

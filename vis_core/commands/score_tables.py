@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vis_core.commands.terminal import output
 from vis_core.evaluation.comparison import Comparison, Difference
 from vis_core.evaluation.evaluator import Evaluation, flatten
 from vis_core.evaluation.metrics.track_scores import TrackScores
@@ -24,28 +24,28 @@ _STREAM_COLUMNS = ("AP", "AP50", "AR10", "HOTA", "MOTA", "IDF1", "IDSW")
 _CATEGORY_DIFFERENCES = ("AP", "AP50", "HOTA", "IDF1")
 
 
-def print_evaluation(output: Console, evaluation: Evaluation) -> None:
+def print_evaluation(evaluation: Evaluation) -> None:
     """Headline scores, averages of track scores, per category and per video."""
     for columns in (_AP_COLUMNS, _OCCLUSION_COLUMNS):
-        _print_table(output, {"": evaluation.summary}, columns)
+        _print_table({"": evaluation.summary}, columns)
     if evaluation.tracks is not None:
-        _print_averages(output, evaluation.tracks)
+        _print_averages(evaluation.tracks)
     occurring = {
         f"{name} ({number})": evaluation.per_category[number]
         for number, name in evaluation.categories.items()
         if evaluation.per_category[number]["GT_IDs"] or evaluation.per_category[number]["IDs"]
     }
     if len(evaluation.categories) > 1:
-        _print_table(output, occurring, _CATEGORY_COLUMNS, "category", "Per category")
+        _print_table(occurring, _CATEGORY_COLUMNS, "category", "Per category")
     videos = {f"{name} ({number})": evaluation.per_video[number] for number, name in evaluation.videos.items()}
     if len(videos) > 1:
-        _print_table(output, videos, _VIDEO_COLUMNS, "video", "Per video")
+        _print_table(videos, _VIDEO_COLUMNS, "video", "Per video")
 
 
-def print_stream(output: Console, evaluation: StreamEvaluation) -> None:
+def print_stream(evaluation: StreamEvaluation) -> None:
     """Scores under each policy, and figures of time."""
     scores = {policy: part.summary for policy, part in evaluation.policies.items()}
-    _print_table(output, scores, _STREAM_COLUMNS, "frame takes", "Stream")
+    _print_table(scores, _STREAM_COLUMNS, "frame takes", "Stream")
     first, latency = evaluation.first_detection_summary, evaluation.latency or {}
     figures = {
         "frames": f"{evaluation.frames} in {evaluation.duration:.2f} s",
@@ -64,7 +64,7 @@ def print_stream(output: Console, evaluation: StreamEvaluation) -> None:
     output.print(table, soft_wrap=False)
 
 
-def print_comparison(output: Console, comparison: Comparison, first: str, second: str) -> None:
+def print_comparison(comparison: Comparison, first: str, second: str) -> None:
     """Scores of two files side by side, and the differences of each category."""
     output.print(f"A: {escape(first)}\nB: {escape(second)}")
     table = Table("", title="A and B", title_justify="left")
@@ -93,7 +93,7 @@ def print_comparison(output: Console, comparison: Comparison, first: str, second
     output.print(table, soft_wrap=False)
 
 
-def _print_averages(output: Console, tracks: TrackScores) -> None:
+def _print_averages(tracks: TrackScores) -> None:
     """Track scores over all classes, in the three ways of averaging."""
     averages = {
         "classes": flatten(tracks.class_average),
@@ -110,7 +110,6 @@ def _print_averages(output: Console, tracks: TrackScores) -> None:
 
 
 def _print_table(
-    output: Console,
     rows: Mapping[str, Mapping[str, float]],
     columns: Sequence[str],
     head: str = "",
