@@ -175,10 +175,8 @@ def _print_findings(findings: Sequence[Finding], faulty: int, examples: list[str
 
 
 def _write_sheet(annotated: AnnotatedSet, path: Path) -> None:
-    import cv2
-
     from vis_core.data.sheets import draw_sheet
-    from vis_core.files.atomic import written_whole
+    from vis_core.video.images import write_image
 
     try:
         drawn = draw_sheet(annotated)
@@ -188,9 +186,7 @@ def _write_sheet(annotated: AnnotatedSet, path: Path) -> None:
         screen.print(f"[yellow]not shown:[/] {escape(text)}")
     if drawn.missing:
         screen.print(f"[yellow]no place on the sheet for:[/] {escape(', '.join(drawn.missing))}")
-    _, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(drawn.image, cv2.COLOR_RGB2BGR))
-    with written_whole(path) as partial:
-        partial.write_bytes(data.tobytes())
+    write_image(path, drawn.image)
     what = "videos" if annotated.videos else "images"
     output.print(f"Written: {escape(str(path))} ({drawn.shown} of {len(annotated.items)} {what})")
 

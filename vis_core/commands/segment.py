@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from vis_core.errors import InputError
+from vis_core.files.atomic import atomic_write
 from vis_core.files.results_writer import ResultsWriter
 from vis_core.structures import Frame, Instances
 from vis_core.system.segmenter import Segmenter
@@ -238,6 +239,5 @@ def _write_labels(path: Path, instances: Instances) -> None:
     if ids.max() > np.iinfo(np.uint16).max:
         raise InputError(f"{path}: track id {ids.max()} does not fit the 16 bits of a mask image")
     _, png = cv2.imencode(".png", ids.astype(np.uint16)[instances.label_image()])
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(png.tobytes())
-    partial.replace(path)
+    with atomic_write(path) as partial:
+        partial.write_bytes(png.tobytes())

@@ -19,10 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vis_core import masks
-from vis_core.errors import InputError, OptionError
+from vis_core.errors import OptionError
+from vis_core.files.atomic import atomic_write
 from vis_core.masks import RunLengths
 from vis_core.structures import Frame, Instances
 from vis_core.tracking.lifecycle import TrackLifecycle
+from vis_core.video.images import write_image
 
 CLASS_NAMES = ("disc", "box", "star")
 """The classes; a shape's class shows in its outline alone, not in colour, texture or size."""
@@ -174,13 +176,11 @@ def write_youtube_vis(videos: Sequence[SyntheticVideo], folder: str | Path, suff
         for item in range(len(video.labels)):
             if (entry := _annotation(video, video_id, item)) is not None:
                 content["annotations"].append({"id": len(content["annotations"]) + 1, **entry})
-        (folder / "frames" / video.name).mkdir(parents=True, exist_ok=True)
         for file_name, image in zip(content["videos"][-1]["file_names"], video.frames, strict=True):
-            _write_image(folder / "frames" / file_name, image)
-    path, partial = folder / "instances.json", folder / "instances.json.partial"
-    folder.mkdir(parents=True, exist_ok=True)
-    partial.write_text(json.dumps(content), "utf-8")
-    partial.replace(path)
+            write_image(folder / "frames" / file_name, image)
+    path = folder / "instances.json"
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps(content), "utf-8")
     return path
 
 
@@ -213,13 +213,6 @@ def _annotation(video: SyntheticVideo, video_id: int, item: int) -> dict[str, An
         "bboxes": [mask and [float(v) for v in mask.box] for mask in track],
         "areas": [mask and mask.area for mask in track],
     }
-
-
-def _write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    written, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])
-    if not written:
-        raise InputError(f"{path}: OpenCV does not encode an image of shape {image.shape}")
-    path.write_bytes(data.tobytes())
 
 
 class _Ground:

@@ -15,6 +15,7 @@ import numpy as np
 
 from vis_core import masks
 from vis_core.errors import InputError
+from vis_core.files.atomic import atomic_write
 from vis_core.structures import Instances
 
 _SEGMENTATION = b'"segmentation": '
@@ -127,13 +128,14 @@ class ResultsWriter:
         if self._rows.closed:
             return
         self._rows.close()
-        partial = self.path.with_name(f"{self.path.name}.partial")
         try:
-            with self.rows_path.open("rb") as rows, partial.open("wb") as out:
+            with (
+                self.rows_path.open("rb") as rows,
+                atomic_write(self.path) as partial,
+                partial.open("wb") as out,
+            ):
                 self._write_entries(rows, out)
-            partial.replace(self.path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
             reason = f"{error.strerror}; what was found is in {self.rows_path}, one JSON line a mask"
             raise OSError(error.errno, reason, str(self.path)) from error
         self.rows_path.unlink(missing_ok=True)

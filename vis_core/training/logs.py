@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vis_core.errors import InputError
-from vis_core.training.run_folder import naming, write_text
+from vis_core.files.atomic import atomic_write, errors_name
 
 
 class CsvLog:
@@ -42,7 +42,7 @@ class CsvLog:
         elif new := [name for name in row if name not in self._columns]:
             self._widen(new)
         values = [_text(row.get(name, "")) for name in self._columns]
-        with naming(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
+        with errors_name(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
             file.write(head + _csv_line(values))
 
     def _widen(self, new: list[str]) -> None:
@@ -53,7 +53,8 @@ class CsvLog:
         self._rewrite([self._columns, *(row + [""] * len(new) for row in rows[1:])])
 
     def _rewrite(self, rows: list[list[str]]) -> None:
-        write_text(self.path, "".join(map(_csv_line, rows)))
+        with atomic_write(self.path) as partial:
+            partial.write_text("".join(map(_csv_line, rows)), "utf-8")
 
     def _keep_until(self, step: int) -> None:
         text = self.path.read_text("utf-8")

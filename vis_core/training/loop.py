@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vis_core import catalog, checkpoints
 from vis_core.data.clips import TrainingClip
 from vis_core.errors import VisError
+from vis_core.files.atomic import atomic_write
 from vis_core.system.trainable import Trainable
 from vis_core.training.config import Config
 from vis_core.training.config_file import print_config
@@ -26,7 +27,7 @@ from vis_core.training.logs import CsvLog, Events
 from vis_core.training.observer import Observer
 from vis_core.training.optimization import MovingAverage, make_optimizer, rate_factor
 from vis_core.training.preparation import find_system, make_draws, make_fabric, make_trainable
-from vis_core.training.run_folder import begin_anew, locked, write_text
+from vis_core.training.run_folder import begin_anew, locked
 from vis_core.training.sampling import Drawn, FaultCount, micro_batches
 from vis_core.training.state import check_unchanged, comparable, load_state, save_state
 
@@ -139,7 +140,8 @@ class _Run:
         self._resume()
         fabric.barrier()
         if self._first:
-            write_text(self._folder / "config.yaml", print_config(config))
+            with atomic_write(self._folder / "config.yaml") as partial:
+                partial.write_text(print_config(config), "utf-8")
             self._log = CsvLog(self._folder / "log.csv", self._step)
             self._scores_log = CsvLog(self._folder / "evaluation.csv", self._evaluated)
             self._events = Events(self._folder / "tensorboard", self._step, observer.tell)

@@ -37,33 +37,9 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Errors of the system raised inside name this file, as those of a write by themselves do not."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-
-
 def begin_anew(folder: Path) -> None:
     """Remove what a training left in its folder, and nothing else."""
     for name in _FILES:
         (folder / name).unlink(missing_ok=True)
     for name in _FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all.
-
-    Raises:
-        OSError: it cannot be written; the error names it.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with naming(path):
-            partial.write_text(text, "utf-8")
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

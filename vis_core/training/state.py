@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vis_core.errors import CheckpointError, InputError, OptionError
+from vis_core.files.atomic import atomic_write
 from vis_core.training.config import Config
 from vis_core.training.config_file import plain
 
@@ -31,26 +31,21 @@ def save_state(folder: Path, state: dict[str, Any]) -> Path:
         OSError: it cannot be written; the error names the file.
     """
     path = folder / NAME
-    partial = path.with_name(f".{NAME}.{os.getpid()}.part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            try:
-                torch.save({"format": FORMAT, **state}, file)
-            except RuntimeError as error:  # torch hides what the system said
-                raise OSError(errno.EIO, f"cannot be written: {_first_line(error)}", str(path)) from error
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            path.replace(folder / PREVIOUS)
-        partial.replace(path)
+        with atomic_write(path) as partial:
+            with partial.open("wb") as file:
+                try:
+                    torch.save({"format": FORMAT, **state}, file)
+                except RuntimeError as error:  # torch hides what the system said
+                    raise OSError(errno.EIO, f"cannot be written: {_first_line(error)}") from error
+                file.flush()
+                os.fsync(file.fileno())
+            if path.exists():
+                path.replace(folder / PREVIOUS)
         _sync(folder)
     except OSError as error:
         kept = "; the state before is untouched" if (folder / NAME).exists() or (folder / PREVIOUS).exists() else ""
         raise OSError(error.errno, f"{error.strerror or error}{kept}", str(path)) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
     return path
 
 

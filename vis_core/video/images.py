@@ -1,4 +1,4 @@
-"""Reading one image file of any origin, safely: bounded by its header before anything is decoded."""
+"""Reading one image file of any origin, safely: bounded by its header before anything is decoded; and writing one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vis_core.errors import InputError
+from vis_core.files.atomic import atomic_write
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MAX_PIXELS = 100_000_000
@@ -52,6 +53,25 @@ def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
     if image is None:
         raise InputError("does not decode: damaged or cut off")
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image), np.uint8)
+
+
+def write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:
+    """Write an image as its name's ending says, a JPEG in quality 95; its folder is made if it is not there.
+
+    Args:
+        path: of the file.
+        image: uint8 ``[H, W, 3]`` RGB.
+
+    Raises:
+        InputError: OpenCV does not encode it.
+        OSError: the file cannot be written.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95]
+    encoded, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not encoded:
+        raise InputError(f"{path}: OpenCV does not encode an image of shape {image.shape}")
+    with atomic_write(path) as partial:
+        partial.write_bytes(data.tobytes())
 
 
 def _size_of_header(data: bytes) -> tuple[int, int]:

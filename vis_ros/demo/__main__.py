@@ -32,6 +32,7 @@ from vis_core.errors import InputError, VisError
 from vis_core.evaluation import evaluate
 from vis_core.files.results_writer import ResultsWriter
 from vis_core.structures import Frame, Instances
+from vis_core.video.images import write_image
 from vis_core.video.opening import open_video
 from vis_core.video.overlay import contact_sheet, draw_overlay
 from vis_core.video.writer import VideoWriter
@@ -189,7 +190,7 @@ def _draw(
             if frame.stamp in chosen:
                 pictures.append(picture)
                 titles.append(f"{(frame.stamp - answered[0]) / 1e9:.1f} s" + (f", {_RANDOM}" if random else ""))
-    _write_picture(sheet, contact_sheet(pictures, 3, titles))
+    write_image(sheet, contact_sheet(pictures, 3, titles))
     return [writer.path, sheet]
 
 
@@ -202,7 +203,7 @@ def _to_score(
     truth = write_youtube_vis([scene], folder)
     answers = scene.instances()
     pictures = [draw_overlay(scene.frames[a.index], a, CLASS_NAMES) for a in answers[:: -(-len(scene) // _PICTURES)]]
-    _write_picture(folder / "ground_truth.png", contact_sheet(pictures, 3))
+    write_image(folder / "ground_truth.png", contact_sheet(pictures, 3))
     with ResultsWriter(folder / "ground_truth_as_results.json") as results:
         for answer in answers:
             results.add(1, answer.index, answer)
@@ -241,13 +242,6 @@ def _captioned(image: Image, text: str) -> Image:
     strip = np.full((24, image.shape[1], 3), 24, np.uint8)
     cv2.putText(strip, text, (6, 17), cv2.FONT_HERSHEY_DUPLEX, 0.5, (255, 210, 80), 1, cv2.LINE_AA)
     return np.concatenate((image, strip))
-
-
-def _write_picture(path: Path, image: Image) -> None:
-    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(data.tobytes())
-    partial.replace(path)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def test_the_json_holds_the_visible_masks_with_null_where_an_object_is_not_seen(
 def test_what_is_written_opens_as_videos_with_the_same_frames_and_stamps(tmp_path, suffix, tolerance):
     videos = [synthetic_video(1, length=4, size=(48, 80)), synthetic_video(2, length=3, size=(64, 64), fps=7)]
     path = write_youtube_vis(videos, tmp_path, suffix)
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*.part"))
     for written, video in zip(open_videos(path), videos, strict=True):
         assert written.name == video.name and written.fps == video.fps
         frames = list(written)

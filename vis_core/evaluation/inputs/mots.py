@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from vis_core.errors import InputError
 from vis_core.evaluation.inputs.tracks import GroundTruth, Result, Results, Track, Video
-from vis_core.files.atomic import written_whole
+from vis_core.files.atomic import atomic_write
 from vis_core.files.findings import Findings, shown
 from vis_core.files.json_files import read_text
 from vis_core.files.run_lengths import MOST_PIXELS
@@ -131,7 +131,7 @@ def write_mots(
         crowded = [category for category, count in counts.items() if count > 1000]
         if crowded:
             raise InputError(f"video {video.name}: more than 1000 tracks of class {crowded[0]}; MOTS ids hold no more")
-        with written_whole(Path(folder) / f"{Path(video.name).name}.txt") as partial:
+        with atomic_write(Path(folder) / f"{Path(video.name).name}.txt") as partial:
             partial.write_text("".join(f"{text}\n" for *_, text in sorted(lines)), encoding="ascii")
 
 

@@ -14,7 +14,7 @@ from vis_core.errors import InputError, OptionError
 from vis_core.evaluation.inputs.ground_truth import read_ground_truth
 from vis_core.evaluation.inputs.results import read_results
 from vis_core.evaluation.inputs.tracks import GroundTruth, Result, Results, Video
-from vis_core.files.atomic import written_whole
+from vis_core.files.atomic import atomic_write
 from vis_core.files.findings import is_integer
 from vis_core.files.json_files import parse_json, read_text
 
@@ -62,7 +62,7 @@ def pack(
     categories = {number: str(number) for number in range(1, SPLITS[split] + 1)}
     truth = GroundTruth(split_videos, categories, dict.fromkeys(split_videos, ()))
     read = read_results(content, truth, path=path, known_categories_only=True)
-    with written_whole(out) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+    with atomic_write(out) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("results.json", json.dumps(_entries(read, truth), allow_nan=False))
     return Results(read.tracks, told + read.warnings)
 

@@ -18,7 +18,7 @@ from vis_core.evaluation.evaluator import Evaluation, flatten
 from vis_core.evaluation.metrics.average_precision import IOU_THRESHOLDS, RECALL_THRESHOLDS, Curves
 from vis_core.evaluation.metrics.hota import ALPHAS
 from vis_core.evaluation.streaming_scores import StreamEvaluation
-from vis_core.files.atomic import written_whole
+from vis_core.files.atomic import atomic_write
 
 VERSION = 1
 
@@ -122,7 +122,7 @@ def write_json(content: Mapping[str, Any], path: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 

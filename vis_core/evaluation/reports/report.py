@@ -17,7 +17,7 @@ from vis_core.evaluation.reports.charts import bar_chart, line_chart
 from vis_core.evaluation.reports.incidents import Incident, worst_incidents
 from vis_core.evaluation.reports.metrics_file import ap_at_iou, precision_at_recall
 from vis_core.evaluation.reports.pictures import strip
-from vis_core.files.atomic import written_whole
+from vis_core.files.atomic import atomic_write
 
 _HEADLINES = (
     ("AP", "AP50", "AP75", "AR1", "AR10", "AR100", "APs", "APm", "APl", "AP_light", "AP_medium", "AP_heavy"),
@@ -63,7 +63,7 @@ def write_report(
         videos=_table("videos", "video", evaluation.videos, evaluation.per_video, _VIDEO_COLUMNS),
         incidents=incidents,
     )
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
