@@ -49,9 +49,7 @@ class RunLengths:
     def crop(self) -> npt.NDArray[np.uint8]:
         """Foreground inside the box, uint8 0/1 ``[height, width]`` of the box."""
         _, _, width, height = self.box
-        values = np.zeros(len(self.runs), np.uint8)
-        values[1::2] = 1
-        return np.repeat(values, self.runs).reshape(height, width)
+        return _pixels(self.runs).reshape(height, width)
 
     def dense(self) -> npt.NDArray[np.bool_]:
         """The mask as bool ``[H, W]``."""
@@ -127,7 +125,14 @@ def from_coco(segmentation: Mapping[str, Any]) -> RunLengths:
     counts = segmentation["counts"]
     if isinstance(counts, list):
         # Not by pycocotools, which allots six characters a run and writes on where that is short.
-        pixels = np.repeat((np.arange(len(counts)) % 2).astype(np.uint8), counts)
-        return encode(pixels.reshape((height, width), order="F"))
+        return encode(_pixels(counts).reshape((height, width), order="F"))
     compressed = {"size": [height, width], "counts": counts.encode("ascii") if isinstance(counts, str) else counts}
     return encode(coco_mask.decode(compressed))
+
+
+def _pixels(runs: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """The pixels of alternating runs, background first, uint8 0/1."""
+    lengths = np.asarray(runs, np.int64)
+    values = np.zeros(lengths.size, np.uint8)
+    values[1::2] = 1
+    return np.repeat(values, lengths)

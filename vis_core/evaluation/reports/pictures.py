@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pycocotools import mask as coco_mask
 
 from vis_core.errors import InputError, MissingDependencyError
 from vis_core.evaluation.inputs.tracks import Result, Results, Track, Video
 from vis_core.evaluation.reports.incidents import Incident
-from vis_core.files.run_lengths import decode_text
 
 Image = npt.NDArray[np.uint8]
 
@@ -87,8 +87,7 @@ def _tint(image: Image, mask: bytes | None, size: tuple[int, int], color: tuple[
     """Colour a mask of an image, with a full line around it."""
     if mask is None:
         return
-    runs = decode_text(mask)
-    dense = np.repeat(np.arange(runs.size) % 2 == 1, runs).reshape(size, order="F")
+    dense = coco_mask.decode({"size": [*size], "counts": mask}) != 0
     inner = dense.copy()
     width = max(1, round(max(size) / 240))
     for axis in (0, 1):
