@@ -152,7 +152,7 @@ def evaluate_bag(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Processor threads of the network.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
 ) -> None:
     """Score a system on a recording: AP and AR, HOTA, MOTA, IDF1 and id switches.
 

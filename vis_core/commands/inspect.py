@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vis_core.data.faults import Finding
     from vis_core.data.inspection import ClassFacts, SetFacts
 
-_MOST_ROWS = 100
+_MAX_ROWS = 100
 
 
 def inspect(
@@ -139,11 +139,11 @@ def _print_classes(annotated: AnnotatedSet, facts: SetFacts) -> None:
     for name in columns:
         table.add_column(name, justify="right")
     shown = [part for part in facts.classes if part.items] or list(facts.classes)
-    for part in shown[:_MOST_ROWS]:
+    for part in shown[:_MAX_ROWS]:
         table.add_row(escape(part.name), *_cells(part, annotated.videos))
     output.print(table, soft_wrap=False)
-    if len(shown) > _MOST_ROWS:
-        output.print(f"... and {len(shown) - _MOST_ROWS} more classes")
+    if len(shown) > _MAX_ROWS:
+        output.print(f"... and {len(shown) - _MAX_ROWS} more classes")
     unused = [part.name for part in facts.classes if not part.items]
     if unused and len(shown) < len(facts.classes):
         more = f" and {len(unused) - 20} more" if len(unused) > 20 else ""

@@ -13,7 +13,7 @@ from vis_core.evaluation.evaluator import Evaluation, flatten
 from vis_core.evaluation.metrics.track_scores import TrackScores
 from vis_core.evaluation.streaming_scores import StreamEvaluation
 
-_MOST_ROWS = 40
+_MAX_ROWS = 40
 _COUNTS = ("IDSW", "Frag", "CLR_FN", "CLR_FP", "GT_IDs", "IDs")
 _AP_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
 _OCCLUSION_COLUMNS = ("AP_light", "AP_medium", "AP_heavy", "AR_light", "AR_medium", "AR_heavy")
@@ -123,12 +123,12 @@ def _print_table(
         table.add_column(head, overflow="fold")
     for name in known:
         table.add_column(name, justify="right", no_wrap=True)
-    for label, row in list(rows.items())[:_MOST_ROWS]:
+    for label, row in list(rows.items())[:_MAX_ROWS]:
         cells = [_cell(name, row.get(name)) for name in known]
         table.add_row(*([escape(label)] if head else []), *cells)
     output.print(table, soft_wrap=False)
-    if len(rows) > _MOST_ROWS:
-        output.print(f"... and {len(rows) - _MOST_ROWS} more; --out writes all of them")
+    if len(rows) > _MAX_ROWS:
+        output.print(f"... and {len(rows) - _MAX_ROWS} more; --out writes all of them")
 
 
 def _cell(name: str, value: float | None) -> str:

@@ -26,7 +26,7 @@ _FOLDERS = (
     *("train/JPEGImages", "valid/JPEGImages", "val/JPEGImages", "images/train2017", "images/val2017"),
 )
 _FOLDER_TRIES = 20  # files that are looked for in each of them
-_MOST_ANNOTATIONS = 65535  # of an item: their numbers fit in two bytes
+_MAX_ANNOTATIONS = 65535  # of an item: their numbers fit in two bytes
 _NOT_READ = "annotation skipped"
 
 Key = int | str
@@ -265,7 +265,7 @@ class _AnnotationFile:
             return False
         segmentations = content["segmentations"] if self._videos else [content["segmentation"]]
         self._look_for_boxes_alone(content, segmentations, entry, label, place)
-        masks, areas = reader.read(segmentations, entry.size, place, index)
+        masks, areas = reader.add_track(segmentations, entry.size, place, index)
         return _Pending(index, entry, label, bool(content.get("iscrowd")), masks, areas)
 
     def _fault_of(self, content: Mapping[str, Any], entry: _Entry) -> tuple[str, str] | None:
@@ -316,8 +316,8 @@ class _AnnotationFile:
             if not told and not any(read.masks):
                 self._faults.note("annotation that is never visible", place, "no frame has a mask")
             return False
-        if len(entry.annotations) == _MOST_ANNOTATIONS:
-            self._faults.note(_NOT_READ, place, f"more than {_MOST_ANNOTATIONS} in {entry.place}")
+        if len(entry.annotations) == _MAX_ANNOTATIONS:
+            self._faults.note(_NOT_READ, place, f"more than {_MAX_ANNOTATIONS} in {entry.place}")
             entry.incomplete.add(read.label)
             return True
         entry.annotations.append(Annotation(read.label, read.crowd, tuple(segmentations)))

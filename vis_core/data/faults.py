@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_MOST_EXAMPLES = 5
+_MAX_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Faults:
         """Count a fault, as in ``note("image skipped", "images[3]", "width is missing")``."""
         count, examples = self._kinds.setdefault(kind, ([0], []))
         count[0] += 1
-        if len(examples) < _MOST_EXAMPLES:
+        if len(examples) < _MAX_EXAMPLES:
             examples.append(f"{entry}: {text}")
 
     def error(self, entry: str, text: str, *, index: int = -1, frame: int | None = None) -> None:

@@ -21,7 +21,7 @@ Image = npt.NDArray[np.uint8]
 _CELL = (300, 400)  # height and width that a picture is fitted into
 _COLUMNS = 6
 _ROWS = 5
-_MOST_ROWS = 12  # if it takes as many to show every class
+_MAX_ROWS = 12  # if it takes as many to show every class
 _STRIP = 20
 _AMBER = (255, 190, 60)
 _LETTERS = (cv2.FONT_HERSHEY_DUPLEX, 0.42)
@@ -62,7 +62,7 @@ def draw_sheet(annotated: AnnotatedSet) -> Sheet:
     unseen = {annotation.label for item in annotated.items for annotation in item.annotations}
     shown = 0
     for item in _chosen(annotated.items):
-        if shown >= _MOST_ROWS * per_row or (shown >= _ROWS * per_row and not unseen):
+        if shown >= _MAX_ROWS * per_row or (shown >= _ROWS * per_row and not unseen):
             break
         labels = {annotation.label for annotation in item.annotations}
         if shown >= _ROWS * per_row and not labels & unseen:

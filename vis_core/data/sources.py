@@ -24,9 +24,9 @@ from vis_core.data.clips import TrainingClip
 from vis_core.errors import InputError
 from vis_core.video.images import read_image
 
-_MOST_INSTANCES = 120  # of an item in one clip; the rest is ignored, the numbers of pasted ones follow in one byte
-_LEAST_AREA = 12  # pixels of the clip's frame; what is less is ignored
-_LEAST_SHARE = 0.08  # of an instance's own area must stay visible beside what was pasted over it
+_MAX_INSTANCES = 120  # of an item in one clip; the rest is ignored, the numbers of pasted ones follow in one byte
+_MIN_AREA = 12  # pixels of the clip's frame; what is less is ignored
+_MIN_SHARE = 0.08  # of an instance's own area must stay visible beside what was pasted over it
 _TILE_ZOOM = (0.8, 1.1)  # of the parts of a mosaic
 _REACH = 20  # frames on either side of which a clip's frames are drawn, as published
 
@@ -104,7 +104,7 @@ class Clips:
         # Only what is seen in these frames needs a number.
         present = np.unique(np.concatenate([np.unique(numbers) for _, *both in seen.values() for numbers in both]))
         visible = [n for n in present.tolist() if n]
-        numbers = [n for n in visible if not item.annotations[n - 1].crowd][:_MOST_INSTANCES]
+        numbers = [n for n in visible if not item.annotations[n - 1].crowd][:_MAX_INSTANCES]
         table = np.zeros(len(item.annotations) + 1, np.uint8)
         for number in numbers:
             table[number] = draw.add(item.annotations[number - 1].label)
@@ -299,7 +299,7 @@ class _Clip:
         areas = np.stack([np.bincount(o.ravel(), minlength=256) for o in self.objects])
         for (number, frame), whole in self._whole.items():
             area = int(areas[frame, number])
-            if 0 < area < max(_LEAST_AREA, _LEAST_SHARE * whole):
+            if 0 < area < max(_MIN_AREA, _MIN_SHARE * whole):
                 remains = objects[frame] == number
                 self._ignored[self.labels[number - 1], frame] |= remains
                 objects[frame][remains] = 0

@@ -8,9 +8,9 @@ from typing import Any, TypeGuard
 
 from vis_core.errors import InputError
 
-MOST_TOLD = 20
-_MOST_KEPT = 1000
-_MOST_CHARACTERS = 60
+MAX_TOLD = 20
+_MAX_KEPT = 1000
+_MAX_CHARACTERS = 60
 
 
 class InputWarning(UserWarning):
@@ -41,7 +41,7 @@ class Findings:
     def error(self, entry: str, text: str, *, index: int = -1, frame: int | None = None) -> None:
         """Note an error; those of one list are told in the order of ``index`` (of the entry) and ``frame``."""
         self.count += 1
-        if len(self._errors) < _MOST_KEPT:
+        if len(self._errors) < _MAX_KEPT:
             section = self._sections.setdefault(entry.partition("[")[0], len(self._sections))
             order = (section, index, -1 if frame is None else frame)
             self._errors.append((order, f"{self.place(entry, frame)}: {text}"))
@@ -71,10 +71,10 @@ class Findings:
         """
         if not self.count:
             return
-        lines = [text for _, text in sorted(self._errors, key=lambda item: item[0])[:MOST_TOLD]]
+        lines = [text for _, text in sorted(self._errors, key=lambda item: item[0])[:MAX_TOLD]]
         if self.count == 1:
             raise InputError(f"{self._source}{lines[0]}")
-        first = f" (the first {MOST_TOLD})" if self.count > MOST_TOLD else ""
+        first = f" (the first {MAX_TOLD})" if self.count > MAX_TOLD else ""
         raise InputError(f"{self._source}{self.count} errors{first}:\n  " + "\n  ".join(lines))
 
 
@@ -90,7 +90,7 @@ def shown(value: Any) -> str:
         text = json.dumps(value, ensure_ascii=True)
     except (TypeError, ValueError):
         text = f"of type {type(value).__name__}"
-    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}... ({len(text)} characters)"
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}... ({len(text)} characters)"
 
 
 def is_integer(value: Any) -> TypeGuard[int]:

@@ -27,10 +27,11 @@ REASONS = {
     TOO_LARGE: "hold a run that no image has",
     NEGATIVE: "hold a negative run",
 }
+_FIRST_CHARACTER = ord("0")
 # Seven groups of five bits hold any difference of two runs of an image below 2**31 pixels.
-_MOST_GROUPS = 7
+_MAX_GROUPS = 7
 # Most pixels of an image: pycocotools keeps runs in 32 bits.
-MOST_PIXELS = 2**31 - 1
+MAX_PIXELS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def check_texts(texts: Sequence[bytes], pixels: npt.NDArray[np.int64]) -> Checke
     lengths = lengths[filled]
     found = np.zeros(filled.size, np.int8)
 
-    codes = np.frombuffer(b"".join(texts), np.uint8) - np.uint8(48)
+    codes = _codes(b"".join(texts))
     text_ends = lengths.cumsum()
     ends = codes < 32
     bad = codes > 63
@@ -81,8 +82,8 @@ def check_texts(texts: Sequence[bytes], pixels: npt.NDArray[np.int64]) -> Checke
 
     numbers, last, groups = _numbers(codes, ends)
     counts = np.diff(np.searchsorted(last, text_ends), prepend=0)
-    if groups.max() > _MOST_GROUPS:
-        owner = np.searchsorted(text_ends, last[groups > _MOST_GROUPS], side="right")
+    if groups.max() > _MAX_GROUPS:
+        owner = np.searchsorted(text_ends, last[groups > _MAX_GROUPS], side="right")
         found[owner] = np.where(found[owner] == GOOD, TOO_LARGE, found[owner])
 
     table, rows = _runs(numbers, counts)
@@ -101,6 +102,11 @@ def check_texts(texts: Sequence[bytes], pixels: npt.NDArray[np.int64]) -> Checke
     return CheckedTexts(status, areas, sums, zero_inside)
 
 
+def _codes(text: bytes) -> npt.NDArray[np.uint8]:
+    """The number of each character; those that are none of the code are above 63."""
+    return np.frombuffer(text, np.uint8) - np.uint8(_FIRST_CHARACTER)
+
+
 def _numbers(
     codes: npt.NDArray[np.uint8], ends: npt.NDArray[np.bool_]
 ) -> tuple[Integers, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -111,13 +117,13 @@ def _numbers(
     """
     last = np.flatnonzero(ends)
     groups = np.diff(last, prepend=-1)
-    wide = groups.size > 0 and groups.max() >= _MOST_GROUPS
+    wide = groups.size > 0 and groups.max() >= _MAX_GROUPS
     high = codes[last].astype(np.int64 if wide else np.int32)
     # The last group carries the sign; most numbers are that one group.
     numbers = high - ((high & 16) << 1)
     more = np.flatnonzero(groups > 1)
     at = last[more]
-    for _ in range(1, _MOST_GROUPS):
+    for _ in range(1, _MAX_GROUPS):
         if not more.size:
             break
         at = at - 1
@@ -157,7 +163,7 @@ def _runs(numbers: Integers, counts: npt.NDArray[np.int64]) -> tuple[Integers, n
 
 def decode_text(text: bytes) -> npt.NDArray[np.int64]:
     """The runs of one compressed text that has been checked."""
-    codes = np.frombuffer(text, np.uint8) - np.uint8(48)
+    codes = _codes(text)
     numbers, last, _ = _numbers(codes, codes < 32)
     table, _ = _runs(numbers, np.array([last.size]))
     return table.ravel()[: last.size].astype(np.int64)
@@ -188,16 +194,16 @@ def encode_runs(runs: Sequence[Sequence[int]]) -> list[bytes]:
         numbers[first] = flat[first]
     magnitude = np.where(numbers < 0, ~numbers, numbers)
     groups = np.ones(numbers.size, np.int64)
-    for group in range(1, _MOST_GROUPS):
+    for group in range(1, _MAX_GROUPS):
         groups += magnitude >= 1 << (5 * group - 1)
     ends = groups.cumsum()
     codes = np.empty(int(ends[-1]) if ends.size else 0, np.uint8)
     at = np.arange(numbers.size)
-    for group in range(_MOST_GROUPS):
+    for group in range(_MAX_GROUPS):
         if not at.size:
             break
         more = groups[at] > group + 1
-        codes[ends[at] - groups[at] + group] = 48 + ((numbers[at] >> (5 * group)) & 31) + 32 * more
+        codes[ends[at] - groups[at] + group] = _FIRST_CHARACTER + ((numbers[at] >> (5 * group)) & 31) + 32 * more
         at = at[more]
     data = codes.tobytes()
     bounds = np.concatenate(([0], ends))[np.concatenate((starts, text_ends[-1:]))].tolist()

@@ -17,9 +17,9 @@ from vis_core.files.findings import is_number, shown
 
 _BATCH_CHARACTERS = 1 << 16
 # pycocotools walks along the outline in memory, so its length must be bounded, by the image and absolutely.
-_MOST_OUTLINE = 100
-_MOST_OUTLINE_PIXELS = 10**6
-_MOST_COORDINATE = 10**6
+_MAX_OUTLINE = 100
+_MAX_OUTLINE_PIXELS = 10**6
+_MAX_COORDINATE = 10**6
 
 Masks = list[bytes | None]
 Areas = npt.NDArray[np.int64]
@@ -68,7 +68,9 @@ class SegmentationReader:
         self._runs: list[tuple[Masks, int, list[int]]] = []
         self._characters = 0
 
-    def read(self, segmentations: Sequence[Any], size: tuple[int, int], entry: str, index: int) -> tuple[Masks, Areas]:
+    def add_track(
+        self, segmentations: Sequence[Any], size: tuple[int, int], entry: str, index: int
+    ) -> tuple[Masks, Areas]:
         """Masks and areas of the frames of a track; complete after ``finish``.
 
         Args:
@@ -213,14 +215,14 @@ class SegmentationReader:
                 return
             points = _points(polygon)
             if points is None:
-                odd = next(value for value in polygon if not is_number(value) or abs(value) > _MOST_COORDINATE)
+                odd = next(value for value in polygon if not is_number(value) or abs(value) > _MAX_COORDINATE)
                 self._error(entry, index, frame, f"polygon {position} holds {shown(odd)}; give pixels of the image")
                 return
             outline += float(np.abs(np.diff(points, axis=0, append=points[:1])).sum())
             outside |= bool((points < 0).any() or (points > (size[1], size[0])).any())
-        most = min(_MOST_OUTLINE * (size[0] + size[1]), _MOST_OUTLINE_PIXELS)
-        if outline > most:
-            text = f"polygons with an outline of {outline:.0f} pixels; at most {most} are read in this video"
+        max_outline = min(_MAX_OUTLINE * (size[0] + size[1]), _MAX_OUTLINE_PIXELS)
+        if outline > max_outline:
+            text = f"polygons with an outline of {outline:.0f} pixels; at most {max_outline} are read in this video"
             self._error(entry, index, frame, text)
             return
         if outside:
@@ -246,7 +248,7 @@ def _points(polygon: list[Any]) -> npt.NDArray[np.float64] | None:
         points = np.array(polygon, np.float64).reshape(-1, 2)
     except OverflowError:
         return None
-    return points if np.abs(points).max() <= _MOST_COORDINATE else None  # a NaN is no less than anything
+    return points if np.abs(points).max() <= _MAX_COORDINATE else None  # a NaN is no less than anything
 
 
 def _is_size(given: Any, size: tuple[int, int]) -> bool:

@@ -61,7 +61,7 @@ def config_of(content: Any, name: str, base: Path, given: Sequence[str] = ()) ->
     Raises:
         OptionError: an unknown key, or a value of the wrong type or out of its range.
     """
-    config: Config = _Reader(name, base, given).read(Config, content, "")
+    config: Config = _Converter(name, base, given).convert(Config, content, "")
     _check(config, name)
     return config
 
@@ -84,19 +84,19 @@ def _put(content: Any, keys: list[str], value: str, text: str) -> Any:
     return {**content, keys[0]: _put(content.get(keys[0]), keys[1:], value, text)}
 
 
-class _Reader:
+class _Converter:
     """Builds values of a type from what YAML gives."""
 
     def __init__(self, name: str, base: Path, given: Sequence[str]) -> None:
         self._name, self._base, self._given = name, base, given
 
-    def read(self, kind: Any, value: Any, key: str, bounds: tuple[float, float] | None = None) -> Any:
+    def convert(self, kind: Any, value: Any, key: str, bounds: tuple[float, float] | None = None) -> Any:
         """The value at a key as one of that type."""
         origin, arguments = get_origin(kind), get_args(kind)
         if origin in (Union, UnionType):
             if value is None:
                 return None
-            return self.read(next(a for a in arguments if a is not NoneType), value, key, bounds)
+            return self.convert(next(a for a in arguments if a is not NoneType), value, key, bounds)
         if is_dataclass(kind):
             return self._section(kind, value, key)
         if origin is tuple:
@@ -111,7 +111,7 @@ class _Reader:
             if value is not None and not isinstance(value, dict):
                 self._fail(key, f"{value!r} is not a mapping of names to values")
             named = {str(k): v for k, v in (value or {}).items()}
-            return {k: self.read(arguments[1], v, f"{key}.{k}") for k, v in named.items()}
+            return {k: self.convert(arguments[1], v, f"{key}.{k}") for k, v in named.items()}
         return self._plain(kind, value, key, bounds)
 
     def _section(self, kind: Any, value: Any, key: str) -> Any:
@@ -126,7 +126,7 @@ class _Reader:
         values = {}
         for name, entry in known.items():
             if name in content:
-                values[name] = self.read(types[name], content[name], _join(key, name), entry.metadata.get("range"))
+                values[name] = self.convert(types[name], content[name], _join(key, name), entry.metadata.get("range"))
             elif entry.default is MISSING and entry.default_factory is MISSING:
                 self._fail(_join(key, name), "is missing, and has no default")
         return kind(**values)
@@ -140,7 +140,7 @@ class _Reader:
             kinds = (kinds[0],) * len(value)
         if len(value) != len(kinds):
             self._fail(key, f"{value!r} has {len(value)} values, not {len(kinds)}")
-        return tuple(self.read(kind, v, f"{key}.{i}", bounds) for i, (kind, v) in enumerate(zip(kinds, value)))
+        return tuple(self.convert(kind, v, f"{key}.{i}", bounds) for i, (kind, v) in enumerate(zip(kinds, value)))
 
     def _plain(self, kind: Any, value: Any, key: str, bounds: tuple[float, float] | None) -> Any:
         if kind is Path:

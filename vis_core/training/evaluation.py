@@ -27,7 +27,7 @@ from vis_core.training.config import EvaluationSet
 from vis_core.video.overlay import draw_overlay
 from vis_core.video.sources import ImageSequence
 
-_LEAST_OVERLAP = 0.1
+_MIN_OVERLAP = 0.1
 _PRECISIONS = ("AP", "AP50", "AP75", "AR1", "AR10")
 _TRACKING = ("HOTA", "MOTA", "IDF1")
 
@@ -210,7 +210,7 @@ def _without_unlabelled(opened: OpenSet, results: Results) -> Results:
         best = np.zeros(len(found))
         if tracks:
             best = video_ious(overlap(found, tracks, item.size, None), found, tracks).max(1)
-        kept[video_id] = tuple(r for r, iou in zip(found, best) if r.category not in unknown or iou >= _LEAST_OVERLAP)
+        kept[video_id] = tuple(r for r, iou in zip(found, best) if r.category not in unknown or iou >= _MIN_OVERLAP)
     return replace(results, tracks=kept)
 
 

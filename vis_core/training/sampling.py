@@ -14,8 +14,8 @@ from vis_core.data.clips import ClipSource, TrainingClip
 from vis_core.errors import InputError
 
 _ATTEMPTS = 50  # draws for one place in a batch before it is given up
-_MOST_BAD = 0.1  # share of the draws that may be unreadable
-_LEAST_DRAWS = 100  # before that share is looked at
+_MAX_BAD_SHARE = 0.1  # share of the draws that may be unreadable
+_MIN_DRAWS = 100  # before that share is looked at
 _GRACE = 20  # seconds that a worker lives on after a SIGTERM
 
 
@@ -89,9 +89,9 @@ class FaultCount:
             if text not in self._told:
                 self._told.add(text)
                 self._tell(text)
-        if self.draws >= _LEAST_DRAWS and self.bad > _MOST_BAD * self.draws:
+        if self.draws >= _MIN_DRAWS and self.bad > _MAX_BAD_SHARE * self.draws:
             raise InputError(
-                f"{self.bad} of {self.draws} clips that were drawn cannot be read, more than {_MOST_BAD:.0%}; "
+                f"{self.bad} of {self.draws} clips that were drawn cannot be read, more than {_MAX_BAD_SHARE:.0%}; "
                 f"the latest fault: {sorted(self._told)[0]}"
             )
         return drawn.clip

@@ -45,7 +45,7 @@ Image = npt.NDArray[np.uint8]
 _SCENE_SEED, _SCENE_LENGTH, _SCENE_SIZE = 6, 60, (270, 480)
 _PICTURES = 6
 _RANDOM = "random weights: the masks mean nothing"
-# A small network input, so that a processor keeps up with the clip; thresholds at which random weights give few
+# A small network input, so that a CPU keeps up with the clip; thresholds at which random weights give few
 # instances, as trained ones do, with masks that fall into parts instead of covering the whole picture.
 _RANDOM_PARAMETERS: dict[str, Any] = {
     "input_size": [192, 336],

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from vis_core.evaluation.inputs.tracks import GroundTruth, Track, Video
 from vis_core.files.findings import Findings, is_integer, is_number, shown
 from vis_core.files.json_files import parse_json, read_text
-from vis_core.files.run_lengths import MOST_PIXELS
+from vis_core.files.run_lengths import MAX_PIXELS
 from vis_core.files.segmentations import SegmentationReader
 
 OCCLUSION_LEVELS = {"no_occlusion": 0.0, "slight_occlusion": 0.25, "severe_occlusion": 0.75}
@@ -39,7 +39,7 @@ def read_ground_truth(source: str | os.PathLike[str] | Mapping[str, Any], *, com
         path, content = None, source
     findings = Findings(path, "ground truth")
     reader = _Reader(findings, compat)
-    ground_truth = reader.read(content)
+    ground_truth = reader.parse(content)
     findings.raise_errors()
     return GroundTruth(*ground_truth, findings.warnings())
 
@@ -54,7 +54,7 @@ class _Reader:
         self._lists_faulty = False
         self._segmentations = SegmentationReader(findings, polygons=True)
 
-    def read(self, content: Any) -> tuple[dict[int, Video], dict[int, str], dict[int, tuple[Track, ...]], bool]:
+    def parse(self, content: Any) -> tuple[dict[int, Video], dict[int, str], dict[int, tuple[Track, ...]], bool]:
         findings = self._findings
         nothing: tuple[dict[int, Video], dict[int, str], dict[int, tuple[Track, ...]], bool] = ({}, {}, {}, False)
         if not isinstance(content, Mapping):
@@ -137,7 +137,7 @@ class _Reader:
             self._findings.error(place, f"{found}; give pixels, 1 or more", index=index)
         if wrong:
             return None
-        if video["height"] * video["width"] > MOST_PIXELS:
+        if video["height"] * video["width"] > MAX_PIXELS:
             size = f"height {shown(video['height'])} x width {shown(video['width'])}"
             self._findings.error(place, f"{size} is 2**31 pixels or more", index=index)
             return None
@@ -211,7 +211,7 @@ class _Reader:
         if len(segmentations) != video.length and not self._compat:
             text = f"segmentations has {len(segmentations)} entries, but video {video.id} has {video.length} frames"
             findings.error(place, text, index=index)
-        return self._segmentations.read(segmentations, video.size, place, index)
+        return self._segmentations.add_track(segmentations, video.size, place, index)
 
     def _check_list(self, annotation: dict[str, Any], key: str, place: str, index: int, video: Video) -> None:
         values = annotation.get(key)

@@ -19,13 +19,13 @@ from vis_core.evaluation.inputs.tracks import GroundTruth, Result, Results, Trac
 from vis_core.files.atomic import atomic_write
 from vis_core.files.findings import Findings, shown
 from vis_core.files.json_files import read_text
-from vis_core.files.run_lengths import MOST_PIXELS
+from vis_core.files.run_lengths import MAX_PIXELS
 from vis_core.files.segmentations import Areas, Masks, SegmentationReader
 
 IGNORE_CLASS = 10
 CLASS_NAMES = {1: "car", 2: "pedestrian"}
-_MOST_FRAMES = 1_000_000
-_MOST_SLOTS = 100_000_000
+_MAX_FRAMES = 1_000_000
+_MAX_SLOTS = 100_000_000
 
 Folder = str | os.PathLike[str]
 
@@ -159,10 +159,10 @@ def _read_lines(path: Path, findings: Findings, first_frame: int, size: tuple[in
             findings.error(place, text, index=number)
             continue
         frame, identity, category, height, width = map(int, numbers)
-        if not 0 <= frame - first_frame < _MOST_FRAMES:
+        if not 0 <= frame - first_frame < _MAX_FRAMES:
             findings.error(place, f"frame {frame}; frames count from {first_frame}", index=number)
             continue
-        if size is None and 0 < height * width <= MOST_PIXELS:
+        if size is None and 0 < height * width <= MAX_PIXELS:
             size = (height, width)
         if size != (height, width):
             wanted = "an image" if size is None else f"the sequence is {size[0]} x {size[1]}"
@@ -175,7 +175,7 @@ def _read_lines(path: Path, findings: Findings, first_frame: int, size: tuple[in
             findings.error(place, f"id {identity} stands twice in frame {frame}", index=number)
         track[frame - first_frame] = fields[5]
         frames = max(frames, frame - first_frame + 1)
-    if len(lines) * frames > _MOST_SLOTS:
+    if len(lines) * frames > _MAX_SLOTS:
         findings.error("", f"{len(lines)} tracks over {frames} frames are more than can be scored")
     return _Sequence(str(path), size, lines, frames)
 
@@ -193,7 +193,7 @@ def _masks(
                 findings.error(f"id {key[0]}", f"the sequence has {length} frames", index=index, frame=frame)
                 break
             segmentations[frame] = {"size": list(size), "counts": text}
-        out[key] = reader.read(segmentations, size, f"id {key[0]}", index)
+        out[key] = reader.add_track(segmentations, size, f"id {key[0]}", index)
     reader.finish()
     findings.raise_errors()
     return out

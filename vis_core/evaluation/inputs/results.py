@@ -43,7 +43,7 @@ def read_results(
     reader = _Reader(findings, ground_truth, compat, known_categories_only)
     if isinstance(content, (list, tuple)):
         for index, entry in enumerate(content):
-            reader.read(entry, index)
+            reader.add_entry(entry, index)
     else:
         hint = "give the list of tracks itself"
         if isinstance(content, Mapping) and ("videos" in content or "images" in content):
@@ -53,7 +53,7 @@ def read_results(
 
 
 # Unknown categories that are told one by one.
-_MOST_UNKNOWN = 10
+_MAX_UNKNOWN = 10
 
 
 class _Reader:
@@ -68,7 +68,7 @@ class _Reader:
         self._read: list[tuple[int, int, int, float, Masks, Areas, int | None]] = []
         self._unknown: dict[int, list[int]] = {}
 
-    def read(self, entry: Any, index: int) -> None:
+    def add_entry(self, entry: Any, index: int) -> None:
         """Take one entry of the list."""
         place = f"[{index}]"
         findings = self._findings
@@ -99,7 +99,7 @@ class _Reader:
             text = f"segmentations has {len(segmentations)} entries, but video {video.id} has {video.length} frames"
             findings.error(place, text, index=index)
             return
-        masks, areas = self._segmentations.read(segmentations, video.size, place, index)
+        masks, areas = self._segmentations.add_track(segmentations, video.size, place, index)
         if category is None or score is None:
             return
         track_id = entry.get("track_id")
@@ -145,7 +145,7 @@ class _Reader:
         for position, (category, entries) in enumerate(self._unknown.items()):
             more = f" ({len(entries)} entries)" if len(entries) > 1 else ""
             text = f"category_id {category} is not in the ground truth; dropped{more}{hint}"
-            kind = f"category {category}" if position < _MOST_UNKNOWN else "more categories"
+            kind = f"category {category}" if position < _MAX_UNKNOWN else "more categories"
             self._findings.warn(kind, f"[{entries[0]}]", text)
 
     def _integer(self, entry: Mapping[str, Any], key: str, place: str, index: int) -> int | None:

@@ -93,7 +93,7 @@ def read_stream(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], gr
         content = list(enumerate(source, 1))
     reader = _Reader(findings, video, stamps)
     for number, message in content:
-        reader.read(message, number)
+        reader.add_message(message, number)
     return reader.finish(ground_truth)
 
 
@@ -105,7 +105,7 @@ class _Reader:
         self._segmentations = SegmentationReader(findings, polygons=False, frames=False)
         self._read: list[tuple[int, int, list[tuple[int, int, float, Masks, Areas]]]] = []
 
-    def read(self, message: Any, number: int) -> None:
+    def add_message(self, message: Any, number: int) -> None:
         """Take the message of a line."""
         place = f"line {number}"
         if not isinstance(message, Mapping):
@@ -180,5 +180,5 @@ class _Reader:
         if "segmentation" not in track:
             self._findings.error(place, "segmentation is missing; give run lengths or null", index=number)
             return None
-        masks, areas = self._segmentations.read([track["segmentation"]], self._video.size, place, number)
+        masks, areas = self._segmentations.add_track([track["segmentation"]], self._video.size, place, number)
         return (track["track_id"], track["category_id"], float(track["score"]), masks, areas) if good else None

@@ -206,13 +206,13 @@ def _match(
     if not tracks:
         ignored[:] = out_of_range[:, None, :]
         return Matches(scores, matched, ignored, np.zeros(ranges, np.int64), ious)
-    least = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
+    min_ious = np.minimum(IOU_THRESHOLDS, 1 - 1e-10)
     crowd = np.array([track.crowd for track in tracks], np.bool_)
     silent = np.array([compat and track.id == 0 for track in tracks], np.bool_)
     free = np.ones((ranges, thresholds, len(tracks)), np.bool_)
     range_at, threshold_at = np.indices((ranges, thresholds))
-    for d in np.flatnonzero((ious >= least[0]).any(axis=1)):
-        candidates = (free | crowd) & (ious[d] >= least[:, None])
+    for d in np.flatnonzero((ious >= min_ious[0]).any(axis=1)):
+        candidates = (free | crowd) & (ious[d] >= min_ious[:, None])
         # Tracks that count come first; the others are looked at only where none of those is left.
         counted = candidates & ~ignored_tracks[:, None, :]
         use = np.where(counted.any(axis=2)[:, :, None], counted, candidates)

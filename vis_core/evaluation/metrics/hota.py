@@ -40,11 +40,11 @@ def hota(frames: ClassFrames) -> Values:
         together = np.add.reduceat(close[order].astype(np.float64), first, axis=0)
         track_at, result_at = track_at[first], result_at[first]
     of_track, of_result = track_counts[track_at][:, None], result_counts[result_at][:, None]
-    least = np.maximum(1, right)
+    matches = np.maximum(1, right)
     association = {
-        "AssA": (together * together / np.maximum(1, of_track + of_result - together)).sum(axis=0) / least,
-        "AssRe": (together * together / np.maximum(1, of_track)).sum(axis=0) / least,
-        "AssPr": (together * together / np.maximum(1, of_result)).sum(axis=0) / least,
+        "AssA": (together * together / np.maximum(1, of_track + of_result - together)).sum(axis=0) / matches,
+        "AssRe": (together * together / np.maximum(1, of_track)).sum(axis=0) / matches,
+        "AssPr": (together * together / np.maximum(1, of_result)).sum(axis=0) / matches,
         "LocA": np.maximum(1e-10, matched.ious @ close) / np.maximum(1e-10, right),
     }
     return _with_ratios({"HOTA_TP": right, "HOTA_FN": tracks - right, "HOTA_FP": results - right}, association)

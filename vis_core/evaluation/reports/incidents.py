@@ -41,7 +41,7 @@ class Incident:
 
 
 def worst_incidents(
-    ground_truth: GroundTruth, results: Results, *, class_agnostic: bool = False, most: int = 6
+    ground_truth: GroundTruth, results: Results, *, class_agnostic: bool = False, max_count: int = 6
 ) -> list[Incident]:
     """The identity switches and the misses with the most pixels, the switches first.
 
@@ -49,7 +49,7 @@ def worst_incidents(
         ground_truth: what was to be found.
         results: what was found.
         class_agnostic: ignore the category labels.
-        most: of each kind.
+        max_count: of each kind.
     """
     found: list[Incident] = []
     for number, video in ground_truth.videos.items():
@@ -63,7 +63,7 @@ def worst_incidents(
             theirs = [answers[i] for i in rows]
             found += _of_class(video, category, mine, theirs, frames)
     worst = sorted(found, key=lambda item: -item.pixels)
-    return [item for kind in ("switch", "miss") for item in [i for i in worst if i.kind == kind][:most]]
+    return [item for kind in ("switch", "miss") for item in [i for i in worst if i.kind == kind][:max_count]]
 
 
 def _of_class(

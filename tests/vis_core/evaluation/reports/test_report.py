@@ -97,7 +97,7 @@ def test_switches_are_as_many_as_the_score_says(load_case):
     for name in ("case_02_ties", "case_10_long"):
         case = load_case(name)
         truth = read_ground_truth(case.ground_truth)
-        found = worst_incidents(truth, read_results(case.results, truth), most=10**6)
+        found = worst_incidents(truth, read_results(case.results, truth), max_count=10**6)
         counted = score(case.ground_truth, case.results).summary["IDSW"]
         assert sum(item.kind == "switch" for item in found) == counted
 
