@@ -1,4 +1,4 @@
-"""The README says what is so: its commands exist, its links lead somewhere, its code runs, its tables are current."""
+"""README, CONTRIBUTING and docs say what is so: commands exist, links lead somewhere, code runs, tables are current."""
 
 from __future__ import annotations
 
@@ -16,15 +16,24 @@ import numpy as np
 import pytest
 import typer
 
+from tests.packaging.test_floors import FLOORS
 from vis_core import masks
+from vis_core.catalog import SYSTEMS
 from vis_core.data.synthetic import synthetic_video
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-HEADINGS = [
-    line.lstrip("# ") for line in re.sub(r"```.*?```", "", README, flags=re.DOTALL).splitlines() if line[:1] == "#"
+DOCUMENTS = {
+    path: path.read_text("utf-8")
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+README, CONTRIBUTING = DOCUMENTS[ROOT / "README.md"], DOCUMENTS[ROOT / "CONTRIBUTING.md"]
+BLOCKS = [
+    block
+    for text in DOCUMENTS.values()
+    for block in re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 ]
+PROSE = {path: re.sub(r"```.*?```", "", text, flags=re.DOTALL) for path, text in DOCUMENTS.items()}
+INLINE = [quoted for text in PROSE.values() for quoted in re.findall(r"`([^`\n]+)`", text)]
 
 
 def code(language: str, containing: str) -> str:
@@ -32,10 +41,20 @@ def code(language: str, containing: str) -> str:
     return found
 
 
+def section(text: str, title: str) -> str:
+    return text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of the rows of tables, without their heads."""
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return [row for row, below in zip(table, [*table[1:], [""]]) if "---" not in (row[0], below[0])]
+
+
 def command_lines(*programs: str) -> list[list[str]]:
     """The lines of shell blocks, and the commands in running text, that begin with one of the programs."""
     lines = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
-    lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
+    lines += INLINE
     split = [shlex.split(line, comments=True) for line in lines if line.split()[:1] and line.split()[0] in programs]
     split = [line for line in split if len(line) > 1 or line == ["make"]]
     assert split, programs
@@ -76,29 +95,75 @@ def test_every_launch_argument_and_executable_exists():
             assert f"{line[3]}=" in (ROOT / "CMakeLists.txt").read_text(), line
 
 
-def test_every_link_leads_to_a_file_or_a_heading():
-    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in HEADINGS}
-    targets = re.findall(r"\]\(([^)\s]+)\)", README)
-    assert targets
-    for target in targets:
-        if target.startswith("#"):
-            assert target[1:] in anchors, target
-        elif not target.startswith("https://"):
-            assert (ROOT / target).exists(), target
+def anchors(text: str) -> set[str]:
+    headings = [line.lstrip("# ") for line in text.splitlines() if line[:1] == "#"]
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_to_a_file_or_a_heading(path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", DOCUMENTS[path]):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (path.parent / name).resolve() if name else path
+        assert linked.exists(), target
+        if anchor:
+            assert anchor in anchors(PROSE[linked]), target
+
+
+def test_the_readme_has_links_and_leads_to_every_other_document():
+    linked = {ROOT / target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", README)}
+    assert set(DOCUMENTS) - {ROOT / "README.md"} <= linked
 
 
 def test_the_pictures_are_small():
     assert sum(path.stat().st_size for path in (ROOT / "docs").iterdir()) < 600_000
 
 
-def test_files_and_parameters_named_in_the_text_exist():
-    for name in re.findall(r"`((?:config|launch|benchmarks|docs|msg)/[\w./-]+)`", README):
-        assert (ROOT / name).is_file(), name
+def test_files_named_in_the_text_exist():
+    """And folders, which end with a slash. `SYSTEM` stands for the name of any system, a message type for its file."""
+    folders = "config|launch|benchmarks|docs|msg|vis_core|vis_ros|tests|cmake"
+    named = [re.sub(r"^vis_ros/([A-Z]\w+)$", r"msg/\1.msg", name) for name in INLINE]
+    named = [name for name in named if re.fullmatch(rf"(?:{folders})/(?:[\w./-]*(?:\.\w+|/))?", name)]
+    assert {"config/SYSTEM.yaml", "vis_core/commands/", "msg/InstanceTrackArray.msg"} <= set(named)
+    for name in named:
+        for system in SYSTEMS:
+            assert (ROOT / name.replace("SYSTEM", system)).exists(), name
+    launch_files = [name for name in INLINE if re.fullmatch(r"\w+\.launch\.py", name)]
+    assert launch_files
+    for name in launch_files:
+        assert (ROOT / "launch" / name).is_file(), name
+
+
+def test_the_readme_is_short_and_no_cell_of_its_speeds_is_a_story():
+    assert len(README.splitlines()) < 200
+    speeds = rows(section(README, "Speed"))
+    assert speeds
+    assert [cell for row in speeds for cell in row if len(cell) > 120] == []
+
+
+def test_every_system_has_a_row_with_its_published_figures():
+    table = {row[0].strip("`"): row for row in rows(section(README, "Systems"))}
+    assert list(table) == list(SYSTEMS)
+    for name, system in SYSTEMS.items():
+        figures = " ".join(text for data, text in system.figures.items() if data.startswith("YouTube-VIS 2019 val"))
+        known = set(re.findall(r"AP (\d+\.\d)", figures))
+        said = set(re.findall(r"\d+\.\d", table[name][3]))
+        assert said == known if known else table[name][3] == "-", (name, said, known)
+
+
+def test_contributing_has_the_table_of_floors():
+    table = dict(re.findall(r"^ (\d)  (.+)$", section(CONTRIBUTING, "Floors"), re.MULTILINE))
+    assert list(table) == [str(level) for level in reversed(range(len(FLOORS)))]
+    for level, stand in enumerate(FLOORS):
+        for room in stand.split():
+            assert room.removeprefix("vis_core/") in table[str(level)], (level, room)
 
 
 def test_the_message_table_has_every_field():
     fields = re.findall(r"^[\w/]+(?:\[\])?\s+([a-z_]+)\b(?!=)", (ROOT / "msg" / "InstanceTrack.msg").read_text(), re.M)
-    table = README.split("## Messages")[1].split("```")[0]
+    table = section(README, "Messages")
     assert len(fields) == 11
     assert [name for name in fields if f"`{name}`" not in table] == []
 
