@@ -59,7 +59,7 @@ $(VENV)/.dependencies: $(VENV)/.created pyproject.toml setup.py package.xml cons
 	@echo "installing the dependencies (some minutes the first time)"
 	@rm -rf $(VENV)/lib/python*/site-packages/vis_ros-*.egg-info
 	@$(PIP) install -c constraints.txt setuptools wheel || $(call RETRY,installing setuptools)
-	@$(PIP) install -c constraints.txt --no-build-isolation '.[ros,ros-build,report,train,dev]' || \
+	@$(PIP) install -c constraints.txt --no-build-isolation '.[ros,ros-build,train,dev]' || \
 	  $(call RETRY,installing the dependencies)
 	@rm -rf build/lib build/bdist.* vis_ros.egg-info
 	@$(BIN)/python cmake/repair_wheel_exports.py $(VENV)
