@@ -14,6 +14,8 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from vis_core.data.faults import Finding
+from vis_core.errors import InputError
+from vis_core.video.images import read_image
 
 Numbers = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -52,6 +54,19 @@ class Item:
     annotations: tuple[Annotation, ...]
     exhaustive: tuple[bool, ...]
     licence: str = ""
+
+    def image(self, frame: int) -> npt.NDArray[np.uint8]:
+        """The image of a frame, uint8 ``[H, W, 3]`` RGB.
+
+        Raises:
+            InputError: it cannot be read, or is of another size than annotated; the text names it.
+        """
+        path = self.files[frame]
+        image = read_image(path)
+        if image.shape[:2] != self.size:
+            (height, width), (annotated_height, annotated_width) = image.shape[:2], self.size
+            raise InputError(f"{path}: {width}x{height} pixels, annotated as {annotated_width}x{annotated_height}")
+        return image
 
     def object_images(self, frame: int) -> tuple[Numbers, Numbers]:
         """Which annotation each pixel of a frame shows, as its number from 1 in ``[H, W]``; 0: none.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from pycocotools import mask as coco_mask
 
 from vis_core.data.annotations import AnnotatedSet, Item
 from vis_core.errors import InputError
-from vis_core.video.images import read_image
 
 IMAGE_SIDES = (32, 96)
 VIDEO_SIDES = (128, 256)
@@ -119,8 +117,8 @@ def faulty_images(annotated: AnnotatedSet, decode: bool) -> tuple[int, list[str]
     """
     count, examples = 0, list[str]()
     for item in annotated.items:
-        for path in item.files:
-            fault = _fault(path, item.size, decode)
+        for frame in range(len(item.files)):
+            fault = _fault(item, frame, decode)
             if fault:
                 count += 1
                 if len(examples) < 5:
@@ -128,11 +126,12 @@ def faulty_images(annotated: AnnotatedSet, decode: bool) -> tuple[int, list[str]
     return count, examples
 
 
-def _fault(path: Path, size: tuple[int, int], decode: bool) -> str:
+def _fault(item: Item, frame: int, decode: bool) -> str:
+    path = item.files[frame]
     try:
         if not decode:
             return "" if path.is_file() else f"{path}: no such file"
-        found = read_image(path).shape[:2]
+        item.image(frame)
     except (InputError, OSError, ValueError) as error:
         return str(error)
-    return "" if found == size else f"{path}: {found[1]}x{found[0]} pixels, annotated as {size[1]}x{size[0]}"
+    return ""

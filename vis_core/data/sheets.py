@@ -13,7 +13,6 @@ from vis_core.data.annotations import AnnotatedSet, Item
 from vis_core.errors import InputError
 from vis_core.masks import encode
 from vis_core.structures import Instances, TrackState
-from vis_core.video.images import read_image
 from vis_core.video.overlay import contact_sheet, draw_overlay
 
 Image = npt.NDArray[np.uint8]
@@ -130,11 +129,7 @@ def _title(item: Item, frame: int) -> str:
 
 
 def _picture(item: Item, frame: int, class_names: Sequence[str]) -> Image:
-    image = read_image(item.files[frame])
-    if image.shape[:2] != item.size:
-        raise InputError(
-            f"{item.files[frame]}: {image.shape[1]}x{image.shape[0]} pixels, annotated as {item.size[1]}x{item.size[0]}"
-        )
+    image = item.image(frame)
     scale = min(_CELL[0] / item.size[0], _CELL[1] / item.size[1])
     height, width = (max(24, round(scale * length)) for length in item.size)
     smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC

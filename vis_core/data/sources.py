@@ -22,7 +22,6 @@ from vis_core.data.augmentation import (
 )
 from vis_core.data.clips import TrainingClip
 from vis_core.errors import InputError
-from vis_core.video.images import read_image
 
 _MAX_INSTANCES = 120  # of an item in one clip; the rest is ignored, the numbers of pasted ones follow in one byte
 _MIN_AREA = 12  # pixels of the clip's frame; what is less is ignored
@@ -96,7 +95,7 @@ class Clips:
         chosen = [middle, *(int(t) for t in random.integers(low, high, self._frames - 1))] if count > 1 else [0]
         chosen = [chosen[i % len(chosen)] for i in range(self._frames)]
         random.shuffle(chosen)
-        seen = {t: (_read(item, t), *item.object_images(t)) for t in sorted(set(chosen))}
+        seen = {t: (item.image(t), *item.object_images(t)) for t in sorted(set(chosen))}
         matrix = window(random, self._augmentation, item.size, self._size, _around(seen[chosen[0]][1], random))
         # In a video the objects move by themselves: the camera adds less.
         amount = random.random() * (1.0 if count == 1 else 0.4)
@@ -139,7 +138,7 @@ class Clips:
             matrix = window(
                 random, replace(self._augmentation, zoom=_TILE_ZOOM), item.size, tile, _around(shown, random)
             )
-            canvas[part] = warp_image(_read(item, frame), matrix, tile)
+            canvas[part] = warp_image(item.image(frame), matrix, tile)
             shown, crowds = (warp_objects(numbers, matrix, tile) for numbers in (shown, crowds))
             table = np.zeros(len(item.annotations) + 1, np.uint8)
             for number in np.union1d(np.unique(shown), np.unique(crowds)).tolist():
@@ -180,7 +179,7 @@ class Clips:
         number = numbers[int(random.integers(len(numbers)))]
         mask = (objects == number).astype(np.uint8)
         x, y, w, h = cv2.boundingRect(mask)
-        image = _read(item, frame)
+        image = item.image(frame)
         x0, y0, x1, y1 = max(x - 2, 0), max(y - 2, 0), min(x + w + 2, mask.shape[1]), min(y + h + 2, mask.shape[0])
         image, mask = image[y0:y1, x0:x1], mask[y0:y1, x0:x1]
         label = item.annotations[number - 1].label
@@ -358,15 +357,6 @@ def balanced(annotated: AnnotatedSet, power: float) -> npt.NDArray[np.float64]:
     counts = np.bincount([label for found in labels for label in found], minlength=len(annotated.class_names))
     shares = counts / max(len(labels), 1)
     return np.array([min((shares[label] for label in found), default=1.0) ** -power for found in labels], np.float64)
-
-
-def _read(item: Item, frame: int) -> npt.NDArray[np.uint8]:
-    image = read_image(item.files[frame])
-    if image.shape[:2] != item.size:
-        raise InputError(
-            f"{item.files[frame]}: {image.shape[1]}x{image.shape[0]} pixels, annotated as {item.size[1]}x{item.size[0]}"
-        )
-    return image
 
 
 def _around(objects: Numbers, random: np.random.Generator) -> tuple[float, float] | None:
