@@ -5,11 +5,9 @@ Commands import what they need when they run: ``make-bag`` and ``evaluate-bag`` 
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,26 +21,26 @@ from rich.table import Table
 
 from vis_core.commands.interrupts import interrupts
 from vis_core.commands.loading import (
+    Device,
+    Precision,
+    SystemName,
+    Threads,
     load_segmenter,
     option_value,
     options_given,
     warn_if_random,
     weights_are_random,
 )
-from vis_core.commands.terminal import output, progress_bar, screen, show_warning, tell_error
-from vis_core.errors import InputError, MissingDependencyError, OptionError, VisError
+from vis_core.commands.running import new_app, run_command_line
+from vis_core.commands.terminal import output, progress_bar, screen
+from vis_core.errors import InputError, MissingDependencyError, OptionError
 
 if TYPE_CHECKING:
     from vis_core.structures import Frame
     from vis_core.video.sources import VideoSource
     from vis_ros.recordings.bag_evaluation import Pairing, Take
 
-app = typer.Typer(
-    help="Camera recordings in, scores out; and the segmenter node, where ROS is only a set of Python packages.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = new_app("Camera recordings in, scores out; and the segmenter node, where ROS is only a set of Python packages.")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,22 +49,9 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: default: those of the process. What follows ``--ros-args`` is for ROS, unread.
     """
-    # Read by the OpenMP runtime when torch is loaded: idle threads must not spin beside other processes.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # What the decoders say of damaged frames is told by name instead.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    warnings.showwarning = show_warning
     arguments = sys.argv[1:] if arguments is None else arguments
     ros = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
-    try:
-        app(arguments[:ros], prog_name="vis-ros", obj=arguments[ros:])
-    except VisError as error:
-        tell_error(error)
-        sys.exit(2)
-    except OSError as error:
-        tell_error(error)
-        sys.exit(1)
+    run_command_line(lambda: app(arguments[:ros], prog_name="vis-ros", obj=arguments[ros:]))
 
 
 @app.command("make-bag")
@@ -124,7 +109,7 @@ def make_bag(
 def evaluate_bag(
     bag: Annotated[Path, typer.Argument(help="Recording: its folder, or one .mcap or .db3 file.")],
     ground_truth: Annotated[Path, typer.Option(help="YouTube-VIS JSON.")],
-    system: Annotated[str, typer.Option(help="System, by its name in 'vis systems'.")] = "visolo-lite",
+    system: SystemName = "visolo-lite",
     weights: Annotated[
         Path | None, typer.Option(help="Weights: .safetensors, or a published .pth or .pkl. Without: the system's own.")
     ] = None,
@@ -150,9 +135,9 @@ def evaluate_bag(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Option of the system; with --live any parameter of the node."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1...")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
 ) -> None:
     """Score a system on a recording: AP and AR, HOTA, MOTA, IDF1 and id switches.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.markup import escape
 
 from vis_core.commands.terminal import screen
@@ -15,6 +16,11 @@ from vis_core.errors import OptionError
 if TYPE_CHECKING:
     from vis_core.system.option import Option
     from vis_core.system.segmenter import Segmenter
+
+SystemName = Annotated[str, typer.Option(help="System, by its name in 'vis systems'.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1...")]
+Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")]
 
 
 def load_segmenter(

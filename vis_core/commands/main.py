@@ -5,10 +5,7 @@ Commands import what they need when they run, so that ``vis --help`` is quick an
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,39 +18,22 @@ from vis_core.commands import evaluate as evaluation_commands
 from vis_core.commands import inspect as data_commands
 from vis_core.commands import train as training_commands
 from vis_core.commands.interrupts import interrupts
-from vis_core.commands.loading import load_segmenter
-from vis_core.commands.terminal import SKIPPED_SHOWN, output, progress_bar, show_warning, tell_error
-from vis_core.errors import InputError, VisError
+from vis_core.commands.loading import Device, Precision, SystemName, Threads, load_segmenter
+from vis_core.commands.running import new_app, run_command_line
+from vis_core.commands.terminal import SKIPPED_SHOWN, output, progress_bar
+from vis_core.errors import InputError
 
 if TYPE_CHECKING:
     from vis_core.commands.segment import RunOutcome
     from vis_core.system.option import Option
     from vis_core.video.sources import VideoSource
 
-app = typer.Typer(
-    help="Video instance segmentation: videos in, tracked masks out.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = new_app("Video instance segmentation: videos in, tracked masks out.")
 
 
 def main() -> None:
     """Entry point of ``vis``: an error of ours is told in one message, with exit code 2."""
-    # Read by the OpenMP runtime when torch is loaded: idle threads must not spin beside other processes.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # What the decoders say of damaged frames is told by name instead.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    warnings.showwarning = show_warning
-    try:
-        app(prog_name="vis")
-    except VisError as error:
-        tell_error(error)
-        sys.exit(2)
-    except OSError as error:
-        tell_error(error)
-        sys.exit(1)
+    run_command_line(lambda: app(prog_name="vis"))
 
 
 @app.command()
@@ -66,7 +46,7 @@ def segment(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
-    system: Annotated[str, typer.Option(help="System, by its name in 'vis systems'.")] = "visolo-lite",
+    system: SystemName = "visolo-lite",
     weights: Annotated[
         Path | None,
         typer.Option(
@@ -80,9 +60,9 @@ def segment(
     ] = False,
     score_threshold: Annotated[float | None, typer.Option(help="Least score of an instance.")] = None,
     max_instances: Annotated[int | None, typer.Option(help="Most instances in a frame.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1...")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Option of the system; 'vis systems NAME' lists them."),
