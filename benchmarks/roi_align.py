@@ -5,9 +5,9 @@
 All variants take turns with the same maps and boxes; the figure is the least of all rounds, since a neighbour's load
 only ever adds, and beside it stands the median of the ratios within a round. Plain: the samples of all boxes of a level
 as one grid, `grid_sample` with repeated borders, a cut at one pixel outside, `avg_pool2d`; on maps in either layout.
-The two after it are what else was tried for `vis_core.nn.roi_align`: the pixels of each bin gathered and multiplied with
-their weights, and the weights of a level as one sparse matrix. With several frames, the maps of each lie apart, as when
-it was encoded alone, and but for the last row they are joined first.
+The two after it are what else was tried for `vis_core.nn.roi_align`: the pixels of each bin gathered and multiplied
+with their weights, and the weights of a level as one sparse matrix. With several frames, the maps of each lie apart, as
+when it was encoded alone, and but for the last row they are joined first.
 """
 
 from __future__ import annotations
@@ -182,11 +182,11 @@ def main(
         for _ in range(rounds + 1):
             for name, (run, maps) in variants.items():
                 taken[name].append(timed(run, [x for level in maps for x in level], gradient))
-        what = f"{boxes} boxes ({', '.join(map(str, counts))} on p2..p5) of {frames} frames, {size}x{size} bins"
+        what = f"{boxes} boxes ({', '.join(map(str, counts))} on p2..p5) in {frames} frame(s), {size}x{size} bins"
         passes = "forward and backward" if gradients else "forward"
         table = Table(
             title=f"Region pooling, {passes}, {what}, maps of {height}x{width}, {channels} channels, float32; "
-            f"{number} threads, {processor()}; milliseconds"
+            f"{number} thread(s), {processor()}; milliseconds"
         )
         for column in ("", "least", "median", "times as quick", "and as channels-last grid_sample", "differs by"):
             table.add_column(column, justify="right" if column else "left")

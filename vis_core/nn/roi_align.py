@@ -5,7 +5,7 @@ table, and a bin is one weighted sum of rows (`embedding_bag`): nothing larger t
 takes a sample for each of its pixels (`sampling_ratio=0`), boxes of any size would need samples without end; there the
 means of an axis are one small matrix, and a box is the product of two of them with its map.
 
-No gradient goes to the boxes.
+Places are float32, whatever the type of boxes and maps, and no gradient goes to the boxes.
 """
 
 from __future__ import annotations
