@@ -38,7 +38,8 @@ from vis_core.errors import InputError, MissingDependencyError, OptionError
 if TYPE_CHECKING:
     from vis_core.structures import Frame
     from vis_core.video.sources import VideoSource
-    from vis_ros.recordings.bag_evaluation import Pairing, Take
+    from vis_ros.recordings.bag_evaluation import Take
+    from vis_ros.recordings.pairing import Pairing
 
 app = new_app("Camera recordings in, scores out; and the segmenter node, where ROS is only a set of Python packages.")
 
@@ -187,9 +188,9 @@ def record(
 ) -> None:
     """Record what a node publishes, with arrival times, one JSON line a message, until Ctrl-C."""
     _require_ros()
-    from vis_ros.recordings.bag_evaluation import new_stream, write_stream_message
     from vis_ros.recordings.playback import InstanceRecorder, Received
     from vis_ros.recordings.session import Session
+    from vis_ros.recordings.stream_files import new_stream, write_stream_message
 
     count = 0
     with new_stream(out, force) as stream:

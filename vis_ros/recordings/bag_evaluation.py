@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vis_core.errors import InputError
 from vis_core.evaluation import GroundTruth, Video, evaluate, evaluate_stream, read_ground_truth
@@ -23,6 +19,8 @@ from vis_core.evaluation.reports.metrics_file import stream_metrics
 from vis_core.files.results_writer import ResultsWriter
 from vis_core.structures import Instances
 from vis_ros.recordings.bags import ImageBag
+from vis_ros.recordings.pairing import Pairing, frame_stamps, pair
+from vis_ros.recordings.stream_files import new_stream, write_stream_message
 
 if TYPE_CHECKING:
     from vis_core.system.segmenter import Segmenter
@@ -31,68 +29,6 @@ if TYPE_CHECKING:
 METRICS_VERSION = 1
 SCORES = ("AP", "AP50", "AP75", "AR1", "AR10", "HOTA", "MOTA", "IDF1", "IDSW")
 _STREAM = "stream.jsonl"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pairing:
-    """Which frame of a ground truth each image of a recording is.
-
-    Attributes:
-        by: ``stamps`` or ``order``.
-        positions: int64 ``[images]``, position in the video; -1 for an image that is no frame of it.
-        stamps: int64 ``[images]``, nanoseconds.
-        frames: length of the video.
-    """
-
-    by: str
-    positions: npt.NDArray[np.int64]
-    stamps: npt.NDArray[np.int64]
-    frames: int
-
-    @property
-    def paired(self) -> int:
-        """Number of frames that are an image."""
-        return int((self.positions >= 0).sum())
-
-    def __str__(self) -> str:
-        return (
-            f"{self.paired} of {self.frames} frames paired with {len(self.positions)} images by {self.by}, "
-            f"{self.frames - self.paired} frames without an image, {len(self.positions) - self.paired} images unscored"
-        )
-
-    def position_of(self, stamp: int) -> int | None:
-        """The frame of the image with a stamp; None if it is none."""
-        found = np.flatnonzero((self.stamps == stamp) & (self.positions >= 0))
-        return int(self.positions[found[0]]) if len(found) else None
-
-
-def pair(stamps: npt.NDArray[np.int64], video: Video, by: str = "auto") -> Pairing:
-    """Pair images with the frames of a video.
-
-    By stamps, a frame is the image with the nearest stamp, at most half a frame interval away; no image is
-    two frames. By order, image k is frame k.
-
-    Args:
-        stamps: int64 ``[images]``, nanoseconds.
-        video: of the ground truth.
-        by: ``stamps``, ``order``, or ``auto``: by stamps where the video has them.
-
-    Raises:
-        InputError: by stamps, but the video has none, or none fits.
-    """
-    stamps = np.asarray(stamps, np.int64)
-    if by == "order" or (by == "auto" and video.stamps is None):
-        order = np.arange(len(stamps), dtype=np.int64)
-        return Pairing("order", np.where(order < video.length, order, -1), stamps, video.length)
-    if video.stamps is None:
-        raise InputError(f"ground truth video {video.id} has no 'stamps' to pair by; pair by order")
-    positions = _nearest(stamps, video.stamps)
-    if not (positions >= 0).any():
-        raise InputError(
-            f"ground truth video {video.id}: its stamps {_span(video.stamps)} and those of the images {_span(stamps)} "
-            "have nothing in common; is it another recording? --pair order pairs one after the other"
-        )
-    return Pairing("stamps", positions, stamps, video.length)
 
 
 def select_video(ground_truth: GroundTruth, wanted: str | None, source: str | Path) -> tuple[GroundTruth, Video]:
@@ -281,52 +217,6 @@ def replay_figures(report: ReplayReport) -> dict[str, Any]:
     }
 
 
-def write_stream_message(stream: TextIO, instances: Instances, arrival: int) -> None:
-    """Append one message to a recorded stream: a JSON line of stamp, arrival (nanoseconds) and visible tracks."""
-    keys = ("track_id", "category_id", "score", "segmentation")
-    tracks = [{key: track[key] for key in keys} for track in instances.to_coco()]
-    stream.write(json.dumps({"stamp": instances.stamp, "arrival": arrival, "tracks": tracks}) + "\n")
-    stream.flush()
-
-
-@contextmanager
-def new_stream(path: Path, force: bool = False) -> Iterator[TextIO]:
-    """A new file for a recorded stream.
-
-    Raises:
-        InputError: it is there already, and may not be replaced.
-        OSError: it cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        stream = path.open("w" if force else "x", encoding="utf-8")
-    except FileExistsError as error:
-        raise InputError(f"{path}: is there already; --force replaces it") from error
-    with stream:
-        yield stream
-
-
-def _nearest(stamps: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Position of the frame of each image, -1 for none; each frame and each image at most once."""
-    positions = np.full(len(stamps), -1, np.int64)
-    if not len(stamps) or not len(frames):
-        return positions
-    several = frames if len(frames) > 1 else np.unique(stamps)
-    tolerance = float(np.median(np.diff(several))) / 2 if len(several) > 1 else 0.0
-    order = np.argsort(stamps, kind="stable")
-    sorted_stamps = stamps[order]
-    after = np.searchsorted(sorted_stamps, frames).clip(0, len(stamps) - 1)
-    before = (after - 1).clip(0)
-    closer = np.abs(sorted_stamps[before] - frames) < np.abs(sorted_stamps[after] - frames)
-    nearest = np.where(closer, before, after)
-    distances = np.abs(sorted_stamps[nearest] - frames)
-    for position in np.argsort(distances, kind="stable").tolist():
-        image = order[nearest[position]]
-        if distances[position] <= tolerance and positions[image] < 0:
-            positions[image] = position
-    return positions
-
-
 def _assigned_categories(class_names: Mapping[int, str], categories: Mapping[int, str]) -> tuple[str, dict[int, int]]:
     """What was gone by, ``names`` or ``ids``, and the category of a ground truth for each label + 1.
 
@@ -362,28 +252,9 @@ def _rewrite_stream(path: Path, assigned: Mapping[int, int]) -> None:
 
 def _stream_scores(part: GroundTruth, video: Video, pairing: Pairing, stream: Path, name: Path) -> dict[str, Any]:
     """Scores of what was known when; frames are stamped as their images were."""
-    stamped = replace(video, stamps=_frame_stamps(video, pairing))
+    stamped = replace(video, stamps=frame_stamps(video, pairing))
     evaluation = evaluate_stream(replace(part, videos={video.id: stamped}, warnings=()), stream)
     return stream_metrics(evaluation, f"video {video.name}", str(name))
-
-
-def _frame_stamps(video: Video, pairing: Pairing) -> npt.NDArray[np.int64]:
-    """Nanoseconds of each frame: those of its image; between and beyond images, evenly spaced."""
-    paired = pairing.positions >= 0
-    positions, stamps = pairing.positions[paired], pairing.stamps[paired]
-    order = np.argsort(positions)
-    positions, stamps = positions[order], stamps[order]
-    step = int(np.median(np.diff(stamps) / np.diff(positions))) if len(positions) > 1 else 1
-    frames = np.arange(video.length)
-    out = np.interp(frames, positions, stamps - stamps[0]).astype(np.int64) + stamps[0]
-    out[positions] = stamps  # exactly, which floating point does not promise
-    out[frames < positions[0]] = stamps[0] + (frames[frames < positions[0]] - positions[0]) * step
-    out[frames > positions[-1]] = stamps[-1] + (frames[frames > positions[-1]] - positions[-1]) * step
-    return out
-
-
-def _span(stamps: npt.NDArray[np.int64]) -> str:
-    return f"{stamps.min() / 1e9:.3f} to {stamps.max() / 1e9:.3f} s" if len(stamps) else "(none)"
 
 
 def _plain(name: str) -> str:

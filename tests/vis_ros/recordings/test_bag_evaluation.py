@@ -14,21 +14,14 @@ import pytest
 from vis_core import masks
 from vis_core.data.synthetic import CLASS_NAMES, SyntheticVideo, synthetic_video, write_youtube_vis
 from vis_core.errors import InputError
-from vis_core.evaluation import Video, evaluate
+from vis_core.evaluation import evaluate
 from vis_core.evaluation.evaluator import METRICS
 from vis_core.structures import Frame, Instances
 from vis_core.system.segmenter import Segmenter
-from vis_ros.recordings.bag_evaluation import (
-    Pairing,
-    _frame_stamps,
-    answer_directly,
-    evaluate_bag,
-    new_stream,
-    pair,
-    write_stream_message,
-)
+from vis_ros.recordings.bag_evaluation import answer_directly, evaluate_bag
 from vis_ros.recordings.bag_writer import write_bag
 from vis_ros.recordings.bags import ImageBag
+from vis_ros.recordings.stream_files import new_stream, write_stream_message
 
 MILLISECOND = 10**6
 
@@ -202,72 +195,6 @@ def test_images_of_another_size_than_the_video_are_refused(scene, tmp_path):
         score(scene, tmp_path, Scripted([]), bag=tmp_path / "small")
 
 
-# Pairing
-
-
-def video_of(stamps: list[int] | None, length: int = 0) -> Video:
-    return Video(
-        1, "v", (24, 32), length or len(stamps or ()), (), None if stamps is None else np.array(stamps, np.int64)
-    )
-
-
-def positions(images: list[int], frames: list[int]) -> list[int]:
-    return pair(np.array(images), video_of(frames)).positions.tolist()
-
-
-def test_equal_stamps_pair():
-    assert positions([0, 100, 200], [0, 100, 200]) == [0, 1, 2]
-
-
-def test_images_pair_with_frames_within_half_an_interval():
-    assert positions([30, 149, 251, 360], [0, 100, 200, 300]) == [0, 1, 3, -1]
-
-
-def test_of_several_images_the_nearest_is_the_frame():
-    assert positions([0, 33, 66, 100, 133, 166, 200], [0, 100, 200]) == [0, -1, -1, 1, -1, -1, 2]
-    assert positions([90, 101], [0, 100, 200]) == [-1, 1]
-
-
-def test_an_image_is_one_frame_only():
-    assert positions([100, 500], [80, 101, 500, 900]) == [1, 2]
-
-
-def test_images_out_of_order_pair_all_the_same():
-    assert positions([200, 0, 100], [0, 100, 200]) == [2, 0, 1]
-
-
-def test_a_video_of_one_frame_pairs_with_its_nearest_image():
-    assert positions([10, 110, 210], [100]) == [-1, 0, -1]
-    assert positions([100], [100]) == [0]
-
-
-def test_without_stamps_images_pair_by_order():
-    found = pair(np.array([5, 6, 7]), video_of(None, 2))
-    assert (found.by, found.positions.tolist(), found.paired) == ("order", [0, 1, -1], 2)
-    assert pair(np.array([5]), video_of(None, 3)).positions.tolist() == [0]
-
-
-def test_order_can_be_asked_for():
-    assert pair(np.array([5, 6]), video_of([0, 100]), "order").positions.tolist() == [0, 1]
-
-
-def test_stamps_that_have_nothing_in_common_are_an_error_that_shows_both():
-    with pytest.raises(InputError, match=r"0\.000 to 0\.100 s .* 1000\.000 to 1000\.100 s .*--pair order"):
-        pair(np.array([10**12, 10**12 + 10**8]), video_of([0, 10**8]))
-    with pytest.raises(InputError, match="has no 'stamps'"):
-        pair(np.array([0]), video_of(None, 1), "stamps")
-
-
-def test_an_answer_finds_its_frame_by_its_stamp():
-    found = pair(np.array([10, 50, 110, 110]), video_of([0, 100]))
-    assert [found.position_of(stamp) for stamp in (10, 50, 110, 7)] == [0, None, 1, None]
-
-
-def test_the_pairing_is_told_in_one_line():
-    found = pair(np.array([0, 100, 130]), video_of([0, 100, 200, 300]))
-    assert str(found) == ("2 of 4 frames paired with 3 images by stamps, 2 frames without an image, 1 images unscored")
-
-
 @pytest.mark.parametrize("by", ["stamps", "order"])
 def test_a_recorded_stream_is_scored_by_what_was_known_when(scene, tmp_path, by):
     """Perfect answers to every second image, 60 ms late, by class names in another order than the ground truth's."""
@@ -293,9 +220,3 @@ def test_a_recorded_stream_is_scored_by_what_was_known_when(scene, tmp_path, by)
     assert stream["id_switches_per_minute"] == 0
     assert stream["time_to_first_detection_s"]["never"] == 0
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
-
-
-def test_frames_without_an_image_get_stamps_between_and_beyond():
-    video = Video(1, "v", (2, 2), 6)
-    pairing = Pairing("order", np.array([1, -1, 3]), np.array([100, 150, 300]), 6)
-    assert _frame_stamps(video, pairing).tolist() == [0, 100, 200, 300, 400, 500]
