@@ -29,7 +29,7 @@ BUSY = "while True: pass"
 
 
 def measure(frames: int, threads: int, input_size: tuple[int, int]) -> dict[str, float]:
-    """Median and 95th percentile of the seconds of a step, and processor seconds a frame."""
+    """Median and 95th percentile of the seconds of a step, and CPU seconds a frame."""
     import numpy as np
     import torch
 
@@ -44,13 +44,13 @@ def measure(frames: int, threads: int, input_size: tuple[int, int]) -> dict[str,
     seconds = []
     for index in range(frames + 5):
         if index == 5:
-            processor = time.process_time()
+            cpu = time.process_time()
         start = time.perf_counter()
         segmenter.step(vis_core.Frame(images[index % len(images)], index, index))
         seconds.append(time.perf_counter() - start)
-    processor = (time.process_time() - processor) / frames
+    cpu = (time.process_time() - cpu) / frames
     median, high = np.percentile(seconds[5:], [50, 95])
-    return {"median": float(median), "p95": float(high), "processor": processor}
+    return {"median": float(median), "p95": float(high), "cpu": cpu}
 
 
 def measure_apart(options: argparse.Namespace, policy: str | None, busy: bool) -> dict[str, float]:
@@ -89,9 +89,9 @@ def main() -> None:
                 found[busy, name].append(measure_apart(options, policy, busy))
     height, width = options.input_size
     title = f"VISOLO {height}x{width}, fp32, {options.threads} threads, {os.cpu_count()} cores: ms a frame"
-    table = Table("neighbours", "OMP_WAIT_POLICY", "median", "p95", "processor time", title=title)
+    table = Table("neighbours", "OMP_WAIT_POLICY", "median", "p95", "CPU time", title=title)
     for (busy, name), rounds in found.items():
-        figures = [f"{min(one[key] for one in rounds) * 1e3:.1f}" for key in ("median", "p95", "processor")]
+        figures = [f"{min(one[key] for one in rounds) * 1e3:.1f}" for key in ("median", "p95", "cpu")]
         table.add_row("one busy process per core" if busy else "none", name, *figures)
     Console().print(table)
 

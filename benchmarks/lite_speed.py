@@ -1,4 +1,4 @@
-"""Seconds a frame of visolo-lite on a processor, against the plain forms of the same steps in the same run.
+"""Seconds a frame of visolo-lite on a CPU, against the plain forms of the same steps in the same run.
 
     python benchmarks/lite_speed.py VIDEO [--blocks 5] [--threads 2]
 

@@ -104,8 +104,8 @@ def frames_of(video: Path | None, count: int) -> list[Frame]:
     return [Frame(random.integers(0, 256, (360, 640, 3), dtype=np.uint8), i, i) for i in range(count)]
 
 
-def processor() -> str:
-    """Name of the processor."""
+def cpu_name() -> str:
+    """Name of the CPU."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
@@ -151,7 +151,7 @@ def main(
                 most = float((found.softmax(-1) - expected.softmax(-1)).abs().max())
                 differ[precision] = max(differ[precision], most)
         size = f"{frames[0].size[1]}x{frames[0].size[0]}"
-        table = Table(title=f"{name}, {size}, {length} frames, {threads} threads, {processor()}")
+        table = Table(title=f"{name}, {size}, {length} frames, {threads} threads, {cpu_name()}")
         for column in ("", "seconds a frame", "ratio", "class probabilities differ"):
             table.add_column(column, justify="left" if not column else "right")
         for variant, seconds in best.items():

@@ -170,8 +170,8 @@ def frames_of(video: Path | None, count: int) -> list[Frame]:
     return [Frame(random.integers(0, 256, (360, 640, 3), dtype=np.uint8), i, i) for i in range(count)]
 
 
-def processor() -> str:
-    """Name of the processor."""
+def cpu_name() -> str:
+    """Name of the CPU."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
@@ -227,7 +227,7 @@ def main(
                 difference[name] = max(difference[name], float((found.scores - expected.scores).abs().max()))
                 overlaps[name] += overlap(found.masks(best_cells), expected_masks)
 
-    table = Table(title=f"VISOLO, ResNet-50, {height}x{width}, {threads} threads, {processor()}; seconds a frame")
+    table = Table(title=f"VISOLO, ResNet-50, {height}x{width}, {threads} threads, {cpu_name()}; seconds a frame")
     for column in ("", *PARTS, "total", "network", "ratio", "scores differ", "IoU, least", "mean"):
         table.add_column(column, justify="left" if not column else "right")
     table.add_row("plain formulation", *["" for _ in PARTS], "", f"{best_plain:.3f}", "1.00", "", "", "")

@@ -1,4 +1,4 @@
-"""Who keeps their number on the demo's street, in runs that leave out frames at random as a busy processor does.
+"""Who keeps their number on the demo's street, in runs that leave out frames at random as a busy CPU does.
 
     python benchmarks/pedestrians.py vtest.avi [--runs 24]
 

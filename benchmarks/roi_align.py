@@ -126,8 +126,8 @@ def timed(run: Callable[[], Tensor], maps: Sequence[Tensor], gradient: Tensor | 
     return time.perf_counter() - start
 
 
-def processor() -> str:
-    """Name of the processor."""
+def cpu_name() -> str:
+    """Name of the CPU."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
@@ -186,7 +186,7 @@ def main(
         passes = "forward and backward" if gradients else "forward"
         table = Table(
             title=f"Region pooling, {passes}, {what}, maps of {height}x{width}, {channels} channels, float32; "
-            f"{number} thread(s), {processor()}; milliseconds"
+            f"{number} thread(s), {cpu_name()}; milliseconds"
         )
         for column in ("", "least", "median", "times as quick", "and as channels-last grid_sample", "differs by"):
             table.add_column(column, justify="right" if column else "left")

@@ -42,7 +42,8 @@ def load(
         weights: our ``.safetensors``, or a published checkpoint (``.pth``, ``.pkl``), which is converted on the fly;
             None: those that are part of the package, or random ones, with a warning.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``...
-        precision: ``auto`` (bfloat16 where the device is fast at it, else float32), ``fp32``, ``bf16``, ``fp16``.
+        precision: ``auto`` (bfloat16 for what does not show in the masks, where the device is fast at it; all else is
+            float32), ``fp32``, ``bf16``, ``fp16``.
         options: those of the system (``SYSTEMS[name].options``).
 
     Raises:

@@ -24,7 +24,7 @@ from lifecycle_msgs.msg import Transition
 from vis_ros.node.transport import profiles_variable
 
 _ARGUMENTS = (
-    ("image", "image", "image topic; with image_transport:=compressed the topic without /compressed"),
+    ("image", "image", "image topic; where image_transport is compressed the topic without /compressed"),
     ("namespace", "vis", "namespace of the node and its topics"),
     ("params_file", "", "file of parameters; empty: the one of the system in this package"),
     ("weights", "", "weight file; empty: the one that params_file names, else the system's own, if it has any"),

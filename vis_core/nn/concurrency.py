@@ -1,4 +1,4 @@
-"""Two independent parts of a network at once on a processor: of one frame, or of a frame and the next one.
+"""Two independent parts of a network at once on a CPU: of one frame, or of a frame and the next one.
 
 Most operations of a small network are so short that waking the other threads for them takes as long as they do. While
 one part waits for that, the other works.

@@ -49,7 +49,7 @@ def sampled_by_rows(values: Tensor, sizes: Sizes, places: Tensor, weights: Tenso
 
     Around each level lies a border of zeros, in which every place outside of it ends: one pixel wide before the first,
     two after the last, for what is next to the border. Nothing larger than the indices is made, and no step has
-    less than all places of a token and head in its innermost loop, which on a processor takes a quarter of the time.
+    less than all places of a token and head in its innermost loop, which on a CPU takes a quarter of the time.
     """
     heads = values.shape[2]
     bordered = [

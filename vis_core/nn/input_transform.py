@@ -26,7 +26,7 @@ class InputTransform(nn.Module):
         size: height and width of the result; the aspect ratio is not kept.
         mean: of each channel, in 0..255.
         std: of each channel, in 0..255.
-        exact: False: on a processor take PyTorch's resize on uint8, which differs from Pillow's by one level at most
+        exact: False: on a CPU take PyTorch's resize on uint8, which differs from Pillow's by one level at most
             and is several times as quick.
     """
 

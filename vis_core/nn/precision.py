@@ -24,6 +24,6 @@ def compute_type(precision: str, device: torch.device) -> torch.dtype:
 
 
 def _has_fast_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16: AMX tiles, or the AVX-512 dot product."""
+    """Whether the CPU multiplies in bfloat16: AMX tiles, or the AVX-512 dot product."""
     tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(bool(getattr(torch.cpu, name)()) for name in tests if hasattr(torch.cpu, name))

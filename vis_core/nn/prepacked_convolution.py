@@ -1,4 +1,4 @@
-"""Convolutions whose weights wait in the layout that the processor's kernels want.
+"""Convolutions whose weights wait in the layout that the CPU's kernels want.
 
 PyTorch brings the weights of a convolution into that layout (of oneDNN) at each call, and ReLU6 is a pass of its own;
 on small maps both cost as much as the products. Here the weights are brought into it once for each size of input, and
@@ -64,7 +64,7 @@ def pack_convolutions(network: nn.Module) -> None:
 
 
 def packed(like: nn.Conv2d, weight: Tensor, input_shape: tuple[int, ...] | None = None) -> Tensor | None:
-    """A weight for `run_packed`, None where this PyTorch or processor cannot pack it.
+    """A weight for `run_packed`, None where this PyTorch or CPU cannot pack it.
 
     Args:
         like: gives stride, padding, dilation and groups.

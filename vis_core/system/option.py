@@ -94,7 +94,7 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
     """
     parameters = inspect.signature(function).parameters
     typed: Any = function.func if isinstance(function, partial) else function
-    typed = typed.__init__ if isinstance(typed, type) else typed
+    typed = typed.__init__ if inspect.isclass(typed) else typed  # type: ignore[misc]
     found = {}
     for name, hint in get_type_hints(typed, include_extras=True).items():
         if get_origin(hint) is not Annotated or name not in parameters:

@@ -37,7 +37,7 @@ def node_parameters() -> dict[str, Option]:
         ),
         "device": Option("auto (a GPU if there is one), cpu, cuda, cuda:1...", default="auto"),
         "precision": Option(
-            "arithmetic of the network; auto: bfloat16 where the device is fast at it",
+            "arithmetic of the network; auto: bfloat16 for what does not show, where the device is fast at it",
             choices=PRECISIONS,
             default="auto",
         ),
@@ -190,7 +190,8 @@ def parameters_file(system: str) -> str:
     ]
     for name, option in all_parameters(system).items():
         default = system if name == "system" else option.default
-        allowed = f" ({_range(option)})" if _range(option) else ""
+        # Of the systems this file names its own alone: another one would have other parameters.
+        allowed = f" ({_range(option)})" if _range(option) and name != "system" else ""
         lines += [f"    # {_meaning(option)}{allowed}", f"    {name}: {_literal(to_ros(option, default))}"]
     return "\n".join(lines)
 

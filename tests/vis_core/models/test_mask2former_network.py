@@ -121,7 +121,7 @@ def tiny(classes=3, queries=5):
 @torch.inference_mode()
 def test_features_of_a_frame_do_not_depend_on_its_clip():
     network, images = tiny(), torch.randn(3, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-    # In double precision: in single, processors sum a batch of three in another order than a frame alone.
+    # In double precision: in single, CPUs sum a batch of three in another order than a frame alone.
     network, images = network.double(), images.double()
     whole = network.pixel_features(images)
     parts = PixelFeatures.concatenate([network.pixel_features(images[t : t + 1]) for t in range(3)])

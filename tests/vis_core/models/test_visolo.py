@@ -15,6 +15,7 @@ from vis_core.errors import CheckpointError, OptionError
 from vis_core.models.visolo import SYSTEM, detection, published
 from vis_core.models.visolo.memory import Entry, FrameMemory
 from vis_core.models.visolo.network import CoordinateConv, VISOLONetwork
+from vis_core.nn import precision
 from vis_core.structures import Frame, TrackState
 
 SIZE = (64, 96)
@@ -168,6 +169,26 @@ def test_half_precision_runs_and_scores_stay_close(load):
     assert abs(float(full.scores[0]) - float(half.scores[0])) < 0.1
 
 
+def test_auto_rounds_only_what_does_not_show(load, monkeypatch):
+    monkeypatch.setattr(precision, "_has_fast_bfloat16", lambda: True)
+    full, auto = load(score_threshold=0.0), load(score_threshold=0.0, precision="auto")
+    types = {name: p.dtype for name, p in auto.network.named_parameters()}
+    rounded = {name.rsplit(".", 1)[0] for name, dtype in types.items() if dtype == torch.bfloat16}
+    assert rounded and all(name.startswith(("mask.refine2.", "mask.conv1")) for name in rounded)
+    for segmenter in (full, auto):
+        segmenter.model.detect = lambda *seen, detect=segmenter.model.detect: read.append(seen) or detect(*seen)
+    for i in range(3):
+        read, frame = [], picture(i)
+        for segmenter in (full, auto):
+            segmenter.step(frame)
+        (maps, wanted, _), (_, found, _) = read
+        for a, b in zip(wanted[:2], found[:2]):  # category scores and kernels
+            np.testing.assert_array_equal(a, b)
+        features, rounded = full.model.mask_features(maps), auto.model.mask_features(maps)
+        assert rounded.dtype == torch.float32
+        assert 0 < float((features - rounded).norm() / features.norm()) < 0.01
+
+
 def run_long(load, frames):
     """Largest state of the second half relative to the first, and the growth of the process's memory, bytes."""
     # No detection continues a track, so that tracks are born and lost all the time.
@@ -205,7 +226,7 @@ def test_memory_is_flat_over_ten_thousand_frames(load):
     assert growth < 8 << 20
 
 
-def test_the_state_of_a_frame_costs_what_the_specification_says(load):
+def test_a_remembered_frame_costs_its_three_features_of_the_grid(load):
     segmenter = load(memory_frames=6)
     for i in range(60):
         segmenter.step(picture(i))
@@ -313,7 +334,7 @@ def test_input_sizes_that_the_network_cannot_take_are_refused(size, load):
         load(input_size=size)
 
 
-def test_the_options_are_those_that_the_specification_names():
+def test_the_options_are_the_published_ones():
     assert {name: option.default for name, option in SYSTEM.options.items() if name != "convolution"} == {
         "input_size": (352, 624),
         "memory_frames": 6,

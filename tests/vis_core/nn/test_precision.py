@@ -14,7 +14,7 @@ def test_a_named_precision_is_taken_as_it_is(name, dtype):
 
 
 @pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_auto_is_bfloat16_only_where_the_processor_is_fast_at_it(fast, dtype, monkeypatch):
+def test_auto_is_bfloat16_only_where_the_cpu_is_fast_at_it(fast, dtype, monkeypatch):
     monkeypatch.setattr(precision, "_has_fast_bfloat16", lambda: fast)
     assert precision.compute_type("auto", CPU) == dtype
 

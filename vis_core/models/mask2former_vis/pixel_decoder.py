@@ -48,7 +48,7 @@ class PixelFeatures:
         return sum(x.nbytes for x in (self.mask, *self.levels))
 
 
-class NormedConv(nn.Conv2d):
+class GroupNormConv(nn.Conv2d):
     """Convolution without bias, followed by a group norm."""
 
     def __init__(self, inputs: int, outputs: int, size: int) -> None:
@@ -96,8 +96,8 @@ class PixelDecoder(nn.Module):
         levels = len(self.input_proj)
         self.level_embed = nn.Parameter(torch.zeros(levels, width))
         self.layers = nn.ModuleList(EncoderLayer(width, levels, hidden) for _ in range(layers))
-        self.lateral = NormedConv(channels[0], width, 1)
-        self.output = NormedConv(width, width, 3)
+        self.lateral = GroupNormConv(channels[0], width, 1)
+        self.output = GroupNormConv(width, width, 3)
         self.mask_features = nn.Conv2d(width, width, 1)
 
     def initialise(self) -> None:
@@ -121,7 +121,7 @@ class PixelDecoder(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> PixelFeatures:
         """Features of the backbone's maps at strides 4, 8, 16 and 32."""
-        if len(maps[0]) > 1 and not torch.is_grad_enabled():  # one frame's tensors stay in the processor's cache
+        if len(maps[0]) > 1 and not torch.is_grad_enabled():  # one frame's tensors stay in the CPU's cache
             frames = [self._features([m[t : t + 1] for m in maps]) for t in range(len(maps[0]))]
             return PixelFeatures.concatenate(frames)
         return self._features(maps)

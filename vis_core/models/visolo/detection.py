@@ -1,4 +1,4 @@
-"""From the network's outputs to the instances of one frame (section numbers: steps of the published inference)."""
+"""From the network's outputs to the instances of one frame, as in the published inference."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Detections:
 def kept_cells(
     categories: Tensor, weight: Tensor | None, score_threshold: float, published_quirks: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cells whose best, reweighted category score reaches the threshold (step 1).
+    """Cells whose best, reweighted category score reaches the threshold.
 
     Args:
         categories: scores ``[C, 252]``.
@@ -75,7 +75,7 @@ def kept_cells(
 
 
 def mask_probabilities(logits: Tensor) -> Tensor:
-    """Probabilities at network size ``[N, h, w]`` from mask logits ``[N, h/4, w/4]`` (step 2)."""
+    """Probabilities at network size ``[N, h, w]`` from mask logits ``[N, h/4, w/4]``."""
     return F.interpolate(logits[None], scale_factor=4, mode="bilinear", align_corners=False)[0].sigmoid_()
 
 
@@ -88,7 +88,7 @@ def candidates(
     published_quirks: bool,
     coarse: bool = False,
 ) -> Detections:
-    """Masks of the kept cells, their scores times mask quality, by descending score, lower cell first (steps 2 to 4).
+    """Masks of the kept cells, their scores times mask quality, by descending score, lower cell first.
 
     Args:
         mask_features: ``[256, h/4, w/4]``.
@@ -147,7 +147,7 @@ def _masks(logits: Tensor, mask_threshold: float) -> tuple[Tensor, Tensor]:
 def occupied_parts(logits: Tensor, mask_threshold: float, margin: int = 1) -> Iterator[tuple[slice, slice, slice]]:
     """Parts of mask logits ``[N, h, w]`` (masks, rows, columns) outside which no pixel passes the threshold.
 
-    Where it does, so does one of the logits that it is interpolated from: on a processor what a mask costs follows its
+    Where it does, so does one of the logits that it is interpolated from: on a CPU what a mask costs follows its
     box. Elsewhere the boxes would have to be waited for: eight whole masks are a part.
 
     Args:
@@ -183,7 +183,7 @@ def intersections(masks: Tensor) -> Tensor:
 
 
 def _common_bits(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """`intersections` of masks ``[N, P]`` by counting bits, which a processor does quicker than products of numbers."""
+    """`intersections` of masks ``[N, P]`` by counting bits, which a CPU does quicker than products of numbers."""
     count, pixels = masks.shape
     words = np.zeros((count, -(-pixels // 64) * 8), np.uint8)
     words[:, : -(-pixels // 8)] = np.packbits(masks, axis=1)
@@ -195,7 +195,7 @@ def _common_bits(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
 
 
 def matrix_nms(scores: Tensor, labels: Tensor, common: Tensor, sigma: float = NMS_SIGMA) -> Tensor:
-    """Scores decayed by the overlap with better masks of the same label (step 5; SOLOv2, NeurIPS 2020, section 3.3).
+    """Scores decayed by the overlap with better masks of the same label (SOLOv2, NeurIPS 2020, section 3.3).
 
     Args:
         scores: ``[N]``, descending.
@@ -211,7 +211,7 @@ def matrix_nms(scores: Tensor, labels: Tensor, common: Tensor, sigma: float = NM
 
 
 def without_overlaps(common: Tensor) -> list[int]:
-    """Rows that stay when a mask that lies by more than half in a better one that stays is removed (step 7).
+    """Rows that stay when a mask that lies by more than half in a better one that stays is removed.
 
     Args:
         common: ``[N, N]``, `intersections` by descending score; on the host.
@@ -227,7 +227,7 @@ def without_overlaps(common: Tensor) -> list[int]:
 
 
 def suppress(found: Detections, update_threshold: float, max_instances: int) -> Detections:
-    """Candidates after matrix NMS, threshold, limit and removal of overlaps (steps 5 to 8)."""
+    """Candidates after matrix NMS, threshold, limit and removal of overlaps."""
     if len(found) == 0:
         return found
     common = intersections(found.masks)

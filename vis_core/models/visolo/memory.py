@@ -29,7 +29,7 @@ class Entry:
 
 
 class FrameMemory:
-    """Every `interval`-th frame from the first one, and the last two (specification of the published memory rule).
+    """Every `interval`-th frame from the first one, and the last two: the published rule of what is remembered.
 
     Args:
         interval: every how many frames one is kept.

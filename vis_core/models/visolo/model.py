@@ -78,8 +78,7 @@ class VISOLOModel(ClipModel[FrameFeatures, VISOLOInstances]):
     Args:
         network: in evaluation mode, on its device.
         class_names: name of each label.
-        dtype: type in which the backbone runs.
-        mask_dtype: type in which the mask branch runs; the grid's branches stay in float32.
+        dtype: type in which the backbone runs; the grid's branches take float32.
         input_size: height and width of the network's input, multiples of 16.
         memory_frames: frames that are read at most; None: all (the published rule).
         memory_interval: every how many frames one is kept.
@@ -105,7 +104,6 @@ class VISOLOModel(ClipModel[FrameFeatures, VISOLOInstances]):
         network: VISOLONetwork,
         class_names: tuple[str, ...],
         dtype: torch.dtype,
-        mask_dtype: torch.dtype,
         *,
         input_size: tuple[int, int],
         memory_frames: int | None,
@@ -121,7 +119,7 @@ class VISOLOModel(ClipModel[FrameFeatures, VISOLOInstances]):
         std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
         self.network, self.class_names = network, class_names
-        self.dtype, self.mask_dtype = dtype, mask_dtype
+        self.dtype = dtype
         self.score_threshold = score_threshold
         self.mask_threshold = mask_threshold
         self.update_threshold = update_threshold
@@ -190,7 +188,7 @@ class VISOLOModel(ClipModel[FrameFeatures, VISOLOInstances]):
 
     def mask_features(self, maps: Sequence[Tensor]) -> Tensor:
         """What the dynamic kernels are multiplied with, float32 ``[d, h/4, w/4]``."""
-        return self.network.mask_features([x.to(self.mask_dtype) for x in maps])[0]
+        return self.network.mask_features(maps)[0]
 
     def detect(self, maps: Sequence[Tensor], reading: GridReading, mask_features: Tensor | None) -> Detections:
         """The frame's instances; where no cell passes the threshold the mask branch is not run.

@@ -38,7 +38,7 @@ class FrozenBatchNorm(nn.Module):
         return x * scale[:, None, None] + shift[:, None, None]
 
 
-class NormedConv(nn.Conv2d):
+class FrozenNormConv(nn.Conv2d):
     """Convolution without bias, followed by a frozen batch norm that `fold` moves into it."""
 
     norm: FrozenBatchNorm | None
@@ -68,10 +68,10 @@ class Bottleneck(nn.Module):
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
         outputs = 4 * width
-        self.shortcut = NormedConv(inputs, outputs, 1, stride) if inputs != outputs or stride != 1 else None
-        self.conv1 = NormedConv(inputs, width, 1)
-        self.conv2 = NormedConv(width, width, 3, stride)
-        self.conv3 = NormedConv(width, outputs, 1)
+        self.shortcut = FrozenNormConv(inputs, outputs, 1, stride) if inputs != outputs or stride != 1 else None
+        self.conv1 = FrozenNormConv(inputs, width, 1)
+        self.conv2 = FrozenNormConv(width, width, 3, stride)
+        self.conv3 = FrozenNormConv(width, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         residual = x if self.shortcut is None else self.shortcut(x)
@@ -85,7 +85,7 @@ class Stem(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = NormedConv(3, 64, 7, stride=2)
+        self.conv1 = FrozenNormConv(3, 64, 7, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.max_pool2d(F.relu_(self.conv1(x)), 3, 2, 1)
@@ -126,7 +126,7 @@ class ResNet(nn.Module):
     def fold_norms(self) -> None:
         """Move every frozen norm into its convolution."""
         for module in self.modules():
-            if isinstance(module, NormedConv):
+            if isinstance(module, FrozenNormConv):
                 module.fold()
 
 
