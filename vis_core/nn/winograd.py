@@ -23,7 +23,7 @@ _G = (
     (1 / 24, -1 / 12, 1 / 6),
     (0, 0, 1),
 )
-_LEAST_PIXELS = 8000  # below, the direct form is as quick
+_MIN_PIXELS = 8000  # below, the direct form is as quick
 
 
 class Workspace:
@@ -68,7 +68,7 @@ class WinogradConv2d(PackableConv2d):
             or self._workspace is None
             or torch.is_grad_enabled()
             or len(input) != 1
-            or input.shape[2] * input.shape[3] < _LEAST_PIXELS
+            or input.shape[2] * input.shape[3] < _MIN_PIXELS
         ):
             return super().forward(input)
         return winograd_conv2d(input, self._transformed, self.bias, self._workspace)

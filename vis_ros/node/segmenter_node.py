@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from vis_core.system.segmenter import Segmenter
 
 _POLICIES = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
-_MOST_DEPTH = 100  # images that the middleware holds; callbacks only queue them, so it never holds many
+_MAX_DEPTH = 100  # images that the middleware holds; callbacks only queue them, so it never holds many
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIGNAL_SECONDS = 0.1  # a signal is seen after this at most
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -218,7 +218,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
 
         quality = QoSProfile(
             history=qos_profile_sensor_data.history,
-            depth=max(min(capacity, _MOST_DEPTH), qos_profile_sensor_data.depth),
+            depth=max(min(capacity, _MAX_DEPTH), qos_profile_sensor_data.depth),
             reliability=qos_profile_sensor_data.reliability,
             durability=qos_profile_sensor_data.durability,
         )

@@ -8,7 +8,7 @@ from vis_core.nn.winograd import WinogradConv2d, Workspace
 
 @pytest.fixture(autouse=True)
 def every_size(monkeypatch):
-    monkeypatch.setattr(winograd, "_LEAST_PIXELS", 0)
+    monkeypatch.setattr(winograd, "_MIN_PIXELS", 0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 7), (4, 4), (13, 18), (44, 78)])
