@@ -106,6 +106,7 @@ def run(options: argparse.Namespace, domain: int) -> dict[str, list[float]]:
 
     from vis_core.data.vocabularies import names_by_count
     from vis_core.structures import Frame, Instances
+    from vis_core.system.segmenter import Segmenter
     from vis_ros import messages
     from vis_ros.node.segmenter_node import SegmenterNode
 
@@ -114,10 +115,9 @@ def run(options: argparse.Namespace, domain: int) -> dict[str, list[float]]:
     inside: list[float] = []
     last: list[Frame] = []
 
-    class Recorded:
+    class Recorded(Segmenter):
         network = nn.Linear(1, 1)
         class_names = names_by_count(40)
-        delay = 0
 
         def step(self, frame: Frame) -> list[Instances]:
             start = time.perf_counter()
@@ -128,9 +128,6 @@ def run(options: argparse.Namespace, domain: int) -> dict[str, list[float]]:
             answer = [Instances(**{**fields, "stamp": frame.stamp, "index": frame.index})]
             inside.append(time.perf_counter() - start)
             return answer
-
-        def flush(self) -> list[Instances]:
-            return []
 
         def reset(self) -> None:
             pass

@@ -87,8 +87,7 @@ def main(
         random = np.random.default_rng(run)
         share = LEFT_OUT[run % len(LEFT_OUT)] if run else 0.0
         kept = [t for t in range(len(images)) if t == 0 or random.random() >= share]
-        segmenter.reset()
-        answers = {t: segmenter.step(Frame(images[t], t * 10**8, i))[0] for i, t in enumerate(kept)}
+        answers = dict(zip(kept, segmenter.run(Frame(images[t], t * 10**8, i) for i, t in enumerate(kept))))
         numbers += len({i for answer in answers.values() for i in answer.track_ids.tolist()})
         for name, points in walkers.items():
             near = {t: min(kept, key=lambda k: abs(k - t)) for t in points}

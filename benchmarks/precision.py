@@ -36,7 +36,6 @@ from vis_core.structures import Frame
 
 CELLS = 20
 BOUND = 0.98
-PRECISIONS = ("auto", "bf16")
 
 
 class Tapped(ABC):
@@ -129,8 +128,10 @@ def main(
     weights: Annotated[Path | None, typer.Option(help="of the one system; default: its own, else random")] = None,
     frames: Annotated[int, typer.Option(help="of the video")] = 30,
     every: Annotated[int, typer.Option(help="every how many frames one is taken")] = 10,
+    precision: Annotated[list[str] | None, typer.Option(help="default: auto and bf16")] = None,
 ) -> None:
     """Compare narrower arithmetic with float32."""
+    precisions = precision or ["auto", "bf16"]
     cpu_precision._has_fast_bfloat16 = lambda: True
     table = Table(title=f"against float32: {video.name}, {frames} frames, the {CELLS} best of each")
     for column in ("", "precision", "mask IoU: median", "5th percentile", "worst", "score: median", "95 %", "time"):
@@ -139,32 +140,32 @@ def main(
     for name in system or SYSTEMS:
         kind, options = SYSTEMS[name]
         full = kind(name, weights, "fp32", **options)
-        others = {precision: kind(name, weights, precision, **options) for precision in PRECISIONS}
-        iou: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
-        score: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
+        others = {one: kind(name, weights, one, **options) for one in precisions}
+        iou: dict[str, list[float]] = {one: [] for one in precisions}
+        score: dict[str, list[float]] = {one: [] for one in precisions}
         with vis_core.open_video(video) as source:
             for frame in islice(source, 0, frames * every, every):
                 full.step(frame)
                 best = full.scores().topk(CELLS).indices
                 wanted = full.masks(best)
-                for precision, other in others.items():
+                for one, other in others.items():
                     other.step(frame)
                     found = other.masks(best)
                     union = (wanted | found).sum((1, 2))
-                    iou[precision] += ((wanted & found).sum((1, 2)) / union)[union > 0].tolist()
-                    score[precision] += (full.scores()[best] - other.scores()[best]).abs().tolist()
-        for precision, other in others.items():
-            at_5 = float(np.percentile(iou[precision], 5))
-            if precision == "auto" and at_5 < BOUND:
+                    iou[one] += ((wanted & found).sum((1, 2)) / union)[union > 0].tolist()
+                    score[one] += (full.scores()[best] - other.scores()[best]).abs().tolist()
+        for one, other in others.items():
+            at_5 = float(np.percentile(iou[one], 5))
+            if one == "auto" and at_5 < BOUND:
                 missed.append(name)
             table.add_row(
-                name if precision == PRECISIONS[0] else "",
-                precision,
-                f"{np.median(iou[precision]):.4f}",
+                name if one == precisions[0] else "",
+                one,
+                f"{np.median(iou[one]):.4f}",
                 f"{at_5:.4f}",
-                f"{min(iou[precision]):.4f}",
-                f"{np.median(score[precision]):.4f}",
-                f"{np.percentile(score[precision], 95):.4f}",
+                f"{min(iou[one]):.4f}",
+                f"{np.median(score[one]):.4f}",
+                f"{np.percentile(score[one], 95):.4f}",
                 f"{other.seconds / full.seconds:.2f}x",
             )
     console = Console(width=120)

@@ -46,14 +46,14 @@ class Prefetcher(Generic[_First, _Second]):
     """
 
     def __init__(self, function: Callable[[_First], _Second]) -> None:
-        self._function = function
+        self.function = function
         self._beside = ThreadPoolExecutor(1)
         self._lock = Lock()
         self._begun: list[tuple[_First, Future[_Second]]] = []  # two at most: the item at work, and the next one
 
     def begin(self, item: _First) -> None:
         """Begin with an item; of those that were begun and not taken, the latest stays, the others are forgotten."""
-        future = self._beside.submit(_without_gradients, partial(self._function, item))
+        future = self._beside.submit(_without_gradients, partial(self.function, item))
         with self._lock:
             self._begun = [*self._begun[-1:], (item, future)]
 

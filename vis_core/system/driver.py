@@ -167,11 +167,10 @@ class _Tracks(Generic[Found]):
                 self.ids[row] = None
 
     def answer(self, frame: Frame, t: int, lifecycle: TrackLifecycle) -> Instances:
-        """The `Instances` of frame t of the window; new tracks get their ids."""
+        """The `Instances` of frame t of the window, best first; new tracks get their ids in the order of the rows."""
         found, classes = self.found, self.found.class_scores
         scores = found.frame_scores(t, self._labels(classes, lifecycle))
-        order = np.argsort(-scores, kind="stable")
-        rows = [int(row) for row in order if self._stays[row] and scores[row] != 0]
+        rows = np.flatnonzero(self._stays & (scores != 0)).tolist()
         masks = found.masks(t, rows)
         if not found.shows_empty_masks:
             masks, rows = [m for m in masks if m.area], [row for row, m in zip(rows, masks) if m.area]
@@ -184,6 +183,9 @@ class _Tracks(Generic[Found]):
         )
         for row, track_id in zip(rows, instances.track_ids[: len(rows)].tolist()):
             self.ids[row] = track_id
+        order = np.argsort(-scores[rows], kind="stable")
+        if (np.diff(order) < 0).any():
+            instances = instances[np.concatenate((order, np.arange(len(rows), len(instances))))]
         return instances
 
     def _labels(self, classes: npt.NDArray[np.float32], lifecycle: TrackLifecycle) -> npt.NDArray[np.int64]:

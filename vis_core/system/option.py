@@ -31,6 +31,7 @@ class Option:
         choices: the texts that are allowed; empty: any.
         live: may be changed while the system runs (`Segmenter.set_option`); it holds from the next frame on.
         recorded: the default of ``vis segment`` on files, which wait for their answers; None: that of all else.
+        streamed: the default of the node, whose images do not wait; None: that of all else.
         former: an earlier name, which is still taken, with a warning.
         default: value where none is given.
         kind: type of the values; of a tuple, its type and that of its entries are the default's.
@@ -44,6 +45,7 @@ class Option:
     choices: tuple[str, ...] = ()
     live: bool = False
     recorded: Any = None
+    streamed: Any = None
     former: str = ""
     default: Any = _MISSING
     kind: Any = None

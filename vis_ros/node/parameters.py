@@ -81,7 +81,7 @@ def declare(node: Node) -> dict[str, Option]:
     table = all_parameters(system)
     for name, option in table.items():
         if name != "system":
-            default = to_ros(option, option.default)
+            default = default_of(option)
             if option.former and (given := _given(node, option.former)) is not None:
                 node.get_logger().warning(f"parameter {option.former} is called {name} now")
                 default = given
@@ -148,6 +148,11 @@ def to_ros(option: Option, value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def default_of(option: Option) -> Any:
+    """The parameter's default: the option's, or the one for streams where it has one."""
+    return to_ros(option, option.default if option.streamed is None else option.streamed)
+
+
 def parameters_table() -> str:
     """All parameters as a table in Markdown."""
     from vis_core.catalog import SYSTEMS
@@ -161,7 +166,7 @@ def parameters_table() -> str:
             f"`{name}`",
             system,
             _type(option),
-            f"`{_literal(to_ros(option, option.default))}`",
+            f"`{_literal(default_of(option))}`",
             _range(option),
             _meaning(option),
         )
@@ -174,9 +179,9 @@ def documentation() -> str:
     return f"""# Parameters of the node
 
 The first ones every node has. The others come with a system: they are its options, which `--option NAME=VALUE` of
-`vis segment` and `vis_core.load(system, NAME=VALUE)` take too; where the node's 0 or -1 stands for no bound, those take
-none. A parameter is read when the node is configured, but for those whose meaning says otherwise. `config/SYSTEM.yaml`
-holds the parameters of a system at their defaults. Written by `python -m vis_ros.node.parameters`.
+`vis segment` and `vis_core.load(system, NAME=VALUE)` take too; where 0 or -1 stands for none here, they take none itself.
+A parameter is read when the node is configured, but for those whose meaning says otherwise. `config/SYSTEM.yaml` holds
+the parameters of a system at their defaults. Written by `python -m vis_ros.node.parameters`.
 
 {parameters_table()}"""
 
@@ -189,10 +194,10 @@ def parameters_file(system: str) -> str:
         "  ros__parameters:",
     ]
     for name, option in all_parameters(system).items():
-        default = system if name == "system" else option.default
+        default = system if name == "system" else default_of(option)
         # Of the systems this file names its own alone: another one would have other parameters.
         allowed = f" ({_range(option)})" if _range(option) and name != "system" else ""
-        lines += [f"    # {_meaning(option)}{allowed}", f"    {name}: {_literal(to_ros(option, default))}"]
+        lines += [f"    # {_meaning(option)}{allowed}", f"    {name}: {_literal(default)}"]
     return "\n".join(lines)
 
 
@@ -237,7 +242,7 @@ def _range(option: Option) -> str:
     if option.multiple_of:
         text += f"{', ' if text else ''}multiples of {option.multiple_of}"
     if option.optional:
-        text += f"{', ' if text else ''}{_none(option)}: without a bound"
+        text += f"{', ' if text else ''}{_none(option)}: none"
     return text
 
 

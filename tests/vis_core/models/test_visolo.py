@@ -169,6 +169,7 @@ def test_half_precision_runs_and_scores_stay_close(load):
     assert abs(float(full.scores[0]) - float(half.scores[0])) < 0.1
 
 
+@torch.inference_mode()
 def test_auto_rounds_only_what_does_not_show(load, monkeypatch):
     monkeypatch.setattr(precision, "_has_fast_bfloat16", lambda: True)
     full, auto = load(score_threshold=0.0), load(score_threshold=0.0, precision="auto")

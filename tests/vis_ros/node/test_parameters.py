@@ -31,9 +31,7 @@ def test_the_shipped_file_holds_every_parameter_at_its_default(system):
         f"python -m vis_ros.node.parameters {system} > {path}"
     )
     values = yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
-    expected = {
-        name: parameters.to_ros(option, option.default) for name, option in parameters.all_parameters(system).items()
-    }
+    expected = {name: parameters.default_of(option) for name, option in parameters.all_parameters(system).items()}
     assert values == {**expected, "system": system}
 
 

@@ -238,3 +238,5 @@ MINVIS = System(
     figures=_FIGURES["minvis"],
     trainable=partial(_trainable, False),
 )
+
+SYSTEMS = (MASK2FORMER_VIS, MINVIS)

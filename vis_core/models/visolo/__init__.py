@@ -392,3 +392,5 @@ LITE = System(
     trainable=trainable_lite,
     starting_weights={"imagenet": installed_weights, "shipped": lite.shipped_weights},
 )
+
+SYSTEMS = (LITE, SYSTEM)
