@@ -14,22 +14,20 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 
-import platform
 import time
 import warnings
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
+from conditions import cpu_name, first_frames
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
 import vis_core
-from vis_core import open_video
 from vis_core.models.mask2former_vis.network import Mask2FormerVISNetwork
 from vis_core.models.mask2former_vis.transformer_decoder import QueryOutputs, attended, mask_logits
 from vis_core.nn.deformable_attention import MultiScaleDeformableAttention, sampled_by_grid
@@ -95,23 +93,6 @@ class PlainClip:
         return F.interpolate(chosen, size, mode="bilinear", align_corners=False) > 0
 
 
-def frames_of(video: Path | None, count: int) -> list[Frame]:
-    """The first frames of a video, or noise."""
-    if video is not None:
-        with open_video(video) as source:
-            return [frame for frame, _ in zip(source, range(count))]
-    random = np.random.default_rng(0)
-    return [Frame(random.integers(0, 256, (360, 640, 3), dtype=np.uint8), i, i) for i in range(count)]
-
-
-def cpu_name() -> str:
-    """Name of the CPU."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
 def main(
     weights: Annotated[Path | None, typer.Option(help="a checkpoint; random weights otherwise")] = None,
     video: Annotated[Path | None, typer.Option(help="frames to use; noise otherwise")] = None,
@@ -122,7 +103,7 @@ def main(
 ) -> None:
     """Time both systems, variant against variant."""
     torch.set_num_threads(threads)
-    frames = frames_of(video, length)
+    frames = first_frames(video, length)
     for name in ("mask2former-vis", "minvis"):
         plain = PlainClip(plain_network(name, weights), short_side, name == "mask2former-vis")
         variants = {}
@@ -138,13 +119,12 @@ def main(
             expected = plain(frames)
             best["plain"] = min(best["plain"], time.perf_counter() - start)
             for precision, segmenter in variants.items():
-                segmenter.reset()
                 seen: list[Tensor] = []
-                hook = segmenter.network.decoder.register_forward_hook(lambda _m, _i, out: seen.append(out.logits))  # noqa: B023
+                decoder = segmenter.network.get_submodule("decoder")
+                hook = decoder.register_forward_hook(lambda _m, _i, out: seen.append(out.logits))  # noqa: B023
                 start = time.perf_counter()
-                for frame in frames:
-                    segmenter.step(frame)
-                segmenter.flush()
+                for _ in segmenter.run(frames, prefetch=False):
+                    pass
                 best[precision] = min(best[precision], time.perf_counter() - start)
                 hook.remove()
                 found = torch.stack(seen).flatten(0, -3) if name == "minvis" else seen[0]

@@ -13,7 +13,6 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 
-import platform
 import time
 import warnings
 from collections import defaultdict
@@ -26,19 +25,20 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from conditions import cpu_name, first_frames
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import vis_core
-from vis_core import open_video
 from vis_core.checkpoints import load_tensors
 from vis_core.models.visolo import published
 from vis_core.models.visolo.detection import mask_probabilities
-from vis_core.models.visolo.model import VISOLO
+from vis_core.models.visolo.model import VISOLOModel
 from vis_core.models.visolo.network import CoordinateConv, NormedConv, VISOLONetwork, coordinates, read_memory
 from vis_core.structures import Frame
+from vis_core.system.driver import StreamSegmenter
 
 PARTS = ("preprocess", "backbone", "branches", "post-process", "tracking", "mask packing")
 console = Console(width=160)
@@ -123,27 +123,29 @@ class PlainVISOLO:
 class Stopwatch:
     """Least seconds of each part of a segmenter's step, by wrapping the methods that do them."""
 
-    def __init__(self, segmenter: VISOLO) -> None:
-        self.segmenter = segmenter
+    def __init__(self, segmenter: StreamSegmenter[Any, Any], model: VISOLOModel) -> None:
+        self.segmenter, self.model = segmenter, model
         self.now: dict[str, float] = defaultdict(float)
         self.best: dict[str, float] = {}
         self._inner = [0.0]
         for owner, method, part in (
-            (segmenter.transform, "forward", "preprocess"),
-            (segmenter, "extract", "backbone"),
-            (segmenter, "read_grid", "branches"),
-            (segmenter.network.mask, "forward", "branches"),
-            (segmenter, "detect", "post-process"),
-            (segmenter, "link", "tracking"),
-            (segmenter, "report", "mask packing"),
+            (model.transform, "forward", "preprocess"),
+            (model, "extract", "backbone"),
+            (model, "read_grid", "branches"),
+            (model, "mask_features", "branches"),
+            (model, "detect", "post-process"),
+            (segmenter.associator, "associate", "tracking"),
+            (segmenter.associator, "remember", "tracking"),
+            (segmenter.lifecycle, "update", "tracking"),
+            (model, "encode_masks", "mask packing"),
         ):
             setattr(owner, method, self._timed(getattr(owner, method), part))
 
     def _timed(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
-        def timed(*arguments: Any) -> Any:
+        def timed(*arguments: Any, **options: Any) -> Any:
             self._inner.append(0.0)
             start = time.perf_counter()
-            result = function(*arguments)
+            result = function(*arguments, **options)
             spent = time.perf_counter() - start
             self.now[part] += spent - self._inner.pop()  # what a part calls counts for the other part
             self._inner[-1] += spent
@@ -161,23 +163,6 @@ class Stopwatch:
             self.best[part] = min(self.best.get(part, seconds), seconds)
 
 
-def frames_of(video: Path | None, count: int) -> list[Frame]:
-    """The first frames of a video, or noise."""
-    if video is not None:
-        with open_video(video) as source:
-            return [frame for frame, _ in zip(source, range(count))]
-    random = np.random.default_rng(0)
-    return [Frame(random.integers(0, 256, (360, 640, 3), dtype=np.uint8), i, i) for i in range(count)]
-
-
-def cpu_name() -> str:
-    """Name of the CPU."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
 def main(
     weights: Annotated[Path | None, typer.Option(help="a checkpoint; random weights otherwise")] = None,
     video: Annotated[Path | None, typer.Option(help="frames to use; noise otherwise")] = None,
@@ -189,7 +174,7 @@ def main(
 ) -> None:
     """Time VISOLO's parts, variant against variant."""
     torch.set_num_threads(threads)
-    frames = frames_of(video, 10)
+    frames = first_frames(video, 10)
     variants = {
         "fp32": {"precision": "fp32", "convolution": "direct"},
         "fp32 Winograd": {"precision": "fp32", "convolution": "winograd"},
@@ -200,10 +185,10 @@ def main(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             segmenter = vis_core.load("visolo", weights, device="cpu", input_size=(height, width), **options)
-        assert isinstance(segmenter, VISOLO)
-        watches[name] = Stopwatch(segmenter)
+        assert isinstance(segmenter, StreamSegmenter) and isinstance(segmenter.model, VISOLOModel)
+        watches[name] = Stopwatch(segmenter, segmenter.model)
     plain = PlainVISOLO(plain_network(weights))
-    reference = watches["fp32"].segmenter
+    reference = watches["fp32"].model
     set_threshold(watches, frames[0], candidates)
 
     best_plain = float("inf")
@@ -223,7 +208,7 @@ def main(
             expected_masks = expected.masks(best_cells)
             for name, watch in watches.items():
                 step = watch.segmenter.step if i < 7 else watch.step
-                found = recorded(watch.segmenter.network, lambda step=step, frame=frame: step(frame))  # type: ignore[misc]
+                found = recorded(watch.model.network, lambda step=step, frame=frame: step(frame))  # type: ignore[misc]
                 difference[name] = max(difference[name], float((found.scores - expected.scores).abs().max()))
                 overlaps[name] += overlap(found.masks(best_cells), expected_masks)
 
@@ -274,14 +259,14 @@ def with_coordinates(conv: CoordinateConv, x: Tensor) -> Tensor:
 def set_threshold(watches: dict[str, Stopwatch], frame: Frame, candidates: int) -> None:
     """Choose the score threshold so that about the wanted number of cells passes, whatever the weights."""
     seen: list[Tensor] = []
-    segmenter = watches["fp32"].segmenter
-    hook = segmenter.network.category_post.register_forward_hook(lambda _m, _i, out: seen.append(out))
-    segmenter.step(frame)
+    watch = watches["fp32"]
+    hook = watch.model.network.category_post.register_forward_hook(lambda _m, _i, out: seen.append(out))
+    watch.segmenter.step(frame)
     hook.remove()
     best = seen[0][0].flatten(1).amax(0).sigmoid()
     threshold = float(best.sort(descending=True).values[candidates - 1])
     for watch in watches.values():
-        watch.segmenter.score_threshold = threshold
+        watch.segmenter.set_option("score_threshold", threshold)
 
 
 if __name__ == "__main__":

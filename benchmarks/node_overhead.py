@@ -71,20 +71,21 @@ def instances_of(count: int, size: tuple[int, int]) -> Any:
         encoded.append(masks.encode(cv2.GaussianBlur(dense.astype(np.float32), (0, 0), 3) + ragged > 1.0))
     boxes = np.array([mask.box for mask in encoded], np.float32)
     boxes[:, 2:] += boxes[:, :2]
+    scores = np.linspace(0.9, 0.3, count, dtype=np.float32)
     return Instances(
         stamp=0,
         index=0,
         size=size,
         track_ids=np.arange(1, count + 1),
         labels=np.arange(count) % 40,
-        scores=np.linspace(0.9, 0.3, count),
-        track_scores=np.linspace(0.9, 0.3, count),
+        scores=scores,
+        track_scores=scores,
         boxes=boxes,
         masks=tuple(encoded),
         states=np.full(count, TrackState.TRACKED),
         ages=np.full(count, 100),
-        first_seen=np.zeros(count),
-        last_seen=np.zeros(count),
+        first_seen=np.zeros(count, np.int64),
+        last_seen=np.zeros(count, np.int64),
     )
 
 

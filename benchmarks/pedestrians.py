@@ -14,13 +14,12 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 
 from collections import Counter
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
-import cv2
 import numpy as np
 import typer
+from conditions import first_frames
 from rich.console import Console
 from rich.table import Table
 
@@ -78,8 +77,7 @@ def main(
     weights: Annotated[Path | None, typer.Option(help="of visolo-lite; default: those that ship")] = None,
 ) -> None:
     """Play the street again and again."""
-    with vis_core.open_video(video) as source:
-        images = [cv2.resize(frame.image, (640, 480), interpolation=cv2.INTER_AREA) for frame in islice(source, 100)]
+    images = [frame.image for frame in first_frames(video, 100, (480, 640))]
     segmenter = vis_core.load("visolo-lite", weights)
     walkers = {**IN_THE_OPEN, **HIDDEN_FOR_A_WHILE}
     changed, marks, seen, numbers = Counter[str](), Counter[str](), Counter[str](), 0
