@@ -1,0 +1,241 @@
+"""The ablations of EfficientVIS's paper in small: tiny networks learn synthetic scenes, and are scored on unseen ones.
+
+    python benchmarks/efficientvis_ablation.py FOLDER [--steps 3000] [--only still]
+
+Each row of the paper's tables that a switch of the network or of its training makes is a network of its own; the rows
+on linking score one network in several ways. A row's state is saved as it goes, so that the same command goes on where
+it was stopped, and several may run at once, each on rows of its own (`--only`). The published figures stand beside: of
+ResNet-50 on YouTube-VIS 2019, so that only the order of rows can be compared.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from vis_core.data.clips import TrainingClip
+from vis_core.data.synthetic import CLASS_NAMES, SyntheticVideo, synthetic_video, write_youtube_vis
+from vis_core.evaluation import evaluate
+from vis_core.files.results_writer import ResultsWriter
+from vis_core.models.efficientvis.model import EfficientVISModel
+from vis_core.models.efficientvis.network import Dimensions, EfficientVISNetwork
+from vis_core.models.efficientvis.slots import Slots
+from vis_core.models.efficientvis.training import EfficientVISTraining
+from vis_core.nn.feature_pyramid import FeaturePyramid
+from vis_core.structures import Frame
+from vis_core.system.driver import StreamSegmenter
+from vis_core.tracking.lifecycle import TrackLifecycle
+from vis_core.tracking.overlap import OverlapAssociator
+
+SIZE, OBJECTS, QUERIES = (64, 96), 3, 6
+DIMENSIONS = Dimensions(width=32, heads=4, dynamic=8, feedforward=64, stages=2)
+CLIP = 3  # frames of each of the two successive clips of a sample
+WINDOW = 4
+SCENES, LENGTH, UNSEEN, UNSEEN_LENGTH = 400, 8, 16, 32
+BATCH, RATE = 2, 2e-3
+METRICS = ("ap", "hota", "clear", "identity")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network to train: what differs from the published one, and the AP that the paper has."""
+
+    published: float
+    network: dict[str, str] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+ROWS = {
+    "as published": Row(37.0),
+    "attention: spatial only": Row(32.8, {"attention": "spatial"}),
+    "attention: temporal only": Row(30.4, {"attention": "temporal"}),
+    "attention: joint": Row(33.7, {"attention": "joint"}),
+    "dynamic convolution: still": Row(36.0, {"dynamic_convolution": "still"}),
+    "queries: time shared": Row(35.5, {"queries_over_time": "shared"}),
+    "no correspondence learning": Row(7.4, {}, {"correspondence": False}),
+}
+
+
+class TinyBackbone(nn.Module):
+    """Two convolutions for each stride."""
+
+    channels = (24, 32, 48, 48)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(a, b, size, stride, size // 2),
+                nn.GroupNorm(8, b),
+                nn.ReLU(),
+                nn.Conv2d(b, b, 3, padding=1),
+                nn.GroupNorm(8, b),
+                nn.ReLU(),
+            )
+            for a, b, size, stride in zip((3, *self.channels), self.channels, (7, 3, 3, 3), (4, 2, 2, 2))
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps at strides 4, 8, 16 and 32."""
+        maps = [images]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps[1:]
+
+
+def scene(seed: int, length: int) -> SyntheticVideo:
+    """A scene of three objects."""
+    return synthetic_video(seed, length, SIZE, OBJECTS, radius=(0.15, 0.25), name=f"scene{seed}")
+
+
+def tiny_network(options: dict[str, str]) -> EfficientVISNetwork:
+    """The same first weights for every row, as far as they have the same parts."""
+    torch.manual_seed(0)
+    network = EfficientVISNetwork(None, len(CLASS_NAMES), QUERIES, DIMENSIONS, **options)  # type: ignore[arg-type]
+    network.backbone = TinyBackbone()  # type: ignore[assignment]
+    network.pyramid = FeaturePyramid(TinyBackbone.channels, DIMENSIONS.width)
+    network.initialise()
+    return network
+
+
+def train(name: str, steps: int, folder: Path, console: Console) -> EfficientVISNetwork:
+    """Train a row, from where it was stopped."""
+    row, path = ROWS[name], folder / f"{name.replace(' ', '_').replace(':', '')}.pt"
+    training = EfficientVISTraining(tiny_network(row.network), **row.training)
+    optimizer = torch.optim.AdamW([p for p in training.parameters() if p.requires_grad], RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
+    done = 0
+    if path.is_file():
+        state = torch.load(path, weights_only=True)
+        training.load_state_dict(state["training"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        done = state["done"]
+    scenes = [scene(seed, LENGTH) for seed in range(SCENES)] if done < steps else []
+    began = time.process_time()
+    for step in range(done, steps):
+        random = np.random.default_rng(step)
+        clips = [sample(scenes[random.integers(len(scenes))], random) for _ in range(BATCH)]
+        losses = training(clips, lambda x: x)
+        total = torch.stack(list(losses.values())).sum()
+        optimizer.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_(training.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if (step + 1) % 200 == 0 or step + 1 == steps:
+            parts = (training, optimizer, schedule)
+            state = dict(zip(("training", "optimizer", "schedule"), (part.state_dict() for part in parts)))
+            torch.save({**state, "done": step + 1}, path.with_suffix(".partial"))
+            path.with_suffix(".partial").replace(path)
+            seconds = (time.process_time() - began) / (step + 1 - done)
+            console.print(
+                f"{name}: step {step + 1}, loss {float(total):.2f}, {seconds:.3f} CPU s a step", soft_wrap=True
+            )
+    return training.network.eval()
+
+
+def sample(video: SyntheticVideo, random: np.random.Generator) -> TrainingClip:
+    """Two successive clips of a scene, forwards or backwards, mirrored or not."""
+    first = int(random.integers(LENGTH - 2 * CLIP + 1))
+    frames, objects = video.frames[first : first + 2 * CLIP], video.object_image[first : first + 2 * CLIP]
+    if random.random() < 0.5:
+        frames, objects = frames[::-1], objects[::-1]
+    if random.random() < 0.5:
+        frames, objects = frames[:, :, ::-1], objects[:, :, ::-1]
+    masks = np.stack([objects == item + 1 for item in range(OBJECTS)])
+    nothing = np.zeros((0, 2 * CLIP, *SIZE), bool)
+    known = np.ones(len(CLASS_NAMES), bool)
+    return TrainingClip(np.ascontiguousarray(frames), masks, video.labels, known, nothing, np.zeros(0, np.int64))
+
+
+def score(
+    network: EfficientVISNetwork, folder: Path, length: int = WINDOW, link_threshold: float | None = None
+) -> dict[str, float]:
+    """Scores on unseen scenes, in percent but for the id switches.
+
+    Args:
+        network: trained.
+        folder: for files.
+        length: frames of a window; linked by queries windows share none, by masks one.
+        link_threshold: IoU by which masks are linked; None: queries are carried.
+    """
+    videos = [scene(10_000 + seed, UNSEEN_LENGTH) for seed in range(UNSEEN)]
+    truth = folder / "unseen"
+    if not (truth / "instances.json").is_file():
+        write_youtube_vis(videos, truth)
+    slots = Slots("confident", "learned", max_lost_clips=3) if link_threshold is None else None
+    model = EfficientVISModel(network, CLASS_NAMES, slots, SIZE, 0.2, 0.05)
+    associator: Any = slots or OverlapAssociator(link_threshold or 0.0, same_label=True)
+    stride = length if slots else length - 1
+    path = folder / f"results_{os.getpid()}.json"
+    with ResultsWriter(path) as results:
+        for number, video in enumerate(videos, 1):
+            segmenter = StreamSegmenter(model, associator, TrackLifecycle(None), length, stride)
+            for instances in segmenter.run(Frame(image, 0, t) for t, image in enumerate(video.frames)):
+                results.add(number, instances.index, instances)
+            results.finish_video(number, UNSEEN_LENGTH)
+    summary = evaluate(next(truth.glob("*.json")), path, METRICS).summary
+    path.unlink()
+    names = ("AP", "AP50", "HOTA", "IDF1", "IDSW", "MOTA")
+    return {name: float(summary[name]) * (1 if name == "IDSW" else 100) for name in names}
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="where states and scores are kept")],
+    steps: Annotated[int, typer.Option(help="of each training")] = 3000,
+    only: Annotated[list[str] | None, typer.Option(help="part of the names of the rows to train")] = None,
+    threads: Annotated[int, typer.Option(help="of torch")] = 1,
+) -> None:
+    """Train what is not trained yet, score it, and print all that there is."""
+    torch.set_num_threads(threads)
+    folder.mkdir(parents=True, exist_ok=True)
+    console = Console(width=120)
+    for name in ROWS:
+        if only and not any(part in name for part in only):
+            continue
+        path = folder / f"{name.replace(' ', '_').replace(':', '')}.json"
+        if path.is_file():
+            continue
+        network = train(name, steps, folder, console)
+        scores = {name: score(network, folder)}
+        if name == "as published":
+            scores |= {f"windows of {length}": score(network, folder, length) for length in (2, 8)}
+            for threshold in (0.1, 0.3, 0.5, 0.7):
+                scores[f"linked by masks, least IoU {threshold}"] = score(network, folder, WINDOW, threshold)
+        path.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
+    show(folder, steps, console)
+
+
+def show(folder: Path, steps: int, console: Console) -> None:
+    """The table of all rows that are scored."""
+    table = Table(title=f"tiny networks, {steps} steps, {UNSEEN} unseen scenes of {UNSEEN_LENGTH} frames")
+    columns: Sequence[str] = ("AP", "AP50", "HOTA", "IDF1", "IDSW", "MOTA")
+    for column in ("", "published AP", *columns):
+        table.add_column(column, justify="right" if column else "left")
+    for path in sorted(folder.glob("*.json")):
+        for name, scores in json.loads(path.read_text("utf-8")).items():
+            published = f"{ROWS[name].published:.1f}" if name in ROWS else ""
+            table.add_row(
+                name, published, *(f"{scores[key]:.0f}" if key == "IDSW" else f"{scores[key]:.1f}" for key in columns)
+            )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
