@@ -179,7 +179,7 @@ def documentation() -> str:
     return f"""# Parameters of the node
 
 The first ones every node has. The others come with a system: they are its options, which `--option NAME=VALUE` of
-`vis segment` and `vis_core.load(system, NAME=VALUE)` take too; where 0 or -1 stands for none here, they take none itself.
+`vis segment` and `vis_core.load(system, NAME=VALUE)` take too; where 0 or -1 stands for none here, those take none.
 A parameter is read when the node is configured, but for those whose meaning says otherwise. `config/SYSTEM.yaml` holds
 the parameters of a system at their defaults. Written by `python -m vis_ros.node.parameters`.
 
