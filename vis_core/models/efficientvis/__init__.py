@@ -121,9 +121,11 @@ def _network(tensors: Mapping[str, Tensor] | None, options: Mapping[str, str]) -
             network.initialise()
         return network
     try:
-        network = EfficientVISNetwork(*published.sizes(tensors), **options)  # type: ignore[arg-type]
+        sizes = published.sizes(tensors)
+        published.check_complete(tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{NAME}: {error}") from error
+    network = EfficientVISNetwork(*sizes, **options)  # type: ignore[arg-type]
     load_tensors(network, tensors, NAME)
     return network
 

@@ -69,6 +69,9 @@ def convert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     What the file of an image model lacks, attention over time and perhaps the mask heads, it lacks in ours too: a
     training starts it anew.
+
+    Raises:
+        CheckpointError: parts of a QueryInst contradict each other.
     """
     if "rpn_head.init_proposal_features.weight" not in tensors:
         return rename(tensors, _DETECTRON)
@@ -81,10 +84,29 @@ def convert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if (key := f"{ours}mask_logits.{part}") in found:
                 found[key] = found[key].mean(0, keepdim=True)
         for k in range(4):
-            bias = tensors.get(f"{theirs}convs.{k}.conv.bias")
+            bias, mean = tensors.get(f"{theirs}convs.{k}.conv.bias"), f"{ours}convs.{k}.norm.running_mean"
             if bias is not None:  # a constant before the norm is part of its mean
-                found[f"{ours}convs.{k}.norm.running_mean"] = found[f"{ours}convs.{k}.norm.running_mean"] - bias
+                if mean not in found or found[mean].shape != bias.shape:
+                    raise CheckpointError(f"QueryInst's {theirs}convs.{k} has a bias, but no mean of its norm like it")
+                found[mean] = found[mean] - bias
     return found
+
+
+def check_complete(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse the weights of an image model, under our names: a training starts from them, a stream cannot run on them.
+
+    Raises:
+        CheckpointError: they are Sparse R-CNN's or QueryInst's.
+    """
+    for part, system, lacking in (
+        (".mask_head.", "Sparse R-CNN", "it has no mask heads and no attention over time"),
+        (".temporal_attn.", "QueryInst", "it has no attention over time"),
+    ):
+        if not any(part in key for key in tensors):
+            raise CheckpointError(
+                f"these are weights of {system}, an image model: {lacking}. They are a start for training "
+                "(initial_weights of 'vis train'); there is nothing yet that could segment a video"
+            )
 
 
 def sizes(tensors: Mapping[str, Tensor]) -> tuple[int, int, int]:
