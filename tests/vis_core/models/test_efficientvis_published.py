@@ -108,7 +108,7 @@ def test_queryinst_becomes_our_tensors_all_but_attention_over_time(ours, queryin
     for key, x in found.items():
         if "norm.running_mean" not in key or "mask_head" not in key:
             torch.testing.assert_close(x, ours[key], msg=key)
-    assert published.sizes(found) == (50, CLASSES, QUERIES)
+    assert published.sizes(found)[:3] == (50, CLASSES, QUERIES)
 
 
 def test_a_bias_before_a_mask_head_s_norm_is_part_of_its_mean(queryinst):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vis_core.checkpoints import rename
 from vis_core.errors import CheckpointError
+from vis_core.models.efficientvis.network import PUBLISHED, Dimensions
 
 _DETECTRON = (
     ("backbone.bottom_up.", "backbone."),
@@ -18,6 +19,7 @@ _DETECTRON = (
     ("head.", "head."),
 )
 _STAGES = 6
+_LARGEST_SIDE = 10_000  # bounded before anything is allocated
 _BBOX_HEAD = (
     ("attention.attn.", "self_attn."),
     ("attention_norm.", "norm1."),
@@ -109,21 +111,34 @@ def check_complete(tensors: Mapping[str, Tensor]) -> None:
             )
 
 
-def sizes(tensors: Mapping[str, Tensor]) -> tuple[int, int, int]:
-    """Depth of the ResNet, classes and queries of a network, from its tensors under our names.
+def sizes(tensors: Mapping[str, Tensor]) -> tuple[int, int, int, Dimensions]:
+    """Depth of the ResNet, classes, queries and dimensions of the head, from tensors under our names.
+
+    The heads of the attention leave no trace in a file: there are 8, as published.
 
     Raises:
         CheckpointError: a tensor that tells them is missing or not of a possible shape.
     """
-    shapes = {}
-    for key in ("head.head_series.0.class_logits.weight", "init_proposal_features.weight"):
+
+    def shape(key: str, dimensions: int) -> tuple[int, ...]:
         x = tensors.get(key)
-        if x is None or x.dim() != 2 or 0 in x.shape or len(x) > 10_000:
+        if x is None or x.dim() != dimensions or not all(0 < n <= _LARGEST_SIDE for n in x.shape):
             found = "missing" if x is None else f"of shape {list(x.shape)}"
             raise CheckpointError(f"{key}, which tells the sizes of the network, is {found}")
-        shapes[key] = len(x)
+        return tuple(x.shape)
+
+    stage = "head.head_series.0."
+    classes, _ = shape(f"{stage}class_logits.weight", 2)
+    queries, width = shape("init_proposal_features.weight", 2)
+    (dynamic,), (feedforward, _) = shape(f"{stage}inst_interact.norm1.weight", 1), shape(f"{stage}linear1.weight", 2)
+    if width % PUBLISHED.heads:
+        raise CheckpointError(
+            f"init_proposal_features.weight, which tells the width of the network, is of shape {[queries, width]}; the "
+            f"width is a multiple of {PUBLISHED.heads}"
+        )
+    numbers = [int(found[1]) for key in tensors if (found := re.match(r"head\.head_series\.(\d{1,2})\.", key))]
     depth = 101 if any(key.startswith("backbone.res4.6.") for key in tensors) else 50
-    return depth, *shapes.values()  # type: ignore[return-value]
+    return depth, classes, queries, Dimensions(width, PUBLISHED.heads, dynamic, feedforward, max(numbers) + 1)
 
 
 def _of_resnet(tensors: Mapping[str, Tensor]) -> list[tuple[str, str]]:
