@@ -247,7 +247,9 @@ class Stage(nn.Module):
         normed: Tensor = self.norm1(x)
         return normed
 
-    def masks(self, levels: Sequence[Level], out: StageOutputs, rows: Sequence[int] | slice = slice(None)) -> Tensor:
+    def masks(
+        self, levels: Sequence[Level], out: StageOutputs, rows: Sequence[int] | Tensor | slice = slice(None)
+    ) -> Tensor:
         """Mask logits ``[T, n, 28, 28]`` of some queries in their new boxes; those of others do not change them."""
         boxes = out.boxes[:, rows].detach()
         logits: Tensor = self.mask_head(out.attended[:, rows], pooled(levels, boxes, MASK_REGION), self.temporal)

@@ -1,0 +1,277 @@
+"""EfficientVIS in training: a batch of pairs of successive clips, and losses after every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vis_core.checkpoints import load_fitting
+from vis_core.data.clips import TrainingClip
+from vis_core.errors import OptionError
+from vis_core.models.efficientvis import losses
+from vis_core.models.efficientvis.losses import Losses, Match, Targets, TaughtClip
+from vis_core.models.efficientvis.network import (
+    ATTENTIONS,
+    DYNAMIC_CONVOLUTIONS,
+    QUERIES_OVER_TIME,
+    EfficientVISNetwork,
+    StageOutputs,
+)
+from vis_core.models.efficientvis.slots import CARRIES
+from vis_core.nn.backbones import resnet
+from vis_core.nn.backbones.resnet import BLOCKS
+from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
+from vis_core.nn.roi_align import Level
+from vis_core.system.option import Option
+from vis_core.system.trainable import AllReduceSum, Trainable
+
+_MULTIPLE_OF = 32
+_PARTS = {"class": "classes", "l1": "l1", "giou": "giou", "dice": "dice", "mask": "mask"}
+
+
+class EfficientVISTraining(Trainable):
+    """The network with its losses.
+
+    Args:
+        network: whose parameters learn, but for those of `frozen` and those that its options leave out.
+        frozen: modules that do not learn.
+        successive_clips: what a clip of the data is: one clip of all its frames, or two, of its first and its second
+            half, of which the second is one frame shorter if their number is odd (and not there if that is 1).
+        correspondence: the second clip begins with the first one's queries, which stay with their instances; or it is
+            a clip by itself.
+        carry: which queries it begins with: those of the first clip that were given an instance, the others being the
+            learned ones (confident), or all of the first clip's. Best as the network will run: taught with all of them
+            and run with the confident ones, the others may find an instance a second time.
+    """
+
+    network: EfficientVISNetwork
+
+    def __init__(
+        self,
+        network: EfficientVISNetwork,
+        frozen: Sequence[nn.Module] = (),
+        successive_clips: int = 2,
+        correspondence: bool = True,
+        carry: str = "confident",
+    ) -> None:
+        if carry not in CARRIES:
+            raise OptionError(f"efficientvis: carry {carry!r} is none of {', '.join(CARRIES)}")
+        super().__init__(network, IMAGENET_MEAN, IMAGENET_STD, (*frozen, *_unused(network)))
+        self._successive_clips, self._correspondence, self._carry = successive_clips, correspondence, carry
+
+    def forward(self, clips: Sequence[TrainingClip], all_reduce_sum: AllReduceSum) -> dict[str, Tensor]:
+        maps = self.network.maps(self.images(clips))
+        # A level that no box is pooled from is taught nothing, but every process of a group must have gradients.
+        nothing = torch.stack([0 * level[..., 0, 0].float().sum() for level in maps]).sum()
+        parts = {f"{before}{name}": nothing for before in ("", "auxiliary_") for name in _PARTS}
+        for *earlier, last in self.losses(maps, clips, all_reduce_sum):
+            for name, attribute in _PARTS.items():
+                parts[name] = parts[name] + getattr(last, attribute)
+                for stage in earlier:
+                    parts[f"auxiliary_{name}"] = parts[f"auxiliary_{name}"] + getattr(stage, attribute)
+        return parts
+
+    def losses(
+        self, maps: Sequence[Tensor], clips: Sequence[TrainingClip], all_reduce_sum: AllReduceSum
+    ) -> list[list[Losses]]:
+        """The weighed losses of each stage, of the first and of the second clips.
+
+        Args:
+            maps: of each level, those of all frames of all clips.
+            clips: of one size and number of frames.
+            all_reduce_sum: see `Trainable`.
+        """
+        frames = len(clips[0].images)
+        taught = []
+        for b, clip in enumerate(clips):
+            parts = [slice(b * frames + run.start, b * frames + run.stop) for run in self.runs(frames)]
+            taught.append(self.taught([[level[part] for level in maps] for part in parts], self.targets(clip)))
+        return [losses.clip_losses(batch, all_reduce_sum) for batch in zip(*taught)]
+
+    def runs(self, frames: int) -> list[slice]:
+        """The frames of each of the successive clips."""
+        if self._successive_clips == 1 or frames == 1:
+            return [slice(0, frames)]
+        first = (frames + 1) // 2
+        return [slice(0, first), slice(first, frames)]
+
+    def images(self, clips: Sequence[TrainingClip]) -> Tensor:
+        """Normalised images ``[B * T, 3, h, w]``, padded with zeros to a multiple of 32."""
+        images = torch.from_numpy(np.concatenate([clip.images for clip in clips])).to(self.mean.device)
+        height, width = images.shape[1:3]
+        padded = F.pad(self.normalised(images), (0, -width % _MULTIPLE_OF, 0, -height % _MULTIPLE_OF))
+        return padded.contiguous(memory_format=torch.channels_last)
+
+    def targets(self, clip: TrainingClip) -> list[Targets]:
+        """What each of the successive clips is to give: the same instances, in its own frames."""
+        device = self.mean.device
+        masks, ignored = (torch.from_numpy(np.ascontiguousarray(x)).to(device) for x in (clip.masks, clip.ignore_masks))
+        present, boxes = mask_boxes(masks)
+        return [
+            Targets(
+                labels=torch.from_numpy(clip.labels).to(device),
+                present=present[:, run],
+                boxes=boxes[:, run],
+                masks=masks[:, run].contiguous(),  # it is read mask by mask in every stage
+                open_classes=torch.from_numpy(~clip.exhaustive).to(device),
+                ignore_masks=ignored[:, run],
+                ignore_labels=torch.from_numpy(clip.ignore_labels).to(device),
+            )
+            for run in self.runs(len(clip.images))
+        ]
+
+    def taught(self, maps: Sequence[Sequence[Level]], targets: Sequence[Targets]) -> list[TaughtClip]:
+        """What the network says of successive clips, and which instance each query is to be.
+
+        Args:
+            maps: of each clip, the levels as the network takes them.
+            targets: of each clip, of the same instances.
+        """
+        learned, boxes = self.network.learned(targets[0].size)
+        queries, held = learned, None
+        clips = []
+        for levels, wanted in zip(maps, targets):
+            frames = wanted.present.shape[1]
+            outputs = self.network.head(levels, queries.expand(frames, -1, -1), boxes.expand(frames, -1, -1))
+            matches = losses.match_stages(outputs, wanted, held)
+            masks = [
+                stage.masks(levels, out, match.queries)
+                for stage, out, match in zip(self.network.head.stages(), outputs, matches)
+            ]
+            clips.append(TaughtClip(wanted, outputs, matches, masks))
+            if self._correspondence:
+                held = matches[-1]
+                queries = carried_queries(outputs[-1], held, learned, self._carry)
+        return clips
+
+
+def carried_queries(out: StageOutputs, match: Match, learned: Tensor, carry: str) -> Tensor:
+    """The queries ``[N, C]`` that the next clip begins with: their mean over the clip, with gradient.
+
+    Args:
+        out: of the last stage.
+        match: of the last stage.
+        learned: ``[N, C]``, that any clip begins with.
+        carry: one of `CARRIES`.
+    """
+    carried = out.queries.mean(0)
+    if carry == "all":
+        return carried
+    matched = torch.zeros(len(learned), dtype=torch.bool, device=learned.device)
+    matched[match.queries] = True
+    return torch.where(matched[:, None], carried, learned)
+
+
+def mask_boxes(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether masks bool ``[..., H, W]`` have a pixel, and their boxes ``[..., 4]``: x1 y1 x2 y2, ends exclusive."""
+    edges = []
+    for axis in (-2, -1):  # over the rows: which columns have a pixel
+        lines = masks.any(axis).int()
+        first, last = lines.argmax(-1), lines.shape[-1] - lines.flip(-1).argmax(-1)
+        edges.append((first, last))
+    (x1, x2), (y1, y2) = edges
+    return masks.flatten(-2).any(-1), torch.stack((x1, y1, x2, y2), -1).float()
+
+
+def _unused(network: EfficientVISNetwork) -> list[nn.Module]:
+    """What the network's options leave out: data-parallel training wants a gradient of all that learns."""
+    unused: list[nn.Module] = []
+    for stage in network.head.stages():
+        if stage.attention in ("spatial", "joint"):
+            unused.append(stage.temporal_attn)
+        if stage.attention == "temporal":
+            unused.append(stage.self_attn)
+    return unused
+
+
+def trainable(
+    class_names: tuple[str, ...],
+    tensors: Mapping[str, Tensor] | None,
+    generator: torch.Generator,
+    *,
+    depth: Annotated[int, Option("of the ResNet, 50 or 101", 50, 101)] = 50,
+    queries: Annotated[int, Option("instances of a clip at most", 1, 1000)] = 10,
+    attention: Annotated[str, Option("among the queries of a clip", choices=ATTENTIONS)] = "factorised",
+    dynamic_convolution: Annotated[
+        str, Option("a query looks into its neighbouring frames too, or not", choices=DYNAMIC_CONVOLUTIONS)
+    ] = "temporal",
+    queries_over_time: Annotated[
+        str, Option("a query of each frame, or one of all frames", choices=QUERIES_OVER_TIME)
+    ] = "disentangled",
+    successive_clips: Annotated[
+        int, Option("clips that the frames of a drawn clip are cut into, one after the other", 1, 2)
+    ] = 2,
+    correspondence: Annotated[
+        bool, Option("queries stay with their instances from one of these clips to the next (published: true)")
+    ] = True,
+    carry: Annotated[
+        str,
+        Option(
+            "queries that the second clip begins with: those with an instance, or all; as it will run afterwards",
+            choices=CARRIES,
+        ),
+    ] = "confident",
+    frozen_backbone: Annotated[
+        bool, Option("backbone and pyramid do not learn: much less memory, for long clips")
+    ] = False,
+) -> EfficientVISTraining:
+    """What the trainer trains: stem, res2 and all norms of the backbone are frozen, as in Sparse R-CNN.
+
+    Args:
+        class_names: of the labels.
+        tensors: an EfficientVIS of any class and query count, a Sparse R-CNN or QueryInst under our names, or ImageNet
+            weights of a ResNet with torchvision's keys; None: none.
+        generator: its seed is that of the first weights.
+        depth: of the ResNet.
+        queries: instances of a clip at most.
+        attention: see `network.Stage`, as are dynamic_convolution and queries_over_time.
+        dynamic_convolution: the same.
+        queries_over_time: the same.
+        successive_clips: see `EfficientVISTraining`, as are correspondence and carry.
+        correspondence: the same.
+        carry: the same.
+        frozen_backbone: backbone and pyramid do not learn.
+    """
+    if depth not in BLOCKS:
+        raise OptionError(f"efficientvis: depth {depth} is none of {', '.join(map(str, BLOCKS))}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())
+        network = EfficientVISNetwork(
+            depth,
+            len(class_names),
+            queries,
+            attention=attention,
+            dynamic_convolution=dynamic_convolution,
+            queries_over_time=queries_over_time,
+        )
+        network.initialise()
+    if tensors is not None:
+        start_from(network, tensors)
+    parts = ("backbone", "pyramid") if frozen_backbone else ("backbone.stem", "backbone.res2")
+    frozen = [network.get_submodule(part) for part in parts]
+    return EfficientVISTraining(network, frozen, successive_clips, correspondence, carry)
+
+
+def start_from(network: EfficientVISNetwork, tensors: Mapping[str, Tensor]) -> None:
+    """Fill what of a network tensors fit; of another number of proposals the first ones are taken.
+
+    Args:
+        network: initialised.
+        tensors: see `trainable`.
+
+    Raises:
+        CheckpointError: nothing fits, or a tensor holds NaN or infinity.
+    """
+    if resnet.is_torchvision(tensors):
+        tensors = {f"backbone.{key}": x for key, x in resnet.from_torchvision(tensors).items()}
+    fitted = dict(tensors)
+    for key, own in network.state_dict().items():
+        x = tensors.get(key)
+        if key.startswith("init_proposal_") and x is not None and x.shape[1:] == own.shape[1:]:
+            fitted[key] = torch.cat((x[: len(own)].to(own), own[len(x) :]))
+    load_fitting(network, fitted, "efficientvis")
