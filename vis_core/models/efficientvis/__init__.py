@@ -21,6 +21,7 @@ from vis_core.models.efficientvis.network import (
     EfficientVISNetwork,
 )
 from vis_core.models.efficientvis.slots import CARRIES, PROPOSALS, Slots
+from vis_core.models.efficientvis.training import trainable
 from vis_core.nn.precision import compute_type
 from vis_core.nn.prepacked_convolution import pack_convolutions
 from vis_core.system.driver import StreamSegmenter
@@ -102,7 +103,7 @@ def build(
     network.backbone.fold_norms()
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.backbone.to(compute_type(precision, device))
-    pack_convolutions(network.pyramid)
+    pack_convolutions(network)
     names = class_names_of(metadata, network.classes, vocabulary)
     slots = Slots(carry, proposals_carry, max_lost_clips) if linking == "queries" else None
     model = EfficientVISModel(network, names, slots, input_size, score_threshold, presence_threshold)
@@ -144,6 +145,7 @@ SYSTEM = System(
         "YouTube-VIS 2019 val, ResNet-101": "AP 39.8, AP50 61.8, AP75 44.7, AR1 42.1, AR10 49.8; 32 frames/s",
         "YouTube-VIS 2021 val, ResNet-50": "AP 34.0, AP50 57.5, AP75 37.3, AR1 33.8, AR10 42.5",
     },
+    trainable=trainable,
 )
 
 SYSTEMS = (SYSTEM,)
