@@ -1,10 +1,12 @@
 """Seconds a frame of each system with its frames prefetched and without, on a CPU.
 
-    python benchmarks/prefetch.py VIDEO [--system visolo] [--weights visolo.safetensors] [--blocks 7] [--threads 2]
+    python benchmarks/prefetch.py VIDEO [--system visolo] [--weights visolo.safetensors] [--blocks 7] [--others 0.2]
 
 Both ways take turns, block of frames by block, and change places from block to block. Each block is a stream of its
 own; its first frames fill memory and windows, and the time is that from one frame's request to the next one's, so that
 what the pipeline gains at its start and loses at its end does not count. Where no weights are known they are random.
+On a machine with other users, `--others` waits until they use no more cores than that, and repeats a block in which
+they did.
 """
 
 from __future__ import annotations
@@ -50,12 +52,29 @@ def seconds_a_frame(segmenter: Segmenter, frames: Sequence[Frame], prefetch: boo
     return (requests[-1] - requests[UNCOUNTED]) / (len(requests) - 1 - UNCOUNTED)
 
 
+def block_of_both(
+    segmenter: Segmenter, frames: Sequence[Frame], prefetch_first: bool, others: float
+) -> tuple[float, float, float]:
+    """Seconds a frame without and with prefetching, one right after the other, and the cores that others used."""
+    while True:
+        neighbours = Neighbours()
+        time.sleep(0.5)
+        if neighbours.cores() > others:
+            continue
+        neighbours = Neighbours()
+        ways = (True, False) if prefetch_first else (False, True)
+        seconds = {prefetch: seconds_a_frame(segmenter, frames, prefetch) for prefetch in ways}
+        if (used := neighbours.cores()) <= others:
+            return seconds[False], seconds[True], used
+
+
 def main(
     video: Annotated[Path | None, typer.Argument(help="video file or folder of images; noise otherwise")] = None,
     system: Annotated[list[str] | None, typer.Option(help="default: all")] = None,
     weights: Annotated[Path | None, typer.Option(help="of the one system; default: its own, else random")] = None,
     blocks: Annotated[int, typer.Option(min=1, help="of each way")] = 7,
     count: Annotated[int, typer.Option("--frames", min=2, help="that count, in a block")] = 8,
+    others: Annotated[float, typer.Option(help="cores that other processes may use in a block")] = 1000,
     threads: Annotated[int, typer.Option(min=2, help="of torch")] = 2,
     size: Annotated[tuple[int, int], typer.Option(help="height and width of the frames")] = (360, 640),
 ) -> None:
@@ -71,15 +90,12 @@ def main(
             segmenter = vis_core.load(name, weights, device="cpu", precision="fp32", **options)
         for _ in segmenter.run(frames[:3]):  # warms up
             pass
-        times: dict[bool, list[float]] = {False: [], True: []}
-        neighbours = Neighbours()
-        for block in range(blocks):
-            for prefetch in (False, True) if block % 2 else (True, False):
-                times[prefetch].append(seconds_a_frame(segmenter, frames, prefetch))
-        ratios = np.divide(times[True], times[False])
-        seconds = (f"{np.median(times[prefetch]):.3f}" for prefetch in (False, True))
-        shares = (f"{ratio:.2f}" for ratio in (np.median(ratios), ratios.min(), ratios.max()))
-        table.add_row(name, *seconds, *shares, f"{neighbours.cores():.1f} cores")
+        found = [block_of_both(segmenter, frames, block % 2 == 1, others) for block in range(blocks)]
+        without, prefetched, used = np.array(found).T
+        ratios = prefetched / without
+        seconds = (f"{np.median(x):.3f}" for x in (without, prefetched))
+        shares = (f"{x:.2f}" for x in (np.median(ratios), ratios.min(), ratios.max()))
+        table.add_row(name, *seconds, *shares, f"{used.mean():.1f} cores")
     console.print(table)
     console.print(f"{cpu_name()}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}, float32")
     console.print("others: what the machine's other processes used meanwhile, in the mean")

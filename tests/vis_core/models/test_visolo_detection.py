@@ -31,33 +31,33 @@ def detections(logits):
     return Detections(torch.arange(count), *[torch.zeros(count)] * 2, torch.zeros(count, 3), found, logits)
 
 
-@pytest.mark.parametrize("how", ["published", "logits"])
+@pytest.mark.parametrize("mask_resize", ["published", "logits"])
 @pytest.mark.parametrize("size", [(32, 48), (64, 96), (36, 60), (1, 1), (7, 500), (333, 3), (53, 47), (240, 330)])
-def test_encode_masks_are_those_of_resizing_whole_maps(size, how):
+def test_encoded_masks_are_those_of_resizing_whole_maps(size, mask_resize):
     found = detections(blobs(8, (8, 12), torch.Generator().manual_seed(0)))
-    maps = found.masks.float() if how == "published" else detection.mask_probabilities(found.logits)
+    maps = found.masks.float() if mask_resize == "published" else detection.mask_probabilities(found.logits)
     whole = F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
-    expected = (whole >= 0.5 if how == "published" else whole > THRESHOLD).numpy()
-    packed = detection.encode_masks(found, size, how, THRESHOLD)
-    assert [mask.size for mask in packed] == [size] * len(packed)
-    for mask, dense, values in zip(packed, expected, whole.numpy(), strict=True):
+    expected = (whole >= 0.5 if mask_resize == "published" else whole > THRESHOLD).numpy()
+    encoded = detection.encode_masks(found, size, mask_resize, THRESHOLD)
+    assert [mask.size for mask in encoded] == [size] * len(encoded)
+    for mask, dense, values in zip(encoded, expected, whole.numpy(), strict=True):
         differs = mask.dense() != dense
         assert not (differs & (np.abs(values - 0.5) > 1e-5)).any()  # a tie may round either way, nothing else
         assert masks.encode(mask.dense()) == mask
 
 
-@pytest.mark.parametrize("how", ["published", "logits"])
-def test_parts_that_were_left_out_of_a_mask_do_not_come_back_when_it_is_resized(how):
+@pytest.mark.parametrize("mask_resize", ["published", "logits"])
+def test_parts_that_were_left_out_of_a_mask_do_not_come_back_when_it_is_resized(mask_resize):
     logits = torch.full((1, 16, 24), -5.0)
     logits[0, 2:10, 2:3] = logits[0, 2:3, 2:20] = logits[0, 7:9, 10:12] = 5
     found = detections(logits)
     found.masks[0, 24:40, 36:56] = False  # an island, within the box of the rest
-    (packed,) = detection.encode_masks(found, (128, 192), how, THRESHOLD)
-    assert not packed.dense()[52:76, 76:108].any()
-    assert packed.dense()[24, 24] and packed.dense()[20, 150]
+    (encoded,) = detection.encode_masks(found, (128, 192), mask_resize, THRESHOLD)
+    assert not encoded.dense()[52:76, 76:108].any()
+    assert encoded.dense()[24, 24] and encoded.dense()[20, 150]
 
 
-def test_no_detections_pack_to_no_masks():
+def test_no_detections_encode_to_no_masks():
     found = detections(blobs(6, (8, 12), torch.Generator().manual_seed(0))).chosen(torch.zeros(0, dtype=torch.int64))
     assert detection.encode_masks(found, (20, 30), "published", THRESHOLD) == []
 
@@ -139,7 +139,7 @@ def test_coarse_candidates_are_refined_to_the_masks_that_whole_ones_have():
 
 
 def overlap_free_by_loop(dense):
-    """Step 7 as it is stated, mask by mask."""
+    """Rows that stay by the published rule: mask after mask, each removes those that lie by more than half in it."""
     dense = dense.clone()
     for i in range(len(dense)):
         for j in range(i + 1, len(dense)):

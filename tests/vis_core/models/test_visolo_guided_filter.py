@@ -35,7 +35,7 @@ def scene(seed, contrast=0.5):
 
 
 def coarse(disc):
-    """What a network may tell at a quarter of the size: blurred, and off by a fifth of a place."""
+    """What a network may tell at a quarter of the size: blurred, and off by one pixel of the image."""
     probabilities = F.avg_pool2d(F.pad(disc.float()[None, None], (1, 0, 1, 0))[..., :-1, :-1], 4)
     return F.avg_pool2d(probabilities, 3, 1, 1)[0]
 
@@ -75,7 +75,7 @@ def test_each_mask_is_its_own_whatever_stands_beside_it():
 
 def test_a_mask_of_which_nothing_would_be_left_stays():
     probabilities = torch.zeros((2, HEIGHT // 4, WIDTH // 4))
-    probabilities[0, 8, 12] = 0.9  # one place alone: its mean with those around it is under the threshold
+    probabilities[0, 8, 12] = 0.9  # one logit alone: its mean with those around it is under the threshold
     probabilities[1, 4:12, 4:12] = 0.9
     found = detections(probabilities)
     out = guided(found, torch.zeros((1, 3, HEIGHT, WIDTH)), 0.5)

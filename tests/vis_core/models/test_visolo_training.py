@@ -159,7 +159,7 @@ def test_a_pixel_of_another_instance_weighs_more_in_the_mask_that_takes_it():
             losses.mask_loss(features, kernels, [cells], [masks], alone, stride=4, other_instance_weight=weight)
         )
 
-    # 4 pixels are wanted, 8 predicted: dice 1 - 2 * 4 / (8 + 4); a rival's 4 weigh 12 of 16.
+    # 4 pixels are wanted, 8 predicted: dice 1 - 2 * 4 / (8 + 4); where the other's 4 weigh 12, the 8 weigh 16.
     assert loss([0, 1], 1.0) == loss([0, 2], 1.0) == loss([0, 2], 3.0) == pytest.approx(1 - 8 / 12)
     assert loss([0, 1], 3.0) == pytest.approx(1 - 8 / 20)
     assert loss([0], 3.0) == pytest.approx(0, abs=1e-6)
