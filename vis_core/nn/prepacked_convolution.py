@@ -2,11 +2,12 @@
 
 PyTorch brings the weights of a convolution into that layout (of oneDNN) at each call, and ReLU6 is a pass of its own;
 on small maps both cost as much as the products. Here the weights are brought into it once for each size of input, and
-the activation is the kernel's last step. Values are those of the plain convolution.
+the activation is the kernel's last step, as is the sum of a residual connection. Values are those of the plain form.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SIZES = 8  # of inputs whose layouts are kept
-_PLAIN: tuple[str, list[float], str] = ("none", [], "")
-_RELU6: tuple[str, list[float], str] = ("hardtanh", [0.0, 6.0], "")
+_Activation = tuple[str, list[float], str]
+_PLAIN: _Activation = ("none", [], "")
+_RELU: _Activation = ("relu", [], "")
+_RELU6: _Activation = ("hardtanh", [0.0, 6.0], "")
 
 
 class PackableConv2d(nn.Conv2d):
@@ -43,7 +46,15 @@ class PackableConv2d(nn.Conv2d):
         if self._packed is None or torch.is_grad_enabled() or input.dtype != torch.float32:
             output = super().forward(input)
             return F.relu6(output, inplace=True) if self.relu6 else output
-        return run_packed(self, input, self._packed_for(tuple(input.shape)), self.bias, self.relu6)
+        activation = _RELU6 if self.relu6 else _PLAIN
+        return run_packed(self, input, self._packed_for(tuple(input.shape)), self.bias, activation)
+
+    def with_relu(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        """ReLU of the convolution, or of its sum with a residual of its output's shape."""
+        if self._packed is None or torch.is_grad_enabled() or input.dtype != torch.float32:
+            output = self(input)
+            return F.relu_(output if residual is None else output.add_(residual))
+        return run_packed(self, input, self._packed_for(tuple(input.shape)), self.bias, _RELU, residual)
 
     def _packed_for(self, shape: tuple[int, ...]) -> Tensor:
         """The weights for an input of this shape: a layout that another one wants would be changed at each call."""
@@ -82,9 +93,11 @@ def packed(like: nn.Conv2d, weight: Tensor, input_shape: tuple[int, ...] | None 
             sample = torch.linspace(-1, 1, weight.shape[1] * like.groups * 64).reshape(1, -1, 8, 8)
             found = run_packed(like, sample, ready, None)
             wanted = F.conv2d(sample, weight, None, like.stride, like.padding, like.dilation, like.groups)
+            summed = run_packed(like, sample, ready, None, _RELU, wanted)
     except (AttributeError, RuntimeError):
         return None
-    return ready if torch.allclose(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max())) else None
+    close = partial(torch.allclose, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+    return ready if close(found, wanted) and close(summed, F.relu(2 * wanted)) else None
 
 
 def _reordered(like: nn.Conv2d, weight: Tensor, input_shape: tuple[int, ...] | None) -> Tensor:
@@ -93,9 +106,26 @@ def _reordered(like: nn.Conv2d, weight: Tensor, input_shape: tuple[int, ...] | N
     return ready
 
 
-def run_packed(like: nn.Conv2d, input: Tensor, weight: Tensor, bias: Tensor | None, relu6: bool = False) -> Tensor:
-    """The convolution of a float32 input ``[B, I, H, W]`` on the CPU with a weight of `packed`."""
-    output: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        input, weight, bias, like.padding, like.stride, like.dilation, like.groups, *(_RELU6 if relu6 else _PLAIN)
-    )
-    return output
+def run_packed(
+    like: nn.Conv2d,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: _Activation = _PLAIN,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """The convolution of a float32 input ``[B, I, H, W]`` on the CPU with a weight of `packed`.
+
+    Args:
+        like: gives stride, padding, dilation and groups.
+        input: ``[B, I, H, W]``.
+        weight: of `packed`.
+        bias: ``[O]`` or None.
+        activation: of the operator, with its numbers: ReLU or none where there is a residual.
+        residual: added before the activation, of the output's shape.
+    """
+    run, form = torch.ops.mkldnn._convolution_pointwise, (like.padding, like.stride, like.dilation, like.groups)
+    if residual is None:
+        return run(input, weight, bias, *form, *activation)  # type: ignore[no-any-return]
+    name = None if activation is _PLAIN else activation[0]
+    return run.binary(input, residual, weight, bias, *form, "add", None, name, [], "")  # type: ignore[no-any-return]

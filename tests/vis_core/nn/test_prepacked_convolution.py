@@ -59,6 +59,24 @@ def test_each_size_of_input_has_its_layout_and_no_more_are_kept_than_some():
     assert conv._packed[(1, 8, *sizes[-1])] is before
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@torch.no_grad()
+def test_a_residual_and_relu_are_the_kernel_s_last_steps(layout):
+    conv = convolution(8, 6, 3, stride=2, padding=1)
+    x = picture(1, 8, 12, 10).contiguous(memory_format=layout)
+    residual = picture(1, 6, 6, 5).contiguous(memory_format=layout)
+    for given in (None, residual):
+        wanted = F.relu(F.conv2d(x, conv.weight, conv.bias, 2, 1) + (0 if given is None else given))
+        plain = conv.with_relu(x, given)
+        torch.testing.assert_close(plain, wanted)
+    kept = residual.clone()
+    conv.pack()
+    for given in (None, residual):
+        wanted = F.relu(F.conv2d(x, conv.weight, conv.bias, 2, 1) + (0 if given is None else given))
+        torch.testing.assert_close(conv.with_relu(x, given), wanted, rtol=1e-5, atol=1e-5)
+    assert torch.equal(residual, kept)
+
+
 def test_packing_does_not_change_what_is_saved_or_learnt():
     conv = convolution(4, 6, 3, padding=1, relu6=True)
     before = {key: x.clone() for key, x in conv.state_dict().items()}

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from vis_core.nn.backbones import ResNet
+from vis_core.nn.prepacked_convolution import pack_convolutions
 
 
 @pytest.mark.parametrize(("depth", "parameters"), [(50, 23_454_912), (101, 42_394_816)])
@@ -26,3 +27,19 @@ def test_folding_the_norms_changes_nothing_but_rounding():
     for a, b in zip(before, network(x), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(a.abs().max()))
     assert not any("norm" in key for key in network.state_dict())
+
+
+@torch.no_grad()
+def test_packed_convolutions_give_the_features_of_plain_ones():
+    torch.manual_seed(0)
+    network = ResNet(50, stages=3).eval().requires_grad_(False)
+    pack_convolutions(network)  # norms that follow are not part of any kernel
+    assert network.stem.conv1._packed is None
+    network.fold_norms()
+    network.to(memory_format=torch.channels_last)
+    images = torch.rand(1, 3, 64, 96).contiguous(memory_format=torch.channels_last)
+    plain = network(images)
+    pack_convolutions(network)
+    for wanted, found in zip(plain, network(images)):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        assert found.is_contiguous(memory_format=torch.channels_last)

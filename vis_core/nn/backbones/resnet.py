@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vis_core.nn.prepacked_convolution import PackableConv2d
+
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
@@ -38,8 +40,8 @@ class FrozenBatchNorm(nn.Module):
         return x * scale[:, None, None] + shift[:, None, None]
 
 
-class FrozenNormConv(nn.Conv2d):
-    """Convolution without bias, followed by a frozen batch norm that `fold` moves into it."""
+class FrozenNormConv(PackableConv2d):
+    """Convolution without bias, followed by a frozen batch norm that `fold` moves into it; then it can be packed."""
 
     norm: FrozenBatchNorm | None
 
@@ -50,6 +52,10 @@ class FrozenNormConv(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         x = super().forward(input)
         return x if self.norm is None else self.norm(x)
+
+    def pack(self) -> None:
+        if self.norm is None:
+            super().pack()
 
     @torch.no_grad()
     def fold(self) -> None:
@@ -75,9 +81,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         residual = x if self.shortcut is None else self.shortcut(x)
-        x = F.relu_(self.conv1(x))
-        x = F.relu_(self.conv2(x))
-        return F.relu_(self.conv3(x).add_(residual))
+        x = self.conv2.with_relu(self.conv1.with_relu(x))
+        return self.conv3.with_relu(x, residual)
 
 
 class Stem(nn.Module):
@@ -88,7 +93,7 @@ class Stem(nn.Module):
         self.conv1 = FrozenNormConv(3, 64, 7, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(F.relu_(self.conv1(x)), 3, 2, 1)
+        return F.max_pool2d(self.conv1.with_relu(x), 3, 2, 1)
 
 
 class ResNet(nn.Module):
