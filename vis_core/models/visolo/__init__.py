@@ -21,7 +21,7 @@ from vis_core.models.visolo.test_time_augmentation import OTHER_VIEWS
 from vis_core.models.visolo.training import LiteTraining, VISOLOTraining
 from vis_core.nn.backbones import efficientnet_lite, resnet
 from vis_core.nn.backbones.efficientnet_lite import INPUT_MEAN, INPUT_STD, installed_weights
-from vis_core.nn.backbones.resnet import BLOCKS
+from vis_core.nn.backbones.resnet import BLOCKS, ResNet
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
 from vis_core.nn.precision import compute_type
 from vis_core.nn.prepacked_convolution import pack_convolutions
@@ -229,7 +229,9 @@ def _to_device(network: VISOLONetwork, device: torch.device, precision: str) -> 
     else:
         network.backbone.to(dtype)
         network.mask.to(dtype)
-    pack_convolutions(network)
+    for part in network.children():
+        if not isinstance(part, ResNet):  # which packed would answer alike, but not to the last bit
+            pack_convolutions(part)
     return dtype
 
 
