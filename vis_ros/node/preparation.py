@@ -1,9 +1,13 @@
-"""A segmenter made ready for a stream: loaded for the values of the parameters, warmed up, described."""
+"""A segmenter made ready for a stream: loaded for the values of the parameters, warmed up, described; and let go."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,3 +67,13 @@ def running_on(segmenter: Segmenter) -> dict[str, str]:
         "device": ", ".join(sorted({str(weight.device) for weight in weights})),
         "precision": ", ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in weights})),
     }
+
+
+def return_memory() -> None:
+    """Give what was freed back to the system: the C library and torch would keep it for themselves."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)

@@ -7,13 +7,10 @@ Importing this module imports neither torch nor a network: they are loaded when 
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -251,7 +248,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         for publisher in self._outputs.values():
             self.destroy_lifecycle_publisher(publisher)
         self._outputs = {}
-        _return_memory()
+        preparation.return_memory()
 
     # Called by the worker's thread
 
@@ -341,16 +338,6 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
-
-
-def _return_memory() -> None:
-    """Give what was freed back to the system: the C library and torch would keep it for themselves."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    with suppress(AttributeError):  # only glibc has it
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def main(args: list[str] | None = None) -> None:
