@@ -3,8 +3,9 @@
     python benchmarks/precision.py VIDEO [--system visolo] [--weights visolo.safetensors] [--frames 30] [--every 10]
 
 float32 and the others see the same frames and keep their own memory, so that differences may add up over time as they
-would. Compared are the 20 grid cells, or queries, of highest score in float32: what each says of itself, whatever the
-thresholds. `auto` is taken as on a CPU that multiplies in bfloat16 (AMX, or AVX-512 with it), whatever this one can.
+would. Compared are the 20 grid cells, or queries, of highest score in float32, or all if there are fewer: what each
+says of itself, whatever the thresholds. `auto` is taken as on a CPU that multiplies in bfloat16 (AMX, or AVX-512 with
+it), whatever this one can.
 """
 
 from __future__ import annotations
@@ -113,11 +114,35 @@ class Queries(Tapped):
         return mask_logits(embeddings[chosen], features.mask)[:, -1] > 0
 
 
+class Tracklets(Tapped):
+    """EfficientVIS: the queries of a window, their masks where their boxes are."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        segment = self.model.segment
+        self.found: Any = None
+
+        def keep(*given: Any) -> Any:
+            self.found = segment(*given)
+            return self.found
+
+        self.model.segment = keep
+
+    def scores(self) -> Tensor:
+        best: Tensor = self.found.probabilities.mean(1).amax(1)
+        return best
+
+    def masks(self, chosen: Tensor) -> Tensor:
+        rows: Tensor = self.found.coarse_masks[chosen, -1]
+        return rows
+
+
 SYSTEMS: dict[str, tuple[type[Tapped], dict[str, Any]]] = {
     "visolo": (Grid, {}),
     "visolo-lite": (Grid, {}),
     "minvis": (Queries, {}),
     "mask2former-vis": (Queries, {"clip_length": 2}),
+    "efficientvis": (Tracklets, {"clip_length": 2, "stride": 1}),
 }
 
 
@@ -146,14 +171,15 @@ def main(
         with vis_core.open_video(video) as source:
             for frame in islice(source, 0, frames * every, every):
                 full.step(frame)
-                best = full.scores().topk(CELLS).indices
+                scores = full.scores()
+                best = scores.topk(min(CELLS, len(scores))).indices
                 wanted = full.masks(best)
                 for one, other in others.items():
                     other.step(frame)
                     found = other.masks(best)
                     union = (wanted | found).sum((1, 2))
                     iou[one] += ((wanted & found).sum((1, 2)) / union)[union > 0].tolist()
-                    score[one] += (full.scores()[best] - other.scores()[best]).abs().tolist()
+                    score[one] += (scores[best] - other.scores()[best]).abs().tolist()
         for one, other in others.items():
             at_5 = float(np.percentile(iou[one], 5))
             if one == "auto" and at_5 < BOUND:
