@@ -284,3 +284,12 @@ def test_options_that_contradict_each_other_are_refused():
         vis_core.load("efficientvis", clip_length=4, stride=9, device="cpu")
     with pytest.raises(OptionError, match="without a shared one"):
         vis_core.load("efficientvis", clip_length=4, stride=4, linking="handcrafted", device="cpu")
+
+
+@pytest.mark.filterwarnings("ignore:.*random")
+@pytest.mark.parametrize(("asked", "kind"), [("auto", torch.float32), ("bf16", torch.bfloat16)])
+def test_on_a_cpu_the_backbone_is_rounded_only_if_that_is_asked(asked, kind, monkeypatch):
+    monkeypatch.setattr("vis_core.nn.precision._has_fast_bfloat16", lambda: True)
+    network = vis_core.load("efficientvis", device="cpu", precision=asked).network
+    assert {x.dtype for x in network.backbone.parameters()} == {kind}
+    assert {x.dtype for x in network.head.parameters()} == {torch.float32}

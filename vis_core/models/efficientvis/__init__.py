@@ -102,7 +102,9 @@ def build(
     network.eval().requires_grad_(False)
     network.backbone.fold_norms()
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.backbone.to(compute_type(precision, device))
+    # On a CPU `auto` is float32: of rounded maps, boxes drift from stage to stage, and masks with them.
+    kept = precision == "auto" and device.type == "cpu"
+    network.backbone.to(compute_type("fp32" if kept else precision, device))
     pack_convolutions(network)
     names = class_names_of(metadata, network.classes, vocabulary)
     slots = Slots(carry, proposals_carry, max_lost_clips) if linking == "queries" else None
