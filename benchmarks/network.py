@@ -40,7 +40,7 @@ from vis_core.models.visolo.network import CoordinateConv, NormedConv, VISOLONet
 from vis_core.structures import Frame
 from vis_core.system.driver import StreamSegmenter
 
-PARTS = ("preprocess", "backbone", "branches", "post-process", "tracking", "mask packing")
+PARTS = ("preprocess", "backbone", "branches", "post-process", "tracking", "mask encoding")
 console = Console(width=160)
 
 
@@ -137,7 +137,7 @@ class Stopwatch:
             (segmenter.associator, "associate", "tracking"),
             (segmenter.associator, "remember", "tracking"),
             (segmenter.lifecycle, "update", "tracking"),
-            (model, "encode_masks", "mask packing"),
+            (model, "encode_masks", "mask encoding"),
         ):
             setattr(owner, method, self._timed(getattr(owner, method), part))
 
@@ -230,8 +230,8 @@ def main(
         )
     console.print(table)
     total = watches["fp32"].best
-    share = (total["post-process"] + total["mask packing"]) / total["total"]
-    console.print(f"{candidates} candidate cells; mask post-processing and packing: {share:.1%} of the float32 total")
+    share = (total["post-process"] + total["mask encoding"]) / total["total"]
+    console.print(f"{candidates} candidate cells; mask post-processing and encoding: {share:.1%} of the float32 total")
 
 
 def plain_network(weights: Path | None) -> VISOLONetwork:
