@@ -66,8 +66,13 @@ def write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:
         InputError: OpenCV does not encode it.
         OSError: the file cannot be written.
     """
-    options = [cv2.IMWRITE_JPEG_QUALITY, 95]
-    encoded, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    kind = path.suffix.lower()
+    # Of another kind, OpenCV warns of an option that it does not know.
+    options = [cv2.IMWRITE_JPEG_QUALITY, 95] if kind in (".jpg", ".jpeg") else []
+    try:
+        encoded, data = cv2.imencode(kind, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    except cv2.error as error:
+        raise InputError(f"{path}: OpenCV writes no image of this kind; try .png or .jpg") from error
     if not encoded:
         raise InputError(f"{path}: OpenCV does not encode an image of shape {image.shape}")
     with atomic_write(path) as partial:
