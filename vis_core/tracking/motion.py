@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -46,9 +47,9 @@ Found = TypeVar("Found", bound=MovingInstances, contravariant=True)
 class Appearance(Associator[Found]):
     """An associator that can also be asked how alike tracks and instances are."""
 
+    @abstractmethod
     def similarity(self, found: Found, lifecycle: TrackLifecycle) -> npt.NDArray[np.float32]:
         """Of the T live tracks, in the order of ``lifecycle.alive``, and the N instances: ``[T, N]``, 0..1."""
-        raise NotImplementedError
 
 
 class StreamClock:
