@@ -23,6 +23,11 @@ def compute_type(precision: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
+def exact_type(precision: str) -> torch.dtype:
+    """The type of what shows in masks where it is rounded: as asked, and float32 for ``auto``, whatever the device."""
+    return _TYPES["fp32" if precision == "auto" else precision]
+
+
 def _has_fast_bfloat16() -> bool:
     """Whether the CPU multiplies in bfloat16: AMX tiles, or the AVX-512 dot product."""
     tests = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")

@@ -13,6 +13,7 @@ from vis_core.data.vocabularies import OVIS, YOUTUBE_VIS_2019, YOUTUBE_VIS_2021
 from vis_core.errors import CheckpointError, OptionError
 from vis_core.models.mask2former_vis import MASK2FORMER_VIS, MINVIS
 from vis_core.models.mask2former_vis.network import BACKBONES
+from vis_core.nn import precision
 from vis_core.structures import Frame
 
 SYSTEMS = {"mask2former-vis": MASK2FORMER_VIS, "minvis": MINVIS}
@@ -64,6 +65,13 @@ def test_half_precision_is_that_of_the_backbone_and_scores_stay_close(name, chec
     assert next(half.network.decoder.parameters()).dtype == torch.float32
     a, b = full.step(picture())[0], half.step(picture())[0]
     assert abs(a.scores.max() - b.scores.max()) < 0.1
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_auto_rounds_nothing_whatever_the_cpu_can(name, checkpoint, monkeypatch):
+    monkeypatch.setattr(precision, "_has_fast_bfloat16", lambda: True)
+    segmenter = load(name, checkpoint, precision="auto")
+    assert {p.dtype for p in segmenter.network.parameters()} == {torch.float32}
 
 
 @pytest.mark.filterwarnings("ignore:.*random")

@@ -13,6 +13,12 @@ def test_a_named_precision_is_taken_as_it_is(name, dtype):
     assert precision.compute_type(name, CPU) == dtype
 
 
+def test_what_shows_is_rounded_only_where_that_is_asked_for(monkeypatch):
+    monkeypatch.setattr(precision, "_has_fast_bfloat16", lambda: True)
+    types = [precision.exact_type(name) for name in ("auto", "fp32", "bf16", "fp16")]
+    assert types == [torch.float32, torch.float32, torch.bfloat16, torch.float16]
+
+
 @pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_auto_is_bfloat16_only_where_the_cpu_is_fast_at_it(fast, dtype, monkeypatch):
     monkeypatch.setattr(precision, "_has_fast_bfloat16", lambda: fast)

@@ -22,7 +22,7 @@ from vis_core.models.efficientvis.network import (
 )
 from vis_core.models.efficientvis.slots import CARRIES, PROPOSALS, Slots
 from vis_core.models.efficientvis.training import trainable
-from vis_core.nn.precision import compute_type
+from vis_core.nn.precision import exact_type
 from vis_core.nn.prepacked_convolution import pack_convolutions
 from vis_core.system.driver import StreamSegmenter
 from vis_core.system.entry import PublishedFormat, System
@@ -102,9 +102,8 @@ def build(
     network.eval().requires_grad_(False)
     network.backbone.fold_norms()
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    # On a CPU `auto` is float32: of rounded maps, boxes drift from stage to stage, and masks with them.
-    kept = precision == "auto" and device.type == "cpu"
-    network.backbone.to(compute_type("fp32" if kept else precision, device))
+    # With `auto` in float32: of rounded maps, boxes drift from stage to stage, and masks with them.
+    network.backbone.to(exact_type(precision))
     pack_convolutions(network)
     names = class_names_of(metadata, network.classes, vocabulary)
     slots = Slots(carry, proposals_carry, max_lost_clips) if linking == "queries" else None

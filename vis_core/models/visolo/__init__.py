@@ -23,7 +23,7 @@ from vis_core.nn.backbones import efficientnet_lite, resnet
 from vis_core.nn.backbones.efficientnet_lite import INPUT_MEAN, INPUT_STD, installed_weights
 from vis_core.nn.backbones.resnet import BLOCKS, ResNet
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
-from vis_core.nn.precision import compute_type
+from vis_core.nn.precision import compute_type, exact_type
 from vis_core.nn.prepacked_convolution import pack_convolutions
 from vis_core.nn.winograd import WinogradConv2d, Workspace
 from vis_core.system.driver import StreamSegmenter
@@ -222,13 +222,11 @@ def _to_device(network: VISOLONetwork, device: torch.device, precision: str) -> 
     since the dynamic kernels amplify the rounding of the map that they are made from.
     """
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    dtype = compute_type(precision, device)
+    dtype = exact_type(precision)
+    network.backbone.to(dtype)
+    network.mask.to(dtype)
     if precision == "auto":
-        network.mask.round_fine(dtype)
-        dtype = torch.float32
-    else:
-        network.backbone.to(dtype)
-        network.mask.to(dtype)
+        network.mask.round_fine(compute_type(precision, device))
     for part in network.children():
         if not isinstance(part, ResNet):  # which packed would answer alike, but not to the last bit
             pack_convolutions(part)
