@@ -37,7 +37,7 @@ def node_parameters() -> dict[str, Option]:
         ),
         "device": Option("auto (a GPU if there is one), cpu, cuda, cuda:1...", default="auto"),
         "precision": Option(
-            "arithmetic of the network; auto: float32, but bfloat16 for what does not show, where the device is fast at it",
+            "arithmetic of the network; auto: float32, but for what does not show bfloat16 where that is fast",
             choices=PRECISIONS,
             default="auto",
         ),
