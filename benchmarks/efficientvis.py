@@ -34,10 +34,11 @@ from torch.nn import functional as F
 
 import vis_core
 from vis_core.checkpoints import FORMAT, write_tensors
-from vis_core.models.efficientvis.network import DynamicConvolution, EfficientVISNetwork, StageOutputs
+from vis_core.models.efficientvis.network import EfficientVISNetwork
 from vis_core.nn import precision
 from vis_core.nn.boxes import decode_deltas
 from vis_core.nn.input_transform import ShortSideTransform
+from vis_core.nn.region_queries import DynamicConvolution, StageOutputs
 from vis_core.structures import Frame
 
 LENGTH = 9

@@ -33,10 +33,11 @@ from vis_core.data.synthetic import CLASS_NAMES, SyntheticVideo, synthetic_video
 from vis_core.evaluation import evaluate
 from vis_core.files.results_writer import ResultsWriter
 from vis_core.models.efficientvis.model import EfficientVISModel
-from vis_core.models.efficientvis.network import Dimensions, EfficientVISNetwork
+from vis_core.models.efficientvis.network import EfficientVISNetwork
 from vis_core.models.efficientvis.slots import Slots
 from vis_core.models.efficientvis.training import EfficientVISTraining
 from vis_core.nn.feature_pyramid import FeaturePyramid
+from vis_core.nn.region_queries import Dimensions
 from vis_core.structures import Frame
 from vis_core.system.driver import StreamSegmenter
 from vis_core.tracking.lifecycle import TrackLifecycle

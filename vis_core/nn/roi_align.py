@@ -67,8 +67,9 @@ def pyramid_roi_align(
     size: Size,
     strides: Sequence[int] = (4, 8, 16, 32),
     sampling_ratio: int = 2,
+    level: Tensor | None = None,
 ) -> Tensor:
-    """Pool each box from the level of a pyramid that suits its size, `box_levels`; aligned.
+    """Pool each box from a level of a pyramid; aligned.
 
     Args:
         levels: of each level the maps ``[B, C, H, W]``, or such maps of parts of the batch, all of one length, as
@@ -79,6 +80,7 @@ def pyramid_roi_align(
         size: bins along a side, or height and width.
         strides: of each level, powers of two one after another.
         sampling_ratio: samples of a bin along an axis, at least 1.
+        level: position in `levels` for each box ``[R]``, int64; None: what suits its size, `box_levels`.
 
     Returns:
         ``[R, bins, C]``, bins row by row.
@@ -90,7 +92,7 @@ def pyramid_roi_align(
     if sampling_ratio < 1:
         raise ValueError(f"sampling_ratio is {sampling_ratio}: a pyramid is pooled with at least 1")
     parts = [[level] if isinstance(level, Tensor) else list(level) for level in levels]
-    level = box_levels(boxes, strides)
+    level = box_levels(boxes, strides) if level is None else level
     geometry = [(1 / stride, *part[0].shape[2:]) for stride, part in zip(strides, parts)]
     of_levels = torch.tensor(geometry, dtype=torch.float32).to(boxes.device, non_blocking=True)
     scale, height, width = of_levels[level].unbind(1)

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from vis_core.models.efficientvis import published
-from vis_core.models.efficientvis.network import Dimensions, EfficientVISNetwork
+from vis_core.models.efficientvis.network import EfficientVISNetwork
+from vis_core.nn.region_queries import Dimensions
 
 SMALL = Dimensions(width=32, heads=4, dynamic=8, feedforward=64, stages=6)
 

@@ -12,7 +12,7 @@ from vis_core.data.clips import TrainingClip
 from vis_core.errors import CheckpointError, OptionError, VisError
 from vis_core.models.efficientvis import losses, published
 from vis_core.models.efficientvis.losses import Match, Targets, TaughtClip
-from vis_core.models.efficientvis.network import Dimensions, EfficientVISNetwork, StageOutputs
+from vis_core.models.efficientvis.network import EfficientVISNetwork
 from vis_core.models.efficientvis.training import (
     EfficientVISTraining,
     carried_queries,
@@ -21,6 +21,7 @@ from vis_core.models.efficientvis.training import (
     trainable,
 )
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
+from vis_core.nn.region_queries import Dimensions, StageOutputs
 from vis_core.system.option import check_options, options_of
 
 SMALL = Dimensions(width=32, heads=4, dynamic=8, feedforward=64, stages=3)

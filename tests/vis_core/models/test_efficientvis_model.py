@@ -9,8 +9,8 @@ from tests.vis_core.models.recorded_efficientvis import Case, small_network
 from vis_core import masks
 from vis_core.errors import OptionError
 from vis_core.models.efficientvis.model import EfficientVISModel, FrameMaps
-from vis_core.models.efficientvis.pasting import paste, paste_dense
 from vis_core.models.efficientvis.slots import Slots
+from vis_core.nn.pasting import paste, paste_dense
 from vis_core.structures import Frame, TrackState
 from vis_core.system.driver import StreamSegmenter
 from vis_core.tracking.associator import Window

@@ -6,9 +6,9 @@ import torch
 
 from tests.vis_core.models.recorded_efficientvis import Case, as_recorded
 from vis_core.models.efficientvis import published
-from vis_core.models.efficientvis.network import pooled
 from vis_core.models.efficientvis.sparse_rcnn import Batch, SparseRCNN
 from vis_core.nn.backbones.resnet import ResNet
+from vis_core.nn.region_queries import pooled
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ def weights(tmp_path_factory):
     import torch
 
     from vis_core.checkpoints import write_tensors
-    from vis_core.models.efficientvis.network import Dimensions, EfficientVISNetwork
+    from vis_core.models.efficientvis.network import EfficientVISNetwork
+    from vis_core.nn.region_queries import Dimensions
 
     torch.manual_seed(0)
     network = EfficientVISNetwork(50, 2, 4, Dimensions(32, 8, 8, 64, 2))

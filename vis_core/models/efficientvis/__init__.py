@@ -101,6 +101,8 @@ def build(
     network = _network(tensors, options)
     network.eval().requires_grad_(False)
     network.backbone.fold_norms()
+    for stage in network.head.stages():
+        stage.mask_head.fold_norms()
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     # With `auto` in float32: of rounded maps, boxes drift from stage to stage, and masks with them.
     network.backbone.to(exact_type(precision))

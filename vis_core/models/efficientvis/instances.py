@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vis_core.masks import RunLengths
-from vis_core.models.efficientvis.pasting import paste, paste_dense
+from vis_core.nn.pasting import paste, paste_dense
 from vis_core.system.clip import ClipInstances
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vis_core.errors import VisError
-from vis_core.models.efficientvis.network import StageOutputs
 from vis_core.nn.boxes import box_area, generalised_iou
 from vis_core.nn.losses import focal_loss
+from vis_core.nn.region_queries import StageOutputs
 from vis_core.nn.roi_align import roi_align
 from vis_core.system.trainable import AllReduceSum
 

@@ -9,9 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from vis_core.models.efficientvis.instances import EfficientVISInstances, sure_of
-from vis_core.models.efficientvis.network import EfficientVISNetwork, StageOutputs
+from vis_core.models.efficientvis.network import EfficientVISNetwork
 from vis_core.models.efficientvis.slots import Slots
 from vis_core.nn.input_transform import ShortSideTransform
+from vis_core.nn.region_queries import StageOutputs
 from vis_core.structures import Frame
 from vis_core.system.clip import ClipModel, size_of
 from vis_core.tracking.associator import Window

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vis_core.checkpoints import rename
 from vis_core.errors import CheckpointError
-from vis_core.models.efficientvis.network import PUBLISHED, Dimensions
+from vis_core.nn.region_queries import PUBLISHED, Dimensions
 
 _DETECTRON = (
     ("backbone.bottom_up.", "backbone."),

@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from vis_core.checkpoints import load_tensors
 from vis_core.models.efficientvis import published
-from vis_core.models.efficientvis.network import EfficientVISNetwork, StageOutputs
+from vis_core.models.efficientvis.network import EfficientVISNetwork
 from vis_core.nn.input_transform import ShortSideTransform
+from vis_core.nn.region_queries import StageOutputs
 
 _MULTIPLE_OF = 32
 

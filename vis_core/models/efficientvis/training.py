@@ -20,12 +20,12 @@ from vis_core.models.efficientvis.network import (
     DYNAMIC_CONVOLUTIONS,
     QUERIES_OVER_TIME,
     EfficientVISNetwork,
-    StageOutputs,
 )
 from vis_core.models.efficientvis.slots import CARRIES
 from vis_core.nn.backbones import resnet
 from vis_core.nn.backbones.resnet import BLOCKS
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
+from vis_core.nn.region_queries import StageOutputs
 from vis_core.nn.roi_align import Level
 from vis_core.system.option import Option
 from vis_core.system.trainable import AllReduceSum, Trainable
