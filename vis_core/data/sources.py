@@ -21,13 +21,13 @@ from vis_core.data.augmentation import (
     window,
 )
 from vis_core.data.clips import TrainingClip
+from vis_core.data.frame_draws import SHUFFLED, FrameDraw
 from vis_core.errors import InputError
 
 _MAX_INSTANCES = 120  # of an item in one clip; the rest is ignored, the numbers of pasted ones follow in one byte
 _MIN_AREA = 12  # pixels of the clip's frame; what is less is ignored
 _MIN_SHARE = 0.08  # of an instance's own area must stay visible beside what was pasted over it
 _TILE_ZOOM = (0.8, 1.1)  # of the parts of a mosaic
-_REACH = 20  # frames on either side of which a clip's frames are drawn, as published
 
 
 class Clips:
@@ -43,6 +43,7 @@ class Clips:
         augmentation: how clips are varied.
         donors: the sets whose instances are pasted; none: this one's own.
         shares: how often each of them gives, as against the others; none: all alike.
+        frame_draw: which frames of a video a clip holds.
     """
 
     def __init__(
@@ -53,9 +54,11 @@ class Clips:
         augmentation: Augmentation,
         donors: Sequence[AnnotatedSet] = (),
         shares: Sequence[float] = (),
+        frame_draw: FrameDraw = SHUFFLED,
     ) -> None:
         self.annotated = annotated
         self._frames, self._size, self._augmentation = frames, size, augmentation
+        self._frame_draw = frame_draw
         donors = donors or (annotated,)
         usable = [[i for i, x in enumerate(d.items) if any(not a.crowd for a in x.annotations)] for d in donors]
         able = [x for x in zip(donors, usable, shares or [1.0] * len(donors)) if x[1] and x[2]]
@@ -90,11 +93,7 @@ class Clips:
 
     def _base(self, item: Item, draw: _Clip, random: np.random.Generator) -> None:
         count = len(item.files)
-        middle = int(random.integers(count))
-        low, high = max(0, middle - _REACH), min(count, middle + _REACH)
-        chosen = [middle, *(int(t) for t in random.integers(low, high, self._frames - 1))] if count > 1 else [0]
-        chosen = [chosen[i % len(chosen)] for i in range(self._frames)]
-        random.shuffle(chosen)
+        chosen = self._frame_draw.draw(count, self._frames, random)
         seen = {t: (item.image(t), *item.object_images(t)) for t in sorted(set(chosen))}
         matrix = window(random, self._augmentation, item.size, self._size, _around(seen[chosen[0]][1], random))
         # In a video the objects move by themselves: the camera adds less.
@@ -321,6 +320,7 @@ def open_sources(
     size: tuple[int, int],
     augmentation: Augmentation,
     shares: Sequence[float] = (),
+    frame_draw: FrameDraw = SHUFFLED,
 ) -> list[Clips]:
     """Clips of each set; instances are pasted from one set into another.
 
@@ -330,6 +330,7 @@ def open_sources(
         size: height and width of a clip.
         augmentation: how clips are varied.
         shares: how often each set gives what is pasted; none: all alike.
+        frame_draw: which frames of a video a clip holds.
 
     Raises:
         InputError: a set holds no item.
@@ -337,7 +338,7 @@ def open_sources(
     for annotated in sets:
         if not annotated.items:
             raise InputError(f"{annotated.path}: holds no {'video' if annotated.videos else 'image'}")
-    return [Clips(annotated, frames, size, augmentation, sets, shares) for annotated in sets]
+    return [Clips(annotated, frames, size, augmentation, sets, shares, frame_draw) for annotated in sets]
 
 
 def balanced(annotated: AnnotatedSet, power: float) -> npt.NDArray[np.float64]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vis_core.data.augmentation import Augmentation
+from vis_core.data.frame_draws import FrameDraw, Order
 
 Metric = Literal["AP", "AP50", "AP75", "AR1", "AR10", "HOTA", "MOTA", "IDF1"]
 
@@ -66,11 +67,16 @@ class Clip:
 
     Attributes:
         frames: of a clip
+        order: shuffled (may repeat one) | distinct (shuffled, none twice) | sorted (none twice) | successive (a run,
+            either way)
+        reach: frames on either side of the first drawn one that the others come from; null: all; not for successive
         size: height and width, pixels
         augmentation: how clips are varied; lengths are fractions of the picture's side
     """
 
-    frames: int = bounded(1, 64, default=3)
+    frames: int = bounded(1, 128, default=3)
+    order: Order = FrameDraw.order
+    reach: int | None = bounded(1, 1e6, default=FrameDraw.reach)
     size: tuple[int, int] = bounded(16, 4096, default=(256, 448))
     augmentation: Augmentation = field(default_factory=Augmentation)
 

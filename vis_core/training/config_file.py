@@ -178,6 +178,14 @@ def _check(config: Config, name: str) -> None:
         raise OptionError(f"{name}: data: give at least one set with a weight above 0")
     if config.batch % config.accumulate:
         raise OptionError(f"{name}: batch: {config.batch} is not a multiple of accumulate, {config.accumulate}")
+    order, frames, reach = config.clip.order, config.clip.frames, config.clip.reach
+    if order == "successive" and frames < 2:
+        raise OptionError(f"{name}: clip.frames: order successive needs at least 2, not {frames}")
+    if order in ("distinct", "sorted") and reach is not None and reach < frames - 1:
+        raise OptionError(
+            f"{name}: clip.reach: {reach} does not hold {frames} different frames everywhere; give at least "
+            f"{frames - 1}, or null"
+        )
     for i, entry in enumerate(config.data):
         for old, new in entry.categories.items():
             if new not in config.classes:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vis_core import catalog, checkpoints
 from vis_core.data.annotation_files import read_annotations
+from vis_core.data.frame_draws import FrameDraw
 from vis_core.data.sources import balanced, open_sources
 from vis_core.errors import InputError, MissingDependencyError, OptionError
 from vis_core.system.entry import System
@@ -70,7 +71,9 @@ def make_draws(config: Config) -> ClipDraws:
                 "'categories', or name its classes"
             )
     weights = [e.weight for e in config.data]
-    sources = open_sources(sets, config.clip.frames, config.clip.size, config.clip.augmentation, weights)
+    clip = config.clip
+    draw = FrameDraw(clip.order, clip.reach)
+    sources = open_sources(sets, clip.frames, clip.size, clip.augmentation, weights, draw)
     items = [balanced(annotated, e.balance) if e.balance else None for annotated, e in zip(sets, config.data)]
     return ClipDraws(sources, weights, config.seed, items)
 

@@ -52,6 +52,11 @@ def test_a_file_of_four_keys_is_a_config_with_every_default(written):
         ({"clip": {"size": [256]}}, "clip.size", "has 1 values, not 2"),
         ({"clip": {"size": [256, "x"]}}, "clip.size.1", "'x' is not a whole number"),
         ({"clip": [3]}, "clip", "[3] is not a mapping"),
+        ({"clip": {"order": "random"}}, "clip.order", "'random' is none of shuffled, distinct, sorted, successive"),
+        ({"clip": {"reach": 0}}, "clip.reach", "0 is not in [1,"),
+        ({"clip": {"order": "successive", "frames": 1}}, "clip.frames", "successive needs at least 2, not 1"),
+        ({"clip": {"order": "distinct", "frames": 6, "reach": 4}}, "clip.reach", "at least 5, or null"),
+        ({"clip": {"order": "sorted", "frames": 22}}, "clip.reach", "20 does not hold 22 different frames"),
         ({"optimizer": {"groups": {"backbone": 0.1}}}, "optimizer.groups.backbone", "is not a mapping"),
         ({"optimizer": {"groups": {"backbone": {"lr": 0.1}}}}, "optimizer.groups.backbone.lr", "unknown key"),
         ({"classes": []}, "classes", "at least one"),
@@ -68,6 +73,19 @@ def test_a_fault_is_told_with_file_key_and_what_would_be_right(written, changed,
     with pytest.raises(OptionError, match=re.escape(f"{path}: {key}: ")) as caught:
         read_config(path)
     assert text in str(caught.value)
+
+
+def test_how_frames_are_drawn_is_free_where_it_can_be_kept(written):
+    assert read_config(written()).clip.order == "shuffled" and read_config(written()).clip.reach == 20
+    for clip in (
+        {"order": "distinct", "frames": 30, "reach": None},
+        {"order": "sorted", "frames": 5, "reach": 4},
+        {"order": "successive", "frames": 7, "reach": 1},
+        {"order": "shuffled", "frames": 9, "reach": 1},
+        {"order": "distinct", "frames": 1, "reach": 1},
+    ):
+        read = read_config(written(clip=clip)).clip
+        assert (read.order, read.frames, read.reach) == tuple(clip[key] for key in ("order", "frames", "reach"))
 
 
 def test_a_file_that_is_no_yaml_or_not_there_is_told_by_name(tmp_path):

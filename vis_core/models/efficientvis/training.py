@@ -41,7 +41,8 @@ class EfficientVISTraining(Trainable):
         network: whose parameters learn, but for those of `frozen` and those that its options leave out.
         frozen: modules that do not learn.
         successive_clips: what a clip of the data is: one clip of all its frames, or two, of its first and its second
-            half, of which the second is one frame shorter if their number is odd (and not there if that is 1).
+            half, of which the second is one frame shorter if their number is odd (and not there if that is 1). Two want
+            successive frames in their order (`vis_core.data.frame_draws`).
         correspondence: the second clip begins with the first one's queries, which stay with their instances; or it is
             a clip by itself.
         carry: which queries it begins with: those of the first clip that were given an instance, the others being the
@@ -204,7 +205,8 @@ def trainable(
         str, Option("a query of each frame, or one of all frames", choices=QUERIES_OVER_TIME)
     ] = "disentangled",
     successive_clips: Annotated[
-        int, Option("clips that the frames of a drawn clip are cut into, one after the other", 1, 2)
+        int,
+        Option("clips that a drawn clip is cut into, one after the other: 2 want clip.order: successive", 1, 2),
     ] = 2,
     correspondence: Annotated[
         bool, Option("queries stay with their instances from one of these clips to the next (published: true)")
