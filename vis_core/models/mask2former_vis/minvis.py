@@ -13,11 +13,12 @@ from torch import Tensor
 
 from vis_core.masks import RunLengths
 from vis_core.models.mask2former_vis import decoding
-from vis_core.models.mask2former_vis.decoding import MaskResize, QueryInstances
+from vis_core.models.mask2former_vis.decoding import QueryInstances
 from vis_core.models.mask2former_vis.model import PixelEncoder
 from vis_core.models.mask2former_vis.network import Mask2FormerVISNetwork, PixelFeatures
 from vis_core.models.mask2former_vis.slots import SlotOrder
 from vis_core.models.mask2former_vis.transformer_decoder import mask_logits
+from vis_core.nn.mask_resize import MaskResize
 from vis_core.structures import Frame
 from vis_core.system.clip import ClipInstances, ClipModel, size_of
 from vis_core.tracking.associator import Window

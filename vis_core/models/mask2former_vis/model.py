@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from vis_core.models.mask2former_vis import decoding
-from vis_core.models.mask2former_vis.decoding import MaskResize, QueryInstances
+from vis_core.models.mask2former_vis.decoding import QueryInstances
 from vis_core.models.mask2former_vis.network import Mask2FormerVISNetwork, PixelFeatures
 from vis_core.models.mask2former_vis.transformer_decoder import mask_logits
 from vis_core.nn.input_transform import ShortSideTransform
+from vis_core.nn.mask_resize import MaskResize, without_duplicates
 from vis_core.structures import Frame
 from vis_core.system.clip import ClipModel
 from vis_core.tracking.associator import Window
@@ -91,5 +92,5 @@ class Mask2FormerVISModel(ClipModel[PixelFeatures, QueryInstances]):
         best, queries = scores.amax(1).topk(min(self.max_instances, len(scores)))
         queries = queries[best >= self.score_threshold]
         logits = logits_of(queries)
-        rows = decoding.without_duplicates(logits > 0)
+        rows = without_duplicates(logits > 0)
         return QueryInstances(scores[queries[rows]], logits[rows], resize)

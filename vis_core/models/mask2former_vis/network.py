@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vis_core.models.mask2former_vis.pixel_decoder import PixelDecoder, PixelFeatures
 from vis_core.models.mask2former_vis.transformer_decoder import QueryOutputs, TransformerDecoder
 from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.backbones.swin import VARIANTS, SwinTransformer
+from vis_core.nn.pixel_decoder import PixelDecoder, PixelFeatures
 
 __all__ = ["BACKBONES", "Mask2FormerVISNetwork", "PixelFeatures", "QueryOutputs"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vis_core.models.mask2former_vis.pixel_decoder import PixelFeatures
 from vis_core.nn.attention import FeedForward, NormedAttention
+from vis_core.nn.pixel_decoder import PixelFeatures
 from vis_core.nn.position_codes import axis_code, image_code
 
 
