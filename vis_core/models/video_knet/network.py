@@ -1,0 +1,260 @@
+"""The networks of Video K-Net (Li et al., CVPR 2022): clips whose kernels are tracks, and frames linked by kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vis_core.models.video_knet.initial_head import InitialHead, InitialOutputs
+from vis_core.models.video_knet.kernels import KernelLink, KernelStage, StageOutputs
+from vis_core.nn.backbones.resnet import ResNet
+from vis_core.nn.backbones.swin import VARIANTS, SwinTransformer
+from vis_core.nn.feature_pyramid import FeaturePyramid
+from vis_core.nn.pixel_decoder import PixelDecoder
+
+BACKBONES = ("resnet50", "resnet101", *(f"swin_{name}" for name in VARIANTS))
+NECKS = ("fpn", "deformable")
+LINKINGS = ("ffn", "update")
+STAGES = 3
+_WINDOW = 7  # of every Swin transformer here
+
+
+class Sizes(NamedTuple):
+    """Sizes of both networks; the defaults are those of all published ones."""
+
+    kernels: int = 100
+    width: int = 256
+    heads: int = 8
+    hidden: int = 2048
+    encoder_layers: int = 6
+    encoder_hidden: int = 1024
+
+
+PUBLISHED = Sizes()
+
+
+class FrameNetwork(nn.Module):
+    """What both systems have in common: kernels of each frame by itself, in three stages.
+
+    Args:
+        backbone: one of `BACKBONES`, or a module with ``channels`` that gives maps at strides 4, 8, 16 and 32.
+        neck: one of `NECKS`.
+        classes: number of categories, things before stuff.
+        sizes: all others.
+    """
+
+    backbone: Any  # a module with `channels`
+    neck: FeaturePyramid | PixelDecoder
+
+    def __init__(self, backbone: str | nn.Module, neck: str, classes: int, sizes: Sizes = PUBLISHED) -> None:
+        super().__init__()
+        self.backbone = build_backbone(backbone) if isinstance(backbone, str) else backbone
+        self.classes, self.sizes = classes, sizes
+        channels, width = self.backbone.channels, sizes.width
+        if neck == "fpn":
+            self.neck = FeaturePyramid(channels, width)
+        else:
+            self.neck = PixelDecoder(channels, width, sizes.encoder_layers, sizes.encoder_hidden)
+        self.initial_head = InitialHead(classes, sizes.kernels, width)
+        self.frame_stages = nn.ModuleList(KernelStage(width, classes, sizes.heads, sizes.hidden) for _ in range(STAGES))
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Maps ``[B, C, h, w]`` at strides 4, 8, 16 and 32.
+
+        Args:
+            images: normalised ``[B, 3, H, W]``, height and width multiples of 32.
+        """
+        return self.neck_maps([x.float() for x in self.backbone(images)])
+
+    def neck_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The same of a backbone's maps."""
+        if isinstance(self.neck, FeaturePyramid):
+            levels: list[Tensor] = self.neck(maps)
+            return levels
+        found = self.neck(maps)
+        return [found.mask, *reversed(found.levels)]
+
+    def stage(self, number: int, features: Tensor, before: StageOutputs, classes: bool) -> StageOutputs:
+        """A stage of each frame by itself.
+
+        Args:
+            number: of the stage.
+            features: ``[B, C, h, w]``.
+            before: of the stage before, or of the initial head.
+            classes: whether to name the kernels too.
+        """
+        return self.run_stage(self.frame_stages[number], features, before, classes)
+
+    @staticmethod
+    def run_stage(stage: Any, features: Tensor, before: StageOutputs, classes: bool) -> StageOutputs:
+        """As `stage`, of any."""
+        kernels = stage(stage.pooled(features, before.masks), before.kernels)
+        return StageOutputs(stage.class_logits(kernels) if classes else None, stage.masks(kernels, features), kernels)
+
+
+def first_outputs(initial: InitialOutputs) -> StageOutputs:
+    """What enters the first stage."""
+    return StageOutputs(None, initial.masks, initial.kernels)
+
+
+class ClipNetwork(FrameNetwork):
+    """A kernel is an instance in all frames of a clip: the frames' kernels are averaged and refined on the whole clip.
+
+    Args:
+        backbone: see `FrameNetwork`, as are the others.
+        neck: the same.
+        classes: the same.
+        sizes: the same.
+    """
+
+    def __init__(self, backbone: str | nn.Module, neck: str, classes: int, sizes: Sizes = PUBLISHED) -> None:
+        super().__init__(backbone, neck, classes, sizes)
+        self.clip_stages = nn.ModuleList(
+            KernelStage(sizes.width, k, sizes.heads, sizes.hidden) for k in (classes, classes, None)
+        )
+
+    def frames(self, maps: Sequence[Tensor]) -> tuple[Tensor, StageOutputs]:
+        """Features ``[T, C, h, w]`` and the kernels of the last stage, of each frame by itself; for inference."""
+        initial = self.initial_head(maps, semantic=False)
+        out = first_outputs(initial)
+        for number in range(STAGES):
+            out = self.stage(number, initial.features, out, classes=False)
+        return initial.features, out
+
+    def clip(self, features: Tensor, masks: Tensor, kernels: Tensor, every: bool = False) -> list[StageOutputs]:
+        """The stages of one clip: those that name and see it as a whole, then the one that goes frame by frame.
+
+        Args:
+            features: ``[T, C, h, w]``.
+            masks: of the last stage of the frames ``[T, N, h, w]``.
+            kernels: of the same ``[T, N, C]``.
+            every: in training: all masks and classes, not only those that the result needs.
+
+        Returns:
+            Of each stage: logits ``[1, N, K]`` (None in the last), masks ``[T, N, h, w]``, and kernels ``[1, N, C]``,
+            in the last ``[T, N, C]``.
+        """
+        out = StageOutputs(None, masks, kernels.mean(0, keepdim=True))
+        outputs = []
+        whole: list[Any] = list(self.clip_stages[:-1])
+        for number, stage in enumerate(whole):
+            pooled = stage.pooled(features, out.masks).mean(0, keepdim=True)
+            found = stage(pooled, out.kernels)
+            named = stage.class_logits(found) if every or number == len(whole) - 1 else None
+            out = StageOutputs(named, stage.masks(found, features), found)
+            outputs.append(out)
+        copied = out._replace(kernels=out.kernels.expand(len(features), -1, -1))
+        outputs.append(self.run_stage(self.clip_stages[-1], features, copied, classes=False))
+        return outputs
+
+
+class AssociationHead(nn.Module):
+    """Embeddings by which kernels of different frames are compared.
+
+    Args:
+        width: of kernels and embeddings.
+        layers: linear ones with ReLU before the last.
+    """
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        self.embed_fcs = nn.Sequential(nn.Linear(width, width, bias=False), nn.LayerNorm(width), nn.ReLU())
+        self.fc_embed = nn.Linear(width, width)
+        self.fcs = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
+        self.output = nn.Linear(width, width)
+
+    def forward(self, kernels: Tensor) -> Tensor:
+        """Embeddings ``[..., C]`` of kernels ``[..., C]``."""
+        x = self.fc_embed(self.embed_fcs(kernels))
+        for layer in self.fcs:
+            x = F.relu(layer(x))
+        embeddings: Tensor = self.output(x)
+        return embeddings
+
+
+class LinkedOutputs(NamedTuple):
+    """What the last stage says of B frames.
+
+    Attributes:
+        outputs: as of every stage; its kernels are what the next frame is linked to.
+        linked: kernels ``[B, N, C]`` for the embeddings.
+    """
+
+    outputs: StageOutputs
+    linked: Tensor
+
+
+class OnlineNetwork(FrameNetwork):
+    """Kernels of things and of stuff classes in each frame, of which the last stage knows those of the frame before.
+
+    Args:
+        backbone: see `FrameNetwork`.
+        neck: the same.
+        things: number of thing classes.
+        stuff: number of stuff classes, each with a kernel of its own; may be 0.
+        linking: how kernels for the embeddings look at those of the frame before: one of `LINKINGS`, or none.
+        fusion: kernels look at those of the frame before as the last stage begins, too.
+        embedding_layers: see `AssociationHead`.
+        sizes: see `FrameNetwork`.
+    """
+
+    thing_classes: Tensor
+
+    def __init__(
+        self,
+        backbone: str | nn.Module,
+        neck: str,
+        things: int,
+        stuff: int = 0,
+        linking: str | None = "ffn",
+        fusion: bool = False,
+        embedding_layers: int = 2,
+        sizes: Sizes = PUBLISHED,
+    ) -> None:
+        super().__init__(backbone, neck, things + stuff, sizes)
+        self.things, self.stuff = things, stuff
+        self.register_buffer("thing_classes", torch.tensor(things))  # no other tensor tells
+        link = (sizes.width, sizes.heads, sizes.hidden)
+        self.fusion = KernelLink(*link, updated=True) if fusion else None
+        self.linking = None if linking is None else KernelLink(*link, updated=linking == "update")
+        self.association = AssociationHead(sizes.width, embedding_layers)
+
+    def initial(self, maps: Sequence[Tensor]) -> InitialOutputs:
+        """What of B frames the initial head says, before the stuff classes join."""
+        outputs: InitialOutputs = self.initial_head(maps, semantic=True)
+        return outputs
+
+    def joined(self, initial: InitialOutputs) -> StageOutputs:
+        """What enters the first stage: N kernels of things, then one of each stuff class."""
+        return first_outputs(self.initial_head.with_stuff(initial, self.things) if self.stuff else initial)
+
+    def last_stage(self, features: Tensor, before: StageOutputs, previous: Tensor | None) -> LinkedOutputs:
+        """The last stage, which looks back.
+
+        Args:
+            features: ``[B, C, h, w]``.
+            before: of the stage before.
+            previous: kernels of the last stage of the frame before ``[B, N, C]``; None: a video begins.
+        """
+        stage: Any = self.frame_stages[-1]
+        pooled, kernels = stage.pooled(features, before.masks), before.kernels
+        if self.fusion is not None and previous is not None:
+            kernels = self.fusion(kernels, previous, pooled)
+        kernels = stage(pooled, kernels)
+        linked = kernels
+        if self.linking is not None and previous is not None:
+            linked = self.linking(kernels, previous, pooled)
+        return LinkedOutputs(StageOutputs(stage.class_logits(kernels), stage.masks(kernels, features), kernels), linked)
+
+
+def build_backbone(name: str) -> ResNet | SwinTransformer:
+    """One of `BACKBONES`; every Swin transformer has windows of 7 and loses as many residuals as published."""
+    kind, _, variant = name.partition("_")
+    if kind == "swin":
+        return SwinTransformer(replace(VARIANTS[variant], window=_WINDOW), 0.2 if variant == "large" else 0.3)
+    return ResNet(int(name.removeprefix("resnet")))

@@ -1,0 +1,64 @@
+"""Semantic pyramid (Kirillov et al., CVPR 2019): a neck's levels, summed at stride 8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vis_core.nn.position_codes import image_code
+from vis_core.nn.prepacked_convolution import PackableConv2d
+
+GROUPS = 32
+
+
+class NormedConv(PackableConv2d):
+    """Convolution without bias, group norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, size, stride, size // 2, bias=False)
+        self.norm = nn.GroupNorm(GROUPS, outputs)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.relu(self.norm(super().forward(input)), inplace=True)
+
+
+class SemanticPyramid(nn.Module):
+    """Every level at stride 8, summed; the coarsest one knows its positions.
+
+    Args:
+        width: channels of the levels and of what comes out.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.levels = nn.ModuleList(
+            nn.ModuleList(NormedConv(width, width, 3, stride) for _ in range(count))
+            for count, stride in ((1, 2), (1, 1), (2, 1), (3, 1))
+        )
+        self.localisation = NormedConv(width, width, 1)
+        self.semantic = NormedConv(width, width, 1)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Features to localise and to name objects, each ``[B, width, H/8, W/8]``.
+
+        Args:
+            maps: ``[B, width, h, w]`` at strides 4, 8, 16 and 32, of images whose sides are multiples of 32.
+        """
+        height, width = maps[3].shape[2:]
+        code = image_code(height, width, self.width, maps[3].device).to(maps[3].dtype)
+        coarsest = maps[3] + code.T.unflatten(1, (height, width))
+        total: Tensor | None = None
+        for convolutions, x in zip(self.levels, (*maps[:3], coarsest)):
+            assert isinstance(convolutions, nn.ModuleList)
+            for number, convolution in enumerate(convolutions):
+                x = convolution(x if number == 0 else doubled(x))
+            total = x if total is None else total + x
+        return self.localisation(total), self.semantic(total)
+
+
+def doubled(x: Tensor, times: int = 2) -> Tensor:
+    """Maps ``[B, C, h, w]``, bilinear, twice (or some other whole number of times) as high and wide."""
+    return F.interpolate(x, scale_factor=times, mode="bilinear", align_corners=False)
