@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +44,7 @@ class BoundedTransform(nn.Module):
     def forward(self, image: npt.NDArray[np.uint8]) -> Tensor:
         """float32 ``[1, 3, h, w]``, channels-last, padded, on the device of this module from uint8 ``[H, W, 3]``."""
         height, width = self.size(*image.shape[:2])
-        pixels = image.astype(np.float32)
+        pixels: npt.NDArray[Any] = image.astype(np.float32)
         if pixels.shape[:2] != (height, width):
             pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
         device = self.mean.device
