@@ -107,12 +107,62 @@ class ShortSideTransform(nn.Module):
 
     def forward(self, image: npt.NDArray[np.uint8]) -> Tensor:
         """float32 ``[1, 3, h, w]``, channels-last, padded, on the device of this module from uint8 ``[H, W, 3]``."""
-        pixels = self.resize(image)
-        height, width = (-(-n // self.multiple_of) * self.multiple_of for n in pixels.shape[:2])
-        padded = self.mean.new_zeros((1, height, width, 3))
-        torch.sub(pixels, self.mean, out=(inside := padded[0, : pixels.shape[0], : pixels.shape[1]]))
-        inside.div_(self.std)
-        return padded.permute(0, 3, 1, 2)
+        return _padded(self.resize(image), self.multiple_of, self.mean, self.std)
+
+
+class WithinTransform(nn.Module):
+    """Fit an RGB image into a rectangle, enlarged if need be, normalise it, and pad it right and bottom with zeros.
+
+    The aspect ratio is kept. The resize is OpenCV's bilinear one on uint8, without antialiasing: that of mmdetection.
+
+    Args:
+        short_side: of the rectangle, pixels.
+        long_side: of the rectangle, pixels; it lies as the image does.
+        multiple_of: what height and width are padded to.
+        mean: of each channel, in 0..255.
+        std: of each channel, in 0..255.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        short_side: int,
+        long_side: int,
+        multiple_of: int = 32,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__()
+        self.short_side, self.long_side, self.multiple_of = short_side, long_side, multiple_of
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("std", torch.tensor(std), persistent=False)
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width after the resize, before the padding, of an image of this height and width."""
+        ratio = min(self.long_side / max(height, width), self.short_side / min(height, width))
+        return max(int(height * ratio + 0.5), 1), max(int(width * ratio + 0.5), 1)
+
+    def resize(self, image: npt.NDArray[np.uint8]) -> Tensor:
+        """uint8 ``[h, w, 3]`` on the device of this module from uint8 ``[H, W, 3]``."""
+        height, width = self.size(*image.shape[:2])
+        if (height, width) != image.shape[:2]:
+            image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+        return torch.from_numpy(_readable(image)).to(self.mean.device)
+
+    def forward(self, image: npt.NDArray[np.uint8]) -> Tensor:
+        """float32 ``[1, 3, h, w]``, channels-last, padded, on the device of this module from uint8 ``[H, W, 3]``."""
+        return _padded(self.resize(image), self.multiple_of, self.mean, self.std)
+
+
+def _padded(pixels: Tensor, multiple_of: int, mean: Tensor, std: Tensor) -> Tensor:
+    """Normalised, with zeros right and below, ``[1, 3, h, w]`` channels-last, from uint8 ``[H, W, 3]``."""
+    height, width = (-(-n // multiple_of) * multiple_of for n in pixels.shape[:2])
+    padded = mean.new_zeros((1, height, width, 3))
+    torch.sub(pixels, mean, out=(inside := padded[0, : pixels.shape[0], : pixels.shape[1]]))
+    inside.div_(std)
+    return padded.permute(0, 3, 1, 2)
 
 
 def _resize(image: npt.NDArray[np.uint8], size: tuple[int, int], device: torch.device) -> Tensor:

@@ -48,14 +48,16 @@ class OverlapAssociator(Associator[ClipMasks]):
     Args:
         min_overlap: IoU of a pair, 0..1.
         same_label: link only what has the same label in both windows.
+        consecutive: link only what the window before held.
     """
 
     shared_frames = 1
 
-    def __init__(self, min_overlap: float, same_label: bool = False) -> None:
+    def __init__(self, min_overlap: float, same_label: bool = False, consecutive: bool = False) -> None:
         super().__init__()
         self.min_overlap = min_overlap
         self.same_label = same_label
+        self.consecutive = consecutive
 
     def associate(
         self, found: ClipMasks, window: Window, lifecycle: TrackLifecycle
@@ -76,6 +78,8 @@ class OverlapAssociator(Associator[ClipMasks]):
         return range(len(masks)), continues
 
     def remember(self, track_ids: Sequence[int | None], found: ClipMasks, window: Window) -> None:
+        if self.consecutive:
+            self.clear()
         labels = clip_labels(found.class_scores)
         for row, track_id in shown_rows(track_ids):
             # A view would keep the masks of all instances.
