@@ -9,6 +9,25 @@ from vis_core.models.video_knet import published
 from vis_core.models.video_knet.network import ClipNetwork, OnlineNetwork
 
 
+class SmallBackbone(torch.nn.Module):
+    """Maps at strides 4, 8, 16 and 32 in no time."""
+
+    channels = (8, 8, 8, 8)
+
+    def __init__(self):
+        super().__init__()
+        self.stages = torch.nn.ModuleList(
+            torch.nn.Conv2d(3 if i == 0 else 8, 8, stride, stride) for i, stride in enumerate((4, 2, 2, 2))
+        )
+
+    def forward(self, x):
+        maps = []
+        for stage in self.stages:
+            x = stage(x).tanh()
+            maps.append(x)
+        return maps
+
+
 class Case:
     """A recorded case, which knows what of it was compared.
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.vis_core.models.recorded_video_knet import Case, FilledWeights
-from vis_core.models.video_knet.network import STAGES, first_outputs
+from vis_core.models.video_knet.network import STAGES, FrameKernels, first_outputs
 from vis_core.models.video_knet.transform import BoundedTransform
 
 CASES = {
@@ -12,6 +12,7 @@ CASES = {
     "clip_r50_odd": "clip_r50",
     "clip_deformable": "clip_r50_deformable",
     "clip_swinb": "clip_swinb",
+    "clip_published_size": "clip_r50",
 }
 
 
@@ -20,8 +21,10 @@ def weights(shared, fill):
     return FilledWeights(shared, fill)
 
 
-def signs(masks):
-    return masks.sigmoid() > 0.5
+def check_signs(case, name, masks):
+    """Not recorded for the largest case, where signs flip by rounding."""
+    if name in case.arrays:
+        case.check(name, masks.sigmoid() > 0.5)
 
 
 def watched(module, found, name):
@@ -60,7 +63,7 @@ def check_initial(case, network, levels, prefix=""):
     found |= {"initial_masks": initial.masks, "initial_kernels": initial.kernels}
     for name, x in found.items():
         case.check(prefix + name, x)
-    case.check(prefix + "initial_mask_signs", signs(initial.masks))
+    check_signs(case, prefix + "initial_mask_signs", initial.masks)
     return initial
 
 
@@ -73,30 +76,32 @@ def check_frame_stages(case, network, initial):
         out = network.stage(number, initial.features, out, classes=True)
         for hook in hooks:
             hook.remove()
-        case.check(name + "mask_signs", signs(out.masks))
+        check_signs(case, name + "mask_signs", out.masks)
         found |= {"pooled": pooled, "kernels": out.kernels, "logits": out.logits, "masks": out.masks}
         for part, x in found.items():
             case.check(name + part, x)
     return out
 
 
-def check_clip_stages(case, network, features, frames):
-    pooled, stages = [], network.clip_stages
-    for stage in stages:  # what enters the update is the pooled features
+def check_clip_stages(case, network, frames):
+    pooled, length = [], len(frames.features)
+    for stage in network.clip_stages:  # what enters the update is the pooled features
         stage.kernel_update.register_forward_hook(lambda _, inputs, __: pooled.append(inputs[0]))
     case.check("clip_kernels", frames.kernels.mean(0))
-    outputs = network.clip(features, frames.masks, frames.kernels, every=True)
+    outputs = network.clip([frames], every=True)
     for number, out in enumerate(outputs):
         name = f"clip_stage_{number}_"
-        case.check(name + "mask_signs", signs(out.masks))
+        check_signs(case, name + "mask_signs", out.masks)
         case.check(name + "pooled", pooled[number])
         case.check(name + "kernels", out.kernels)
         case.check(name + "masks", out.masks)
         if out.logits is not None:
             case.check(name + "logits", out.logits)
-    (brief, _, last) = network.clip(features, frames.masks, frames.kernels)
+    alone = [FrameKernels(*(x[t : t + 1] for x in frames)) for t in range(length)]
+    brief, named, last = network.clip(alone)
     assert brief.logits is None
-    torch.testing.assert_close(last.masks, outputs[-1].masks)
+    torch.testing.assert_close(named.logits, outputs[1].logits, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(last.masks, outputs[-1].masks, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -108,8 +113,8 @@ def test_every_part_of_the_clip_network_is_as_recorded(name, shared, weights):
     case.check("network_input", images)
     initial = check_initial(case, network, check_maps(case, network, images))
     frames = check_frame_stages(case, network, initial)
-    _, found = network.frames(network.maps(images))
+    found = network.frames(network.maps(images))
     torch.testing.assert_close(found.masks, frames.masks, rtol=1e-4, atol=1e-3)
-    check_clip_stages(case, network, initial.features, frames)
+    check_clip_stages(case, network, FrameKernels(initial.features, frames.masks, frames.kernels))
     results = {"scores", "labels", "queries", "mask_probabilities", "masks"}
     assert set(case.arrays) - case.compared == results  # of which test_video_knet_clip.py speaks

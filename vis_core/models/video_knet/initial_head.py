@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vis_core.models.video_knet.kernels import covered_sums
+from vis_core.models.video_knet.kernels import RARE, covered_sums
 from vis_core.models.video_knet.semantic_pyramid import NormedConv, SemanticPyramid
 
 
@@ -45,6 +45,15 @@ class InitialHead(nn.Module):
         self.seg_conv = NormedConv(width, width, 1)
         self.init_kernels = nn.Conv2d(width, kernels, 1, bias=False)
         self.conv_seg = nn.Conv2d(width, classes, 1)
+
+    def initialise(self, exclusive: bool) -> None:
+        """As the published training starts; exclusive: a pixel has one class, by softmax."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+        nn.init.normal_(self.init_kernels.weight)
+        assert self.conv_seg.bias is not None
+        nn.init.constant_(self.conv_seg.bias, 0.0 if exclusive else RARE)
 
     def forward(self, maps: Sequence[Tensor], semantic: bool) -> InitialOutputs:
         """Of a neck's maps at strides 4 to 32; semantic: whether to name the pixels too."""

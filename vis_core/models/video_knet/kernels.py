@@ -7,12 +7,16 @@ rounding.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vis_core.nn.attention import Attention, FeedForward
+
+RARE = -math.log(99)
+"""Logit of a class whose probability is 1 percent."""
 
 
 def covered_sums(features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,6 +108,11 @@ class KernelStage(nn.Module):
             self.cls_fcs = _normed_linear(width)
             self.fc_cls = nn.Linear(width, classes)
 
+    def initialise(self) -> None:
+        """As the published training starts the frames' stages: Xavier-uniform matrices, classes at 1 percent."""
+        xavier_uniform(self)
+        nn.init.constant_(self.fc_cls.bias, RARE)
+
     def pooled(self, features: Tensor, masks: Tensor) -> Tensor:
         """Sums of the transformed features that masks cover ``[B, N, C]``; see `covered_sums`."""
         sums, counts = covered_sums(features, masks)
@@ -128,6 +137,13 @@ class KernelStage(nn.Module):
         return logits.unflatten(2, features.shape[2:])
 
 
+def xavier_uniform(module: nn.Module) -> None:
+    """Begin every matrix of a module Xavier-uniform (Glorot and Bengio, AISTATS 2010)."""
+    for part in module.parameters():
+        if part.dim() > 1:
+            nn.init.xavier_uniform_(part)
+
+
 def _normed_linear(width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, width, bias=False), nn.LayerNorm(width), nn.ReLU())
 
@@ -144,3 +160,18 @@ class StageOutputs(NamedTuple):
     logits: Tensor | None
     masks: Tensor
     kernels: Tensor
+
+
+def best_pairs(probabilities: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best pairs of kernel and class, whatever their scores; a kernel may come with several classes.
+
+    Args:
+        probabilities: ``[N, K]``.
+        count: of pairs at most.
+
+    Returns:
+        Their scores, labels and kernels, by descending score; of equal ones the lower kernel and class first.
+    """
+    scores, order = probabilities.flatten().sort(descending=True, stable=True)
+    order = order[:count]
+    return scores[:count], order % probabilities.shape[1], order // probabilities.shape[1]

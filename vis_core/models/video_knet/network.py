@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vis_core.models.video_knet.initial_head import InitialHead, InitialOutputs
-from vis_core.models.video_knet.kernels import KernelLink, KernelStage, StageOutputs
+from vis_core.models.video_knet.kernels import KernelLink, KernelStage, StageOutputs, xavier_uniform
 from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.backbones.swin import VARIANTS, SwinTransformer
 from vis_core.nn.feature_pyramid import FeaturePyramid
@@ -63,6 +63,20 @@ class FrameNetwork(nn.Module):
         self.initial_head = InitialHead(classes, sizes.kernels, width)
         self.frame_stages = nn.ModuleList(KernelStage(width, classes, sizes.heads, sizes.hidden) for _ in range(STAGES))
 
+    def initialise(self) -> None:
+        """Weights as the published training starts, but for the backbone's, which come from elsewhere."""
+        if isinstance(self.backbone, SwinTransformer):
+            self.backbone.initialise()
+        if isinstance(self.neck, FeaturePyramid):
+            xavier_uniform(self.neck)
+            for convolution in self.neck.children():
+                nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+        else:
+            self.neck.initialise()
+        self.initial_head.initialise(exclusive=False)
+        for stage in self.frame_stages:
+            stage.initialise()  # type: ignore[operator]
+
     def maps(self, images: Tensor) -> list[Tensor]:
         """Maps ``[B, C, h, w]`` at strides 4, 8, 16 and 32.
 
@@ -102,6 +116,20 @@ def first_outputs(initial: InitialOutputs) -> StageOutputs:
     return StageOutputs(None, initial.masks, initial.kernels)
 
 
+class FrameKernels(NamedTuple):
+    """What of T frames does not depend on the clip that they are part of.
+
+    Attributes:
+        features: ``[T, C, h, w]``.
+        masks: logits ``[T, N, h, w]``.
+        kernels: ``[T, N, C]``.
+    """
+
+    features: Tensor
+    masks: Tensor
+    kernels: Tensor
+
+
 class ClipNetwork(FrameNetwork):
     """A kernel is an instance in all frames of a clip: the frames' kernels are averaged and refined on the whole clip.
 
@@ -118,38 +146,40 @@ class ClipNetwork(FrameNetwork):
             KernelStage(sizes.width, k, sizes.heads, sizes.hidden) for k in (classes, classes, None)
         )
 
-    def frames(self, maps: Sequence[Tensor]) -> tuple[Tensor, StageOutputs]:
-        """Features ``[T, C, h, w]`` and the kernels of the last stage, of each frame by itself; for inference."""
+    def frames(self, maps: Sequence[Tensor]) -> FrameKernels:
+        """What the frames' own stages give, of each frame by itself; for inference."""
         initial = self.initial_head(maps, semantic=False)
         out = first_outputs(initial)
         for number in range(STAGES):
             out = self.stage(number, initial.features, out, classes=False)
-        return initial.features, out
+        return FrameKernels(initial.features, out.masks, out.kernels)
 
-    def clip(self, features: Tensor, masks: Tensor, kernels: Tensor, every: bool = False) -> list[StageOutputs]:
+    def clip(self, frames: Sequence[FrameKernels], every: bool = False) -> list[StageOutputs]:
         """The stages of one clip: those that name and see it as a whole, then the one that goes frame by frame.
 
         Args:
-            features: ``[T, C, h, w]``.
-            masks: of the last stage of the frames ``[T, N, h, w]``.
-            kernels: of the same ``[T, N, C]``.
-            every: in training: all masks and classes, not only those that the result needs.
+            frames: of T frames in all, in parts of one or several.
+            every: in training: the classes of all stages that name, not only those that the result needs.
 
         Returns:
             Of each stage: logits ``[1, N, K]`` (None in the last), masks ``[T, N, h, w]``, and kernels ``[1, N, C]``,
             in the last ``[T, N, C]``.
         """
-        out = StageOutputs(None, masks, kernels.mean(0, keepdim=True))
+        kernels = torch.cat([part.kernels for part in frames]).mean(0, keepdim=True)
+        masks = [part.masks for part in frames]
         outputs = []
         whole: list[Any] = list(self.clip_stages[:-1])
         for number, stage in enumerate(whole):
-            pooled = stage.pooled(features, out.masks).mean(0, keepdim=True)
-            found = stage(pooled, out.kernels)
-            named = stage.class_logits(found) if every or number == len(whole) - 1 else None
-            out = StageOutputs(named, stage.masks(found, features), found)
-            outputs.append(out)
-        copied = out._replace(kernels=out.kernels.expand(len(features), -1, -1))
-        outputs.append(self.run_stage(self.clip_stages[-1], features, copied, classes=False))
+            pooled = torch.cat([stage.pooled(part.features, m) for part, m in zip(frames, masks)])
+            kernels = stage(pooled.mean(0, keepdim=True), kernels)
+            named = stage.class_logits(kernels) if every or number == len(whole) - 1 else None
+            masks = [stage.masks(kernels, part.features) for part in frames]
+            outputs.append(StageOutputs(named, torch.cat(masks), kernels))
+        last = []
+        for part, m in zip(frames, masks):
+            copied = StageOutputs(None, m, kernels.expand(len(m), -1, -1))
+            last.append(self.run_stage(self.clip_stages[-1], part.features, copied, classes=False))
+        outputs.append(StageOutputs(None, torch.cat([x.masks for x in last]), torch.cat([x.kernels for x in last])))
         return outputs
 
 
@@ -167,6 +197,14 @@ class AssociationHead(nn.Module):
         self.fc_embed = nn.Linear(width, width)
         self.fcs = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
         self.output = nn.Linear(width, width)
+
+    def initialise(self) -> None:
+        """As the published training starts."""
+        for layer in self.fcs:
+            nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.output.weight, std=0.01)
+        nn.init.zeros_(self.output.bias)
 
     def forward(self, kernels: Tensor) -> Tensor:
         """Embeddings ``[..., C]`` of kernels ``[..., C]``."""
@@ -199,7 +237,7 @@ class OnlineNetwork(FrameNetwork):
         stuff: number of stuff classes, each with a kernel of its own; may be 0.
         linking: how kernels for the embeddings look at those of the frame before: one of `LINKINGS`, or none.
         fusion: kernels look at those of the frame before as the last stage begins, too.
-        embedding_layers: see `AssociationHead`.
+        embedding_layers: see `AssociationHead`; None: there is none, kernels are compared as they are.
         sizes: see `FrameNetwork`.
     """
 
@@ -213,7 +251,7 @@ class OnlineNetwork(FrameNetwork):
         stuff: int = 0,
         linking: str | None = "ffn",
         fusion: bool = False,
-        embedding_layers: int = 2,
+        embedding_layers: int | None = 2,
         sizes: Sizes = PUBLISHED,
     ) -> None:
         super().__init__(backbone, neck, things + stuff, sizes)
@@ -222,7 +260,16 @@ class OnlineNetwork(FrameNetwork):
         link = (sizes.width, sizes.heads, sizes.hidden)
         self.fusion = KernelLink(*link, updated=True) if fusion else None
         self.linking = None if linking is None else KernelLink(*link, updated=linking == "update")
-        self.association = AssociationHead(sizes.width, embedding_layers)
+        self.association = None if embedding_layers is None else AssociationHead(sizes.width, embedding_layers)
+
+    def initialise(self) -> None:
+        super().initialise()
+        self.initial_head.initialise(exclusive=self.stuff > 0)
+        for link in (self.fusion, self.linking):
+            if link is not None:
+                xavier_uniform(link)
+        if self.association is not None:
+            self.association.initialise()
 
     def initial(self, maps: Sequence[Tensor]) -> InitialOutputs:
         """What of B frames the initial head says, before the stuff classes join."""

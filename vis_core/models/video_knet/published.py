@@ -114,8 +114,8 @@ def is_clip(keys: Collection[str]) -> bool:
 
 
 def is_online(keys: Collection[str]) -> bool:
-    """Whether a file with these keys is of the online system, or of a K-Net of images that its training starts from."""
-    return _is_knet(keys) and not any(key.startswith("tracker.mask_head.") for key in keys)
+    """Whether a file with these keys is of the online system, or another K-Net, whose kernels it can compare."""
+    return _is_knet(keys)
 
 
 def _is_knet(keys: Collection[str]) -> bool:
@@ -200,27 +200,29 @@ class FoundLinks:
     things: int
     linking: str | None
     fusion: bool
-    embedding_layers: int
+    embedding_layers: int | None
 
 
 def links(tensors: Mapping[str, Tensor], classes: int) -> FoundLinks:
-    """The parts of the online system that tensors under our names hold.
+    """The parts of the online system that tensors under our names hold; without any, all classes are things.
 
     Args:
         tensors: under our names.
         classes: things and stuff.
 
     Raises:
-        CheckpointError: the number of thing classes is missing, or none.
+        CheckpointError: the number of thing classes is missing, or impossible.
     """
-    things = tensors.get("thing_classes")
+    layers = sum(bool(re.fullmatch(r"association\.fcs\.\d\.weight", key)) for key in tensors)
+    own = any(key.startswith(("association.", "linking.", "fusion.")) for key in tensors)
+    things = tensors.get("thing_classes", None if own else torch.tensor(classes))
     if things is None or things.numel() != 1 or not 1 <= int(things) <= classes:
         raise CheckpointError(f"thing_classes, of {classes} classes those that are things, is {things}")
     linking = None
     if "linking.norm.weight" in tensors:
         linking = "update" if "linking.update.fc_layer.weight" in tensors else "ffn"
-    layers = sum(bool(re.fullmatch(r"association\.fcs\.\d\.weight", key)) for key in tensors)
-    return FoundLinks(int(things), linking, "fusion.norm.weight" in tensors, layers)
+    embeds = "association.output.weight" in tensors
+    return FoundLinks(int(things), linking, "fusion.norm.weight" in tensors, layers if embeds else None)
 
 
 def _shape(tensors: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:

@@ -22,13 +22,13 @@ class BoundedTransform(nn.Module):
 
     Args:
         short_side: shorter side of the result at most, pixels; None: images stay as they come.
-        long_side: longer side of it at most, pixels.
+        long_side: longer side of it at most, pixels; None: whatever the shorter one makes of it.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, short_side: int | None, long_side: int = 0) -> None:
+    def __init__(self, short_side: int | None, long_side: int | None = None) -> None:
         super().__init__()
         self.short_side, self.long_side = short_side, long_side
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN), persistent=False)
@@ -38,7 +38,9 @@ class BoundedTransform(nn.Module):
         """Height and width after the resize, before the padding, of an image of this height and width."""
         if self.short_side is None:
             return height, width
-        scale = min(self.long_side / max(height, width), self.short_side / min(height, width))
+        scale = self.short_side / min(height, width)
+        if self.long_side is not None:
+            scale = min(self.long_side / max(height, width), scale)
         return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
     def forward(self, image: npt.NDArray[np.uint8]) -> Tensor:
