@@ -43,3 +43,21 @@ def test_packed_convolutions_give_the_features_of_plain_ones():
     for wanted, found in zip(plain, network(images)):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
         assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_norms_that_learn_have_the_keys_and_the_answers_of_frozen_ones():
+    torch.manual_seed(0)
+    frozen, learning = ResNet(50, stages=2), ResNet(50, stages=2, learns_norms=True)
+    assert frozen.state_dict().keys() == learning.state_dict().keys()
+    learning.load_state_dict(frozen.state_dict())
+    images = torch.rand(2, 3, 64, 64)
+    assert all(torch.equal(a, b) for a, b in zip(frozen(images), learning(images)))
+    learned = {name for name, _ in learning.named_parameters()} - {name for name, _ in frozen.named_parameters()}
+    assert learned == {key for key in frozen.state_dict() if key.endswith(("norm.weight", "norm.bias"))}
+    sum(x.sum() for x in learning(images)).backward()
+    assert all(x.grad is not None for x in learning.parameters())
+    before = {name: x.clone() for name, x in learning.named_buffers()}
+    learning.train()(images)
+    assert all(torch.equal(x, before[name]) for name, x in learning.named_buffers())
+    learning.eval().fold_norms()
+    assert not any("norm" in key for key in learning.state_dict())

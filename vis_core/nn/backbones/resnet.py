@@ -15,7 +15,7 @@ BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch norm whose statistics and affine parameters are constants."""
+    """Batch norm whose statistics are constants, and its affine parameters too unless they are let learn."""
 
     weight: Tensor
     bias: Tensor
@@ -29,6 +29,13 @@ class FrozenBatchNorm(nn.Module):
         self.register_buffer("bias", torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
+
+    def learn(self) -> None:
+        """Make parameters of scale and shift; their keys stay."""
+        for name in ("weight", "bias"):
+            value = getattr(self, name)
+            delattr(self, name)
+            self.register_parameter(name, nn.Parameter(value))
 
     def scale_and_shift(self) -> tuple[Tensor, Tensor]:
         """The norm as ``x * scale + shift``, each ``[C]``."""
@@ -103,9 +110,10 @@ class ResNet(nn.Module):
         depth: a key of `BLOCKS`.
         stages: how many of the four stages to build; stage i (``res2``, ``res3``...) has stride 4, 8, 16, 32 and
             256, 512, 1024, 2048 channels.
+        learns_norms: the norms' scale and shift are parameters; their statistics are constants all the same.
     """
 
-    def __init__(self, depth: int = 50, stages: int = 4) -> None:
+    def __init__(self, depth: int = 50, stages: int = 4, learns_norms: bool = False) -> None:
         super().__init__()
         self.depth = depth
         self.stem = Stem()
@@ -118,6 +126,10 @@ class ResNet(nn.Module):
                 blocks.append(Bottleneck(inputs, width, 2 if i > 0 and j == 0 else 1))
                 inputs = 4 * width
             self.add_module(name, nn.Sequential(*blocks))
+        if learns_norms:
+            for module in self.modules():
+                if isinstance(module, FrozenBatchNorm):
+                    module.learn()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Feature maps of each stage of normalised images ``[B, 3, H, W]``."""
