@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -313,3 +313,12 @@ class Proposals(nn.Module):
         height, width = size
         sides = self.init_proposal_boxes.weight.new_tensor([width, height, width, height])
         return self.init_proposal_features.weight, corners_from_centres(self.init_proposal_boxes.weight) * sides
+
+    def fitted_proposals(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors to start from whose proposals are as many as ours: their first ones, or filled up with our own."""
+        fitted = dict(tensors)
+        for key, own in self.state_dict().items():
+            x = tensors.get(key)
+            if key.startswith("init_proposal_") and x is not None and x.shape[1:] == own.shape[1:]:
+                fitted[key] = torch.cat((x[: len(own)].to(own), own[len(x) :]))
+        return fitted

@@ -6,12 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vis_core.data.clips import TrainingClip
 
 AllReduceSum = Callable[[Tensor], Tensor]
+PADDED_TO = 32  # pixels: the sides of the network's image are multiples of it, where a system needs that
 
 
 class Trainable(nn.Module, ABC):
@@ -68,3 +71,10 @@ class Trainable(nn.Module, ABC):
     def normalised(self, images: Tensor) -> Tensor:
         """Images uint8 ``[..., H, W, 3]`` as the network takes them, float32 ``[..., 3, H, W]``."""
         return ((images.float() - self.mean) / self.std).movedim(-1, -3)
+
+    def padded_images(self, clips: Sequence[TrainingClip]) -> Tensor:
+        """Normalised images ``[B * T, 3, h, w]`` of clips of one size, channels-last, padded with zeros."""
+        images = torch.from_numpy(np.concatenate([clip.images for clip in clips])).to(self.mean.device)
+        height, width = images.shape[1:3]
+        padded = F.pad(self.normalised(images), (0, -width % PADDED_TO, 0, -height % PADDED_TO))
+        return padded.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Training of EfficientVIS: matches, losses and gradients as recorded, and what is excused where labels are missing."""
+"""Training of EfficientVIS: matches, losses and gradients as recorded, and how clips follow each other."""
 
 import json
 
@@ -8,20 +8,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vis_core.data.clips import TrainingClip
-from vis_core.errors import CheckpointError, OptionError, VisError
+from tests.vis_core.nn.region_targets import LEFT, NOWHERE, RIGHT, clip_of, outputs_of, targets_of, wanted_of
+from vis_core.errors import CheckpointError, OptionError
 from vis_core.models.efficientvis import losses, published
-from vis_core.models.efficientvis.losses import Match, Targets, TaughtClip
+from vis_core.models.efficientvis.losses import TaughtClip
 from vis_core.models.efficientvis.network import EfficientVISNetwork
-from vis_core.models.efficientvis.training import (
-    EfficientVISTraining,
-    carried_queries,
-    mask_boxes,
-    start_from,
-    trainable,
-)
+from vis_core.models.efficientvis.training import EfficientVISTraining, carried_queries, start_from, trainable
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
-from vis_core.nn.region_queries import Dimensions, StageOutputs
+from vis_core.nn.region_losses import Match, match_stages, matching_costs
+from vis_core.nn.region_queries import Dimensions
 from vis_core.system.option import check_options, options_of
 
 SMALL = Dimensions(width=32, heads=4, dynamic=8, feedforward=64, stages=3)
@@ -52,20 +47,6 @@ class Case:
 
     def keys(self, start):
         return {key for key in self.expected if key.startswith(start)}
-
-
-def targets_of(labels, boxes, masks, classes, present=None, **other):
-    labels, boxes, masks = map(torch.as_tensor, (labels, boxes, masks))
-    parts = {
-        "labels": labels,
-        "present": masks.flatten(2).any(2) if present is None else torch.as_tensor(present),
-        "boxes": boxes,
-        "masks": masks,
-        "open_classes": torch.zeros(classes, dtype=torch.bool),
-        "ignore_masks": torch.zeros((0, *masks.shape[1:]), dtype=torch.bool),
-        "ignore_labels": torch.zeros(0, dtype=torch.int64),
-    }
-    return Targets(**(parts | other))
 
 
 RULES = {
@@ -105,7 +86,7 @@ def test_matches_losses_and_gradients_of_two_clips_are_those_recorded(rule, shar
             for name in ("l1", "giou", "dice", "mask"):
                 case.check(f"{at}/loss_{name}", getattr(found, name))
             total = total + sum(vars(found).values())
-            terms = losses.matching_costs(clip.outputs[m], clip.targets)
+            terms = matching_costs(clip.outputs[m], clip.targets)
             if f"{at}/cost" in case.expected:
                 case.check(f"{at}/cost", 2 * terms[0] + 5 * terms[1] + 2 * terms[2])
             if f"{at}/cost_terms" in case.expected:
@@ -140,7 +121,7 @@ def test_without_tracklets_losses_and_gradients_are_those_of_sparse_rcnn(shared,
         wanted = targets_of(labels, boxes, masks, 80, np.ones((len(labels), 1), bool))
         queries, boxes = network.learned(wanted.size)
         outputs = network.head([level[j : j + 1] for level in maps], queries[None], boxes[None])
-        matches = losses.match_stages(outputs, wanted)
+        matches = match_stages(outputs, wanted)
         clips.append(TaughtClip(wanted, outputs, matches, None))
         for m, match in enumerate(matches):
             order = match.queries.argsort()
@@ -160,162 +141,6 @@ def test_without_tracklets_losses_and_gradients_are_those_of_sparse_rcnn(shared,
     for key in case.keys("gradient_norm/"):
         case.check(key, network.get_parameter(ours[key.split("/")[1]]).grad.norm())
     assert case.compared == case.keys("")
-
-
-def box_masks(boxes, size=(32, 48)):
-    """Rectangles ``[G, T, H, W]`` of boxes ``[G, T, 4]`` of whole numbers."""
-    boxes = torch.as_tensor(boxes)
-    masks = torch.zeros((*boxes.shape[:2], *size), dtype=torch.bool)
-    for (g, t), (x1, y1, x2, y2) in zip(np.ndindex(*boxes.shape[:2]), boxes.flatten(0, 1).tolist()):
-        masks[g, t, y1:y2, x1:x2] = True
-    return masks
-
-
-def wanted_of(labels, boxes, classes=3, **other):
-    """Targets that fill their boxes."""
-    masks = box_masks(boxes) if len(labels) else torch.zeros((0, 2, 32, 48), dtype=torch.bool)
-    labels = torch.tensor(labels, dtype=torch.int64)
-    return targets_of(labels, mask_boxes(masks)[1], masks, classes, **other)
-
-
-def outputs_of(boxes, logits=None, classes=3):
-    """A stage that gives boxes ``[T, N, 4]``."""
-    boxes = torch.as_tensor(boxes).float()
-    if logits is None:
-        logits = torch.full((*boxes.shape[:2], classes), -20.0)
-    nothing = torch.zeros((*boxes.shape[:2], 4))
-    return StageOutputs(logits, boxes, nothing, nothing)
-
-
-def no_match():
-    return Match(*(torch.zeros(0, dtype=torch.int64) for _ in range(2)))
-
-
-LEFT, RIGHT, MIDDLE, NOWHERE = [0, 0, 10, 10], [30, 10, 44, 30], [12, 8, 28, 24], [0, 0, 0, 0]
-
-
-def test_boxes_of_masks_hold_their_pixels_and_absent_ones_say_so():
-    masks = box_masks([[LEFT, NOWHERE], [RIGHT, [47, 31, 48, 32]]])
-    present, boxes = mask_boxes(masks)
-    assert present.tolist() == [[True, False], [True, True]]
-    assert boxes[0, 0].tolist() == LEFT and boxes[1].tolist() == [RIGHT, [47, 31, 48, 32]]
-
-
-def test_costs_are_means_over_the_frames_where_an_instance_is_and_absent_ones_cost_nothing():
-    wanted = wanted_of([2, 0], [[LEFT, NOWHERE], [NOWHERE, NOWHERE]])
-    out = outputs_of([[LEFT, RIGHT], [[0, 0, 1e4, 1e4], LEFT]], torch.randn((2, 2, 3), generator=RANDOM))
-    terms = losses.matching_costs(out, wanted)
-    p = out.logits[0, :, 2].sigmoid()
-    torch.testing.assert_close(terms[0, :, 0], -0.25 * (1 - p) ** 2 * p.log() + 0.75 * p**2 * (1 - p).log())
-    assert terms[1, 0, 0] == 0 and terms[2, 0, 0] == -1
-    torch.testing.assert_close(terms[1, 1, 0], torch.tensor(30 / 48 + 10 / 32 + 34 / 48 + 20 / 32))
-    assert not terms[:, :, 1].any()
-
-
-def test_pairs_of_the_clip_before_stay_and_new_instances_take_free_queries():
-    wanted = wanted_of([0, 1, 1, 0], [[NOWHERE], [LEFT], [MIDDLE], [NOWHERE]])
-    boxes = [[LEFT, MIDDLE, RIGHT, MIDDLE]]  # queries 0 and 1 would be the better ones
-    (free,) = losses.match_stages([outputs_of(boxes)], wanted)
-    assert free.instances.tolist() == [1, 2] and free.queries.tolist() == [0, 1]
-    held = Match(torch.tensor([2, 1]), torch.tensor([1, 0]))
-    (kept,) = losses.match_stages([outputs_of(boxes)], wanted, held)
-    assert kept.instances.tolist() == [0, 1, 2] and kept.queries.tolist() == [1, 2, 3]
-
-
-def test_more_instances_than_queries_leave_some_without():
-    wanted = wanted_of([0, 0, 0], [[RIGHT], [LEFT], [MIDDLE]])
-    (match,) = losses.match_stages([outputs_of([[MIDDLE, LEFT]])], wanted)
-    assert match.instances.tolist() == [1, 2] and match.queries.tolist() == [1, 0]
-    held = Match(torch.tensor([0, 1]), torch.tensor([0, 1]))
-    (kept,) = losses.match_stages([outputs_of([[MIDDLE, LEFT]])], wanted, held)
-    assert kept.instances.tolist() == [0, 1] and kept.queries.tolist() == [0, 1]
-
-
-@pytest.mark.parametrize(("count", "bad"), [(0, torch.inf), (0, torch.nan), (1, torch.inf), (1, torch.nan), (1, 1e30)])
-def test_a_box_that_has_diverged_is_refused_with_its_stage(count, bad):
-    wanted = wanted_of([0] * count, [[LEFT, LEFT]] * count)
-    good = outputs_of([[LEFT, RIGHT], [LEFT, RIGHT]])
-    ill = outputs_of([[LEFT, RIGHT], [LEFT, [0, 0, bad, bad]]])
-    with pytest.raises(VisError, match=r"stage 1: .*diverged"):
-        losses.match_stages([good, ill], wanted)
-
-
-def test_a_class_that_has_diverged_is_refused_with_its_stage():
-    wanted = wanted_of([0], [[LEFT]])
-    out = outputs_of([[LEFT]], torch.full((1, 1, 3), torch.nan))
-    with pytest.raises(VisError, match=r"stage 0: .*diverged"):
-        losses.match_stages([out], wanted)
-
-
-def test_a_query_names_its_instance_in_the_frames_where_that_is_and_nothing_elsewhere():
-    wanted = wanted_of([2], [[LEFT, NOWHERE]])
-    match = Match(torch.tensor([1]), torch.tensor([0]))
-    logits = torch.full((2, 2, 3), -20.0)
-    logits[0, 1, 2] = 20
-    boxes = [[LEFT, LEFT]] * 2
-    assert losses.class_loss(outputs_of(boxes, logits), match, wanted) < 1e-6
-    logits[1, 1, 2] = 20
-    assert losses.class_loss(outputs_of(boxes, logits), match, wanted) > 10
-    logits[:, 1, 2] = -20
-    assert losses.class_loss(outputs_of(boxes, logits), match, wanted) > 4
-
-
-def test_naming_a_class_that_is_not_labelled_everywhere_is_an_error_of_matched_queries_alone():
-    wanted = wanted_of([0], [[LEFT, NOWHERE]], open_classes=torch.tensor([False, True, False]))
-    boxes, match = [[LEFT, RIGHT]] * 2, Match(torch.tensor([0]), torch.tensor([0]))
-    logits = torch.full((2, 2, 3), -20.0)
-    logits[0, 0, 0] = 20
-    logits[:, 1, 1] = 20
-    assert losses.class_loss(outputs_of(boxes, logits), match, wanted) < 1e-6
-    for query, label in ((1, 2), (0, 1)):
-        wrong = logits.clone()
-        wrong[1, query, label] = 20
-        assert losses.class_loss(outputs_of(boxes, wrong), match, wanted) > 10
-
-
-def test_a_box_that_lies_by_more_than_half_in_a_region_to_ignore_may_name_its_classes():
-    regions = torch.zeros((3, 2, 32, 48), dtype=torch.bool)
-    regions[0, 0, :, :24] = True
-    regions[1, 1] = True
-    regions[2, :, 30:] = True
-    wanted = wanted_of([0], [[LEFT, NOWHERE]], ignore_masks=regions, ignore_labels=torch.tensor([1, 2, 1]))
-    boxes = torch.tensor([[LEFT, [19, 4, 28, 9], [20, 4, 29, 9], [-1e6, -1e6, 1e6, 1e6]]] * 2)
-    inside = losses._in_ignored_regions(boxes, wanted)
-    expected = torch.zeros_like(inside)
-    expected[0, :2, 1] = True  # 5 of 9 columns, then 4
-    expected[1, :3, 2] = True  # what is larger than the picture is not in it
-    assert torch.equal(inside, expected)
-    match = Match(torch.tensor([0]), torch.tensor([0]))
-    logits = torch.full((2, 4, 3), -20.0)
-    logits[0, 0, 0] = 20
-    for t, query, label, error in (
-        (0, 1, 1, False),
-        (0, 1, 2, True),
-        (0, 2, 1, True),
-        (1, 2, 2, False),
-        (0, 0, 1, True),  # it is an instance there
-        (1, 0, 2, False),  # its instance is not there; what is left of it may be what is ignored
-    ):
-        named = logits.clone()
-        named[t, query, label] = 20
-        assert (losses.class_loss(outputs_of(boxes, named), match, wanted) > 10) == error, (t, query, label)
-
-
-def test_shares_of_boxes_in_regions_are_exact():
-    regions = torch.rand((2, 2, 32, 48), generator=RANDOM) > 0.5
-    wanted = wanted_of([], [], ignore_masks=regions, ignore_labels=torch.tensor([0, 2]))
-    corners = torch.rand((2, 50, 2, 2), generator=RANDOM) * torch.tensor([60.0, 40.0]) - 5
-    boxes = torch.cat((corners.amin(2), corners.amax(2)), 2)
-    pixels = torch.arange(48.0)
-    overlap = [
-        (torch.minimum(boxes[..., k + 2, None], pixels + 1) - torch.maximum(boxes[..., k, None], pixels)).clamp(min=0)
-        for k in (0, 1)
-    ]
-    areas = torch.einsum("tny,tnx,mtyx->tnm", overlap[1][..., :32], overlap[0], regions.float())
-    expected = areas > 0.5 * (boxes[..., 2] - boxes[..., 0]).mul(boxes[..., 3] - boxes[..., 1])[..., None]
-    found = losses._in_ignored_regions(boxes, wanted)
-    assert torch.equal(found[..., [0, 2]], expected) and expected.any() and not expected.all()
-    assert not found[..., 1].any()
 
 
 def test_masks_are_taught_in_all_frames_and_their_overlap_where_the_instance_is():
@@ -384,21 +209,6 @@ class Passing(nn.Module):
 
 def small_training(options=None, **network_options):
     return EfficientVISTraining(small_network(**network_options), **(options or {}))
-
-
-def clip_of(present=((1, 1, 1, 1), (1, 1, 0, 0), (0, 0, 1, 1)), size=(40, 50), **other):
-    """Instances of classes 0, 1, 2 in the frames where they are present, of a size that needs padding."""
-    present = np.array(present, bool)
-    masks = np.zeros((*present.shape, *size), bool)
-    for n, t in np.argwhere(present):
-        masks[n, t, 10 * n : 10 * n + 9, 5 + t : 30 + t] = True
-    images = np.random.default_rng(0).integers(0, 256, (present.shape[1], *size, 3), dtype=np.uint8)
-    parts = {
-        "exhaustive": np.ones(3, bool),
-        "ignore_masks": np.zeros((0, *images.shape[:3]), bool),
-        "ignore_labels": np.zeros(0, np.int64),
-    }
-    return TrainingClip(images=images, masks=masks, labels=np.arange(len(present)) % 3, **(parts | other))
 
 
 def test_a_clip_is_cut_into_two_successive_ones_of_the_same_instances():

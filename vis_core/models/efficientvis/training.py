@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vis_core.checkpoints import load_fitting
 from vis_core.data.clips import TrainingClip
 from vis_core.errors import OptionError
 from vis_core.models.efficientvis import losses
-from vis_core.models.efficientvis.losses import Losses, Match, Targets, TaughtClip
+from vis_core.models.efficientvis.losses import Losses, TaughtClip
 from vis_core.models.efficientvis.network import (
     ATTENTIONS,
     DYNAMIC_CONVOLUTIONS,
@@ -25,12 +23,12 @@ from vis_core.models.efficientvis.slots import CARRIES
 from vis_core.nn.backbones import resnet
 from vis_core.nn.backbones.resnet import BLOCKS
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
+from vis_core.nn.region_losses import Match, Targets, match_stages
 from vis_core.nn.region_queries import StageOutputs
 from vis_core.nn.roi_align import Level
 from vis_core.system.option import Option
 from vis_core.system.trainable import AllReduceSum, Trainable
 
-_MULTIPLE_OF = 32
 _PARTS = {"class": "classes", "l1": "l1", "giou": "giou", "dice": "dice", "mask": "mask"}
 
 
@@ -66,7 +64,7 @@ class EfficientVISTraining(Trainable):
         self._successive_clips, self._correspondence, self._carry = successive_clips, correspondence, carry
 
     def forward(self, clips: Sequence[TrainingClip], all_reduce_sum: AllReduceSum) -> dict[str, Tensor]:
-        maps = self.network.maps(self.images(clips))
+        maps = self.network.maps(self.padded_images(clips))
         # A level that no box is pooled from is taught nothing, but every process of a group must have gradients.
         nothing = torch.stack([0 * level[..., 0, 0].float().sum() for level in maps]).sum()
         parts = {f"{before}{name}": nothing for before in ("", "auxiliary_") for name in _PARTS}
@@ -101,30 +99,12 @@ class EfficientVISTraining(Trainable):
         first = (frames + 1) // 2
         return [slice(0, first), slice(first, frames)]
 
-    def images(self, clips: Sequence[TrainingClip]) -> Tensor:
-        """Normalised images ``[B * T, 3, h, w]``, padded with zeros to a multiple of 32."""
-        images = torch.from_numpy(np.concatenate([clip.images for clip in clips])).to(self.mean.device)
-        height, width = images.shape[1:3]
-        padded = F.pad(self.normalised(images), (0, -width % _MULTIPLE_OF, 0, -height % _MULTIPLE_OF))
-        return padded.contiguous(memory_format=torch.channels_last)
-
     def targets(self, clip: TrainingClip) -> list[Targets]:
         """What each of the successive clips is to give: the same instances, in its own frames."""
-        device = self.mean.device
-        masks, ignored = (torch.from_numpy(np.ascontiguousarray(x)).to(device) for x in (clip.masks, clip.ignore_masks))
-        present, boxes = mask_boxes(masks)
-        return [
-            Targets(
-                labels=torch.from_numpy(clip.labels).to(device),
-                present=present[:, run],
-                boxes=boxes[:, run],
-                masks=masks[:, run].contiguous(),  # it is read mask by mask in every stage
-                open_classes=torch.from_numpy(~clip.exhaustive).to(device),
-                ignore_masks=ignored[:, run],
-                ignore_labels=torch.from_numpy(clip.ignore_labels).to(device),
-            )
-            for run in self.runs(len(clip.images))
-        ]
+        whole = Targets.of(
+            clip.labels, clip.masks, clip.exhaustive, clip.ignore_masks, clip.ignore_labels, self.mean.device
+        )
+        return [whole.of_frames(run) for run in self.runs(len(clip.images))]
 
     def taught(self, maps: Sequence[Sequence[Level]], targets: Sequence[Targets]) -> list[TaughtClip]:
         """What the network says of successive clips, and which instance each query is to be.
@@ -139,7 +119,7 @@ class EfficientVISTraining(Trainable):
         for levels, wanted in zip(maps, targets):
             frames = wanted.present.shape[1]
             outputs = self.network.head(levels, queries.expand(frames, -1, -1), boxes.expand(frames, -1, -1))
-            matches = losses.match_stages(outputs, wanted, held)
+            matches = match_stages(outputs, wanted, held)
             masks = [
                 stage.masks(levels, out, match.queries)
                 for stage, out, match in zip(self.network.head.stages(), outputs, matches)
@@ -166,17 +146,6 @@ def carried_queries(out: StageOutputs, match: Match, learned: Tensor, carry: str
     matched = torch.zeros(len(learned), dtype=torch.bool, device=learned.device)
     matched[match.queries] = True
     return torch.where(matched[:, None], carried, learned)
-
-
-def mask_boxes(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether masks bool ``[..., H, W]`` have a pixel, and their boxes ``[..., 4]``: x1 y1 x2 y2, ends exclusive."""
-    edges = []
-    for axis in (-2, -1):  # over the rows: which columns have a pixel
-        lines = masks.any(axis).int()
-        first, last = lines.argmax(-1), lines.shape[-1] - lines.flip(-1).argmax(-1)
-        edges.append((first, last))
-    (x1, x2), (y1, y2) = edges
-    return masks.flatten(-2).any(-1), torch.stack((x1, y1, x2, y2), -1).float()
 
 
 def _unused(network: EfficientVISNetwork) -> list[nn.Module]:
@@ -271,9 +240,4 @@ def start_from(network: EfficientVISNetwork, tensors: Mapping[str, Tensor]) -> N
     """
     if resnet.is_torchvision(tensors):
         tensors = {f"backbone.{key}": x for key, x in resnet.from_torchvision(tensors).items()}
-    fitted = dict(tensors)
-    for key, own in network.state_dict().items():
-        x = tensors.get(key)
-        if key.startswith("init_proposal_") and x is not None and x.shape[1:] == own.shape[1:]:
-            fitted[key] = torch.cat((x[: len(own)].to(own), own[len(x) :]))
-    load_fitting(network, fitted, "efficientvis")
+    load_fitting(network, network.fitted_proposals(tensors), "efficientvis")
