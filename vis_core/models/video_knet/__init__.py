@@ -11,7 +11,7 @@ from torch import Tensor
 from vis_core.checkpoints import load_tensors
 from vis_core.data.vocabularies import class_names_of
 from vis_core.errors import CheckpointError
-from vis_core.models.video_knet import published
+from vis_core.models.video_knet import online_training, published, training
 from vis_core.models.video_knet.clip import VideoKNetModel
 from vis_core.models.video_knet.network import ClipNetwork, FrameNetwork, OnlineNetwork
 from vis_core.models.video_knet.online import ASSOCIATIONS, VideoKNetOnlineModel
@@ -20,6 +20,7 @@ from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.precision import exact_type
 from vis_core.nn.prepacked_convolution import pack_convolutions
 from vis_core.system.driver import StreamSegmenter
+from vis_core.system.entry import PublishedFormat, System
 from vis_core.system.option import MaxLostFrames, MaxLostTracks, Option, Vocabulary
 from vis_core.system.segmenter import Segmenter
 from vis_core.tracking.lifecycle import TrackLifecycle
@@ -176,3 +177,38 @@ def _ready(network: _Network, device: torch.device, precision: str) -> _Network:
     network.backbone.to(exact_type(precision))
     pack_convolutions(network)
     return network
+
+
+_PAPER = (
+    "Li et al., Video K-Net: A Simple, Strong, and Unified Baseline for Video Segmentation, CVPR 2022, arXiv 2204.04656"
+)
+_SOURCE = "github.com/lxtGH/Video-K-Net, README (OneDrive and Baidu)"
+
+VIDEO_KNET = System(
+    name=CLIP,
+    title="Video K-Net",
+    paper=_PAPER,
+    build=build_clip,
+    published=PublishedFormat(published.is_clip, published.convert),
+    checkpoints_licence="none stated (its code: MIT)",
+    checkpoints_source=_SOURCE,
+    figures={
+        "YouTube-VIS 2019 val, ResNet-50": "AP 40.5",
+        "YouTube-VIS 2019 val, Swin-B": "AP 54.1 (51.5 in an earlier version of the paper)",
+    },
+    trainable=training.trainable,
+)
+
+VIDEO_KNET_ONLINE = System(
+    name=ONLINE,
+    title="Video K-Net, online",
+    paper=_PAPER,
+    build=build_online,
+    published=PublishedFormat(published.is_online, published.convert),
+    checkpoints_licence="none stated (its code: MIT)",
+    checkpoints_source=_SOURCE,
+    figures={"VIPSeg": "VPQ 39.8 (panoptic)"},
+    trainable=online_training.trainable,
+)
+
+SYSTEMS = (VIDEO_KNET, VIDEO_KNET_ONLINE)

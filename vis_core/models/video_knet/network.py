@@ -83,7 +83,7 @@ class FrameNetwork(nn.Module):
         Args:
             images: normalised ``[B, 3, H, W]``, height and width multiples of 32.
         """
-        return self.neck_maps([x.float() for x in self.backbone(images)])
+        return self.neck_maps([x.to(self.initial_head.conv_seg.weight.dtype) for x in self.backbone(images)])
 
     def neck_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """The same of a backbone's maps."""
