@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.vis_core.models.recorded_video_knet import Case, FilledWeights
+from tests.vis_core.models.recorded_video_knet import Case, FilledWeights, SmallBackbone
 from vis_core.data.clips import TrainingClip
 from vis_core.models.video_knet import association_losses, losses, published
 from vis_core.models.video_knet.losses import soft_masks
+from vis_core.models.video_knet.network import ClipNetwork, OnlineNetwork, Sizes
 from vis_core.models.video_knet.online_training import OnlineTraining
-from vis_core.models.video_knet.training import ClipTraining
+from vis_core.models.video_knet.training import ClipTraining, summed
 from vis_core.training.config import Group, Optimizer
 from vis_core.training.optimization import make_optimizer
 
@@ -218,3 +219,142 @@ def test_losses_of_association_are_as_recorded(name, shared):
     case.check(f"{name}_grad_key", key.grad)
     case.check(f"{name}_grad_ref", reference.grad)
     assert case.compared == {x for x in case.arrays if x.startswith(f"{name}_")}
+
+
+SMALL = Sizes(kernels=8, width=32, heads=8, hidden=64, encoder_layers=1, encoder_hidden=32)
+
+
+def small_training(online, neck="fpn", **options):
+    torch.manual_seed(0)
+    if online:
+        network = OnlineNetwork(SmallBackbone(), neck, 3, 0, **({"linking": "ffn"} | options), sizes=SMALL)
+    else:
+        network = ClipNetwork(SmallBackbone(), neck, 3, SMALL)
+    network.initialise()
+    return (OnlineTraining if online else ClipTraining)(network)
+
+
+def small_clip(present=((1, 1), (1, 0), (0, 0)), **other):
+    """Instances of classes 0, 1, 2 in the frames where they are present, of an odd size."""
+    present = np.array(present, bool)
+    masks = np.zeros((*present.shape, 50, 90), bool)
+    for n, t in np.argwhere(present):
+        masks[n, t, 12 * n : 12 * n + 11, 5:50] = True
+    images = np.random.default_rng(0).integers(0, 256, (present.shape[1], 50, 90, 3), dtype=np.uint8)
+    return clip_of(images, masks, np.arange(len(present)) % 3, 3, **other)
+
+
+PARTS = {
+    False: {
+        *(f"initial_{part}" for part in ("mask", "dice", "semantic")),
+        *(f"{kind}_{part}" for kind in ("frame", "clip") for part in ("class", "mask", "dice")),
+    },
+    True: {
+        *(f"initial_{part}" for part in ("mask", "dice", "semantic", "rank")),
+        *(f"frame_{part}" for part in ("class", "mask", "dice")),
+        "association",
+        "association_cosine",
+    },
+}
+
+
+@pytest.mark.parametrize("present", [((1, 1), (1, 0)), ((1, 0), (0, 1)), ((0, 0),)])
+@pytest.mark.parametrize(
+    ("online", "options"),
+    [
+        (False, {}),
+        (False, {"neck": "deformable"}),
+        (True, {}),
+        (True, {"linking": "update", "fusion": True}),
+    ],
+)
+def test_losses_are_numbers_and_every_parameter_learns(online, options, present):
+    training = small_training(online, **options)
+    parts = training([small_clip(present), small_clip(((0, 0), (0, 0)))], alone)
+    assert set(parts) == PARTS[online]
+    torch.stack(list(parts.values())).sum().backward()
+    for name, parameter in training.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+
+
+def test_an_instance_that_no_frame_shows_is_no_target_and_padding_is_background():
+    training = small_training(online=False)
+    clip = small_clip()
+    (first, second), whole = (
+        (training.targets(clip, slice(t, t + 1)) for t in range(2)),
+        training.targets(clip, slice(0, 2)),
+    )
+    assert (first.labels.tolist(), second.labels.tolist(), whole.labels.tolist()) == ([0, 1], [0], [0, 1])
+    assert first.masks.shape == (2, 16, 24) and whole.masks.shape == (2, 32, 24)
+    assert not first.masks[:, 13:].any() and not first.masks[..., 23:].any()
+    torch.testing.assert_close(whole.masks[:, :16], first.masks)
+    assert not whole.masks[1, 16:].any()
+
+
+def test_masks_at_the_size_of_targets_are_shares_of_pixels():
+    mask = torch.zeros(1, 8, 8, dtype=torch.bool)
+    mask[0, :, :2] = True
+    assert soft_masks(mask, (8, 8), 4)[0].tolist() == [[0.5, 0], [0.5, 0]]
+    assert soft_masks(mask[:0], (32, 32), 4).shape == (0, 8, 8)
+
+
+def one_kernel(label, kernel_masks=1.0):
+    """Predictions of one kernel of three classes that names one, and covers the frame."""
+    logits = torch.full((1, 1, 3), -8.0)
+    logits[0, 0, label] = 8
+    return losses.Predictions(logits, torch.full((1, 1, 16, 24), kernel_masks))
+
+
+def nothing_matched():
+    none = torch.zeros(0, dtype=torch.int64)
+    return [losses.Match(none, none)]
+
+
+@pytest.mark.parametrize(("label", "costs"), [(1, False), (0, True)])
+def test_a_kernel_may_name_a_class_whose_objects_are_not_all_labelled(label, costs):
+    training = small_training(online=False)
+    clip = small_clip(((0, 0),), exhaustive=np.array([True, False, True]))
+    loss = losses.class_loss(one_kernel(label), [training.targets(clip, slice(0, 1))], nothing_matched(), 1, alone)
+    assert (loss > 1) == costs
+
+
+@pytest.mark.parametrize(("label", "costs"), [(2, False), (0, True)])
+def test_a_kernel_may_name_the_class_of_a_region_to_ignore_that_it_covers(label, costs):
+    region = np.ones((1, 2, 50, 90), bool)
+    training = small_training(online=False)
+    clip = small_clip(((0, 0),), ignore_masks=region, ignore_labels=np.array([2]))
+    loss = losses.class_loss(one_kernel(label), [training.targets(clip, slice(0, 1))], nothing_matched(), 1, alone)
+    assert (loss > 1) == costs
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_two_processes_with_half_a_batch_each_have_the_losses_of_the_batch(online):
+    clips = [small_clip(((1, 1), (1, 1))), small_clip(((1, 0),))]
+    training = small_training(online)
+    together = training(clips, alone)
+    counts = []
+    for clip in clips:  # what each process counts, in order
+        counts.append([])
+        training([clip], lambda x: counts[-1].append(x.detach().clone()) or x)
+    halves = []
+    for clip in clips:
+        sums = iter([a + b for a, b in zip(*counts)])
+        halves.append(training([clip], lambda x, sums=sums: next(sums)))
+    for name, loss in together.items():
+        torch.testing.assert_close((halves[0][name] + halves[1][name]) / 2, loss, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_stages_are_summed_under_the_name_of_their_part():
+    parts = summed(
+        {"frame_mask_0": torch.tensor(1.0), "frame_mask_1": torch.tensor(2.0), "initial_mask": torch.tensor(4.0)}
+    )
+    assert {name: float(x) for name, x in parts.items()} == {"frame_mask": 3.0, "initial_mask": 4.0}
+
+
+def test_the_norms_of_a_resnet_learn_but_for_those_of_its_first_stages_and_keep_their_statistics():
+    training = ClipTraining(ClipNetwork("resnet50", "fpn", 3, SMALL))
+    learning = {name for name, parameter in training.network.named_parameters() if parameter.requires_grad}
+    assert "backbone.res3.0.conv1.norm.weight" in learning
+    assert not any(name.startswith(("backbone.stem.", "backbone.res2.")) for name in learning)
+    assert not any(name.endswith(("running_mean", "running_var")) for name in learning)
+    assert set(training.weights()) == set(ClipNetwork("resnet50", "fpn", 3, SMALL).state_dict())

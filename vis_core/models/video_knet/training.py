@@ -211,10 +211,10 @@ def stage_losses(
 
 
 def summed(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Losses by part, those of several stages in one."""
+    """Losses by part, those of several stages and frames, whose numbers end the names, in one."""
     sums: dict[str, Tensor] = {}
     for name, loss in parts.items():
-        part = name.rstrip("0123456789").rstrip("_")
+        part = name.rstrip("_0123456789")
         sums[part] = sums[part] + loss if part in sums else loss
     return sums
 
