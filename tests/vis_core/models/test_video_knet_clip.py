@@ -45,8 +45,8 @@ def check_results(case, network, model):
     with torch.inference_mode():
         encoded = [model.encode(frame) for frame in frames]
         found = model.segment(encoded, Window(0, len(frames), frames[0].size))
-        (_, named, _) = network.clip([frame.kernels for frame in encoded])
-        case.check("queries", best_pairs(named.logits[0].sigmoid(), 10)[2])
+        out = network.clip([frame.kernels for frame in encoded])[-1]
+        case.check("queries", best_pairs(out.logits[0].sigmoid(), 10)[2])
         vertical, horizontal = found.resize._matrices
         case.check("mask_probabilities", vertical @ doubled(found.mask_logits).sigmoid() @ horizontal.T)
     case.check("scores", found.class_scores.max(1))

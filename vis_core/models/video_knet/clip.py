@@ -107,19 +107,26 @@ class VideoKNetModel(ClipModel[EncodedFrame, KernelInstances]):
         return EncodedFrame(self.network.frames(self.network.maps(image)))
 
     def segment(self, clip: Sequence[EncodedFrame], window: Window) -> KernelInstances:
-        _, named, last = self.network.clip([frame.kernels for frame in clip])
-        assert named.logits is not None
-        probabilities, masks = named.logits[0].sigmoid(), last.masks.transpose(0, 1)
-        resize = self._resized(masks.shape[2:], window.size)
+        frames = [frame.kernels for frame in clip]
+        out = self.network.clip(frames)[-1]
+        assert out.logits is not None
+        probabilities = out.logits[0].sigmoid()
+        kernels = self.network.frames_of_clip(frames, out)
+
+        def masks_of(chosen: Tensor) -> Tensor:
+            return self.network.clip_masks(frames, kernels[:, chosen]).transpose(0, 1)
+
+        resize = self._resized(clip[0].kernels.features.shape[2:], window.size)
         if self.published:
-            scores, labels, kernels = best_pairs(probabilities, PUBLISHED_RESULTS)
-            one_label = torch.zeros_like(probabilities[kernels])
+            scores, labels, chosen = best_pairs(probabilities, PUBLISHED_RESULTS)
+            one_label = torch.zeros_like(probabilities[chosen])
             one_label[torch.arange(len(labels)), labels] = scores
-            return KernelInstances(one_label, masks[kernels], resize)
-        best, kernels = probabilities.amax(1).sort(descending=True, stable=True)
-        kernels = kernels[best >= self.score_threshold][: self.max_instances]
-        kernels = kernels[without_duplicates(masks[kernels] > 0)]
-        return KernelInstances(probabilities[kernels], masks[kernels], resize)
+            return KernelInstances(one_label, masks_of(chosen), resize)
+        best, chosen = probabilities.amax(1).sort(descending=True, stable=True)
+        chosen = chosen[best >= self.score_threshold][: self.max_instances]
+        masks = masks_of(chosen)
+        rows = without_duplicates(masks > 0)
+        return KernelInstances(probabilities[chosen[rows]], masks[rows], resize)
 
     def _resized(self, mask_size: Sequence[int], size: tuple[int, int]) -> MaskResize:
         quarter = 2 * mask_size[0], 2 * mask_size[1]

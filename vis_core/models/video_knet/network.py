@@ -121,12 +121,12 @@ class FrameKernels(NamedTuple):
 
     Attributes:
         features: ``[T, C, h, w]``.
-        masks: logits ``[T, N, h, w]``.
-        kernels: ``[T, N, C]``.
+        pooled: what the first stage of the clip takes ``[T, N, C]``.
+        kernels: of the last stage of the frames ``[T, N, C]``.
     """
 
     features: Tensor
-    masks: Tensor
+    pooled: Tensor
     kernels: Tensor
 
 
@@ -152,35 +152,56 @@ class ClipNetwork(FrameNetwork):
         out = first_outputs(initial)
         for number in range(STAGES):
             out = self.stage(number, initial.features, out, classes=False)
-        return FrameKernels(initial.features, out.masks, out.kernels)
+        return self.frame_kernels(initial.features, out)
+
+    def frame_kernels(self, features: Tensor, out: StageOutputs) -> FrameKernels:
+        """What a clip takes of frames, of their features ``[T, C, h, w]`` and their last stage."""
+        first: Any = self.clip_stages[0]
+        return FrameKernels(features, first.pooled(features, out.masks), out.kernels)
 
     def clip(self, frames: Sequence[FrameKernels], every: bool = False) -> list[StageOutputs]:
-        """The stages of one clip: those that name and see it as a whole, then the one that goes frame by frame.
+        """The stages that see a clip as a whole, and name its instances.
 
         Args:
             frames: of T frames in all, in parts of one or several.
-            every: in training: the classes of all stages that name, not only those that the result needs.
+            every: in training: the classes of all stages, not only those of the last one.
 
         Returns:
-            Of each stage: logits ``[1, N, K]`` (None in the last), masks ``[T, N, h, w]``, and kernels ``[1, N, C]``,
-            in the last ``[T, N, C]``.
+            Of each stage: logits ``[1, N, K]``, masks ``[T, N, h, w]`` and kernels ``[1, N, C]``.
         """
         kernels = torch.cat([part.kernels for part in frames]).mean(0, keepdim=True)
-        masks = [part.masks for part in frames]
-        outputs = []
-        whole: list[Any] = list(self.clip_stages[:-1])
-        for number, stage in enumerate(whole):
-            pooled = torch.cat([stage.pooled(part.features, m) for part, m in zip(frames, masks)])
-            kernels = stage(pooled.mean(0, keepdim=True), kernels)
-            named = stage.class_logits(kernels) if every or number == len(whole) - 1 else None
-            masks = [stage.masks(kernels, part.features) for part in frames]
-            outputs.append(StageOutputs(named, torch.cat(masks), kernels))
-        last = []
-        for part, m in zip(frames, masks):
-            copied = StageOutputs(None, m, kernels.expand(len(m), -1, -1))
-            last.append(self.run_stage(self.clip_stages[-1], part.features, copied, classes=False))
-        outputs.append(StageOutputs(None, torch.cat([x.masks for x in last]), torch.cat([x.kernels for x in last])))
+        pooled = [part.pooled for part in frames]
+        outputs: list[StageOutputs] = []
+        stages: list[Any] = list(self.clip_stages[:-1])
+        for number, stage in enumerate(stages):
+            if outputs:
+                lengths = [len(part.features) for part in frames]
+                masks = outputs[-1].masks.split(lengths)
+                pooled = [stage.pooled(part.features, m) for part, m in zip(frames, masks)]
+            kernels = stage(torch.cat(pooled).mean(0, keepdim=True), kernels)
+            named = stage.class_logits(kernels) if every or number == len(stages) - 1 else None
+            found = [stage.masks(kernels, part.features) for part in frames]
+            outputs.append(StageOutputs(named, torch.cat(found), kernels))
         return outputs
+
+    def frames_of_clip(self, frames: Sequence[FrameKernels], out: StageOutputs) -> Tensor:
+        """Kernels of each frame of a clip ``[T, N, C]``, by the last stage, whose masks are the clip's.
+
+        Args:
+            frames: as in `clip`.
+            out: of the last stage of `clip`.
+        """
+        last: Any = self.clip_stages[-1]
+        masks = out.masks.split([len(part.features) for part in frames])
+        pooled = torch.cat([last.pooled(part.features, m) for part, m in zip(frames, masks)])
+        kernels: Tensor = last(pooled, out.kernels.expand(len(pooled), -1, -1))
+        return kernels
+
+    def clip_masks(self, frames: Sequence[FrameKernels], kernels: Tensor) -> Tensor:
+        """Mask logits ``[T, n, h, w]`` of some of the kernels of `frames_of_clip`, ``[T, n, C]``."""
+        last: Any = self.clip_stages[-1]
+        parts = kernels.split([len(part.features) for part in frames])
+        return torch.cat([last.masks(x, part.features) for part, x in zip(frames, parts)])
 
 
 class AssociationHead(nn.Module):

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vis_core.nn.position_codes import image_code
-from vis_core.nn.prepacked_convolution import PackableConv2d
+from vis_core.nn.winograd import WinogradConv2d
 
 GROUPS = 32
 
 
-class NormedConv(PackableConv2d):
+class NormedConv(WinogradConv2d):
     """Convolution without bias, group norm, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1) -> None:

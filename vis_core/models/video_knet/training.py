@@ -22,7 +22,6 @@ from vis_core.models.video_knet.network import (
     PUBLISHED,
     STAGES,
     ClipNetwork,
-    FrameKernels,
     FrameNetwork,
     first_outputs,
 )
@@ -141,7 +140,12 @@ class ClipTraining(KNetTraining):
         clips = []
         for b in range(0, len(images), length):
             part = slice(b, b + length)
-            clips.append(network.clip([FrameKernels(initial.features[part], out.masks[part], out.kernels[part])], True))
+            frames = [
+                network.frame_kernels(initial.features[part], StageOutputs(None, out.masks[part], out.kernels[part]))
+            ]
+            whole = network.clip(frames, every=True)
+            kernels = network.frames_of_clip(frames, whole[-1])
+            clips.append([*whole, StageOutputs(None, network.clip_masks(frames, kernels), kernels)])
         return ClipPredictions(
             initial=self.predicted(first_outputs(initial)),
             semantic=doubled(initial.semantic, 8 // self.target_stride),
