@@ -19,6 +19,7 @@ _Activation = tuple[str, list[float], str]
 _PLAIN: _Activation = ("none", [], "")
 _RELU: _Activation = ("relu", [], "")
 _RELU6: _Activation = ("hardtanh", [0.0, 6.0], "")
+_GELU: _Activation = ("gelu", [], "none")
 
 
 class PackableConv2d(nn.Conv2d):
@@ -56,6 +57,12 @@ class PackableConv2d(nn.Conv2d):
             return F.relu_(output if residual is None else output.add_(residual))
         return run_packed(self, input, self._packed_for(tuple(input.shape)), self.bias, _RELU, residual)
 
+    def with_gelu(self, input: Tensor) -> Tensor:
+        """GELU, the exact one, of the convolution."""
+        if self._packed is None or torch.is_grad_enabled() or input.dtype != torch.float32:
+            return F.gelu(self(input))
+        return run_packed(self, input, self._packed_for(tuple(input.shape)), self.bias, _GELU)
+
     def _packed_for(self, shape: tuple[int, ...]) -> Tensor:
         """The weights for an input of this shape: a layout that another one wants would be changed at each call."""
         assert self._packed is not None
@@ -92,12 +99,14 @@ def packed(like: nn.Conv2d, weight: Tensor, input_shape: tuple[int, ...] | None 
         with torch.no_grad():
             sample = torch.linspace(-1, 1, weight.shape[1] * like.groups * 64).reshape(1, -1, 8, 8)
             found = run_packed(like, sample, ready, None)
+            curved = run_packed(like, sample, ready, None, _GELU)
             wanted = F.conv2d(sample, weight, None, like.stride, like.padding, like.dilation, like.groups)
             summed = run_packed(like, sample, ready, None, _RELU, wanted)
     except (AttributeError, RuntimeError):
         return None
     close = partial(torch.allclose, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
-    return ready if close(found, wanted) and close(summed, F.relu(2 * wanted)) else None
+    right = close(found, wanted) and close(curved, F.gelu(wanted)) and close(summed, F.relu(2 * wanted))
+    return ready if right else None
 
 
 def _reordered(like: nn.Conv2d, weight: Tensor, input_shape: tuple[int, ...] | None) -> Tensor:

@@ -77,6 +77,17 @@ def test_a_residual_and_relu_are_the_kernel_s_last_steps(layout):
     assert torch.equal(residual, kept)
 
 
+@pytest.mark.parametrize("groups", [1, 8])
+@torch.no_grad()
+def test_gelu_is_the_kernel_s_last_step(groups):
+    conv, x = convolution(8, 8, 3, padding=1, groups=groups), picture(2, 8, 9, 11)
+    wanted = F.gelu(F.conv2d(x, conv.weight, conv.bias, padding=1, groups=groups))
+    torch.testing.assert_close(conv.with_gelu(x), wanted)
+    conv.pack()
+    assert conv._packed is not None
+    torch.testing.assert_close(conv.with_gelu(x), wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_packing_does_not_change_what_is_saved_or_learnt():
     conv = convolution(4, 6, 3, padding=1, relu6=True)
     before = {key: x.clone() for key, x in conv.state_dict().items()}
