@@ -191,6 +191,12 @@ def test_what_is_unsure_or_mostly_hidden_leaves_its_pixels_to_nobody():
     assert found.owners[0].tolist() == [0] * 4 + [1] * 4
 
 
+def test_without_stuff_what_no_mask_covers_is_nobodys():
+    masks = halves(slice(0, 3), slice(5, 7))
+    assert merged([0.9, 0.8], [0, 1], masks, things=2).owners[0].tolist() == [1, 1, 1, 0, 0, 2, 2, 0]
+    assert merged([0.9, 0.8], [0, 0], masks, things=1).owners[0].tolist() == [1, 1, 1, 1, 1, 2, 2, 1]
+
+
 def test_of_equal_candidates_the_first_owns_the_pixel():
     found = merged([0.5, 0.5], [0, 1], halves(slice(0, 8), slice(0, 8)), things=2)
     assert [s.candidate for s in found.segments] == [0]
@@ -222,7 +228,7 @@ def small_network(stuff=2, **options):
         if key.endswith("fc_cls.bias"):
             x.zero_()  # else nothing is sure enough to begin a track
         if key.endswith(("fc_cls.weight", "fc_mask.weight", "fc_mask.bias", "association.output.weight")):
-            x.normal_(0, 0.3)
+            x.normal_(0, 1 if "mask" in key else 0.3)
     return network.eval().requires_grad_(False)
 
 

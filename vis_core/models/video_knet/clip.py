@@ -120,7 +120,7 @@ class VideoKNetModel(ClipModel[EncodedFrame, KernelInstances]):
         if self.published:
             scores, labels, chosen = best_pairs(probabilities, PUBLISHED_RESULTS)
             one_label = torch.zeros_like(probabilities[chosen])
-            one_label[torch.arange(len(labels)), labels] = scores
+            one_label[torch.arange(len(labels), device=labels.device), labels] = scores
             return KernelInstances(one_label, masks_of(chosen), resize)
         best, chosen = probabilities.amax(1).sort(descending=True, stable=True)
         chosen = chosen[best >= self.score_threshold][: self.max_instances]

@@ -66,6 +66,9 @@ class FrameMatches:
 class OnlineTraining(KNetTraining):
     """The online system's network with its losses.
 
+    Published are pairs: the kernels of the second frame are linked to those of the first, which are linked to none. On
+    a stream only the first frame is linked to none; clips of three frames or more teach what follows too.
+
     Args:
         network: see `KNetTraining`.
     """
@@ -187,7 +190,7 @@ class OnlineTraining(KNetTraining):
         association = self.network.association
         assert association is not None
         sides, numbers = [], []
-        for (_, matches, instances), kernels in ((key, key[0].linked), (reference, reference[0].kernels)):
+        for (_, matches, instances), kernels in ((key, key[0].linked), (reference, reference[0].linked)):
             match = matches.final[b]
             sides.append(association(kernels[b, match.kernels]))
             numbers.append(torch.tensor(instances[b], dtype=torch.int64, device=kernels.device)[match.instances])

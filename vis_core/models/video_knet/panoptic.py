@@ -118,7 +118,7 @@ def merge(found: Candidates, masks: Callable[[Tensor], Tensor], score_threshold:
     """Give each pixel to the candidate with the greatest product of score and mask; keep what is sure and whole.
 
     A thing is left out under the threshold; any segment that owns less than 0.6 of what its mask covers. Their pixels
-    remain without an owner.
+    remain without an owner. Where there is no stuff, so do those that their owner's mask does not cover.
 
     Args:
         found: the candidates.
@@ -129,7 +129,7 @@ def merge(found: Candidates, masks: Callable[[Tensor], Tensor], score_threshold:
     areas = torch.bincount(owner.flatten(), minlength=len(found.scores)).tolist()
     order = found.scores.sort(descending=True, stable=True).indices.tolist()
     scores, labels, kernels = found.scores.tolist(), found.labels.tolist(), found.kernels.tolist()
-    number = torch.zeros(len(scores), dtype=torch.int64, device=owner.device)
+    number = torch.zeros(len(scores) + 1, dtype=torch.int64, device=owner.device)  # the last one is nobody's
     segments: list[Segment] = []
     for i in order:
         thing = i < found.things
@@ -143,7 +143,7 @@ def merge(found: Candidates, masks: Callable[[Tensor], Tensor], score_threshold:
 
 
 def _owners(found: Candidates, masks: Callable[[Tensor], Tensor]) -> tuple[Tensor, list[int]]:
-    """The candidate with the greatest product at each pixel; the number of pixels that each candidate's mask covers.
+    """Of each pixel the candidate that owns it, or their number; of each candidate the pixels that its mask covers.
 
     Of a kernel with several labels only the best one can own pixels, so that each mask is made once.
     """
@@ -163,5 +163,7 @@ def _owners(found: Candidates, masks: Callable[[Tensor], Tensor]) -> tuple[Tenso
         else:
             better = value > best  # the first one at a tie
             best, owner = torch.where(better, value, best), torch.where(better, part[place], owner)
-    assert owner is not None
+    assert best is not None and owner is not None
+    if found.things == len(found.scores):
+        owner = torch.where(best >= 0.5 * found.scores[owner], owner, len(found.scores))
     return owner, covered

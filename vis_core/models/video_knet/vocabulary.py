@@ -4,31 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CITYSCAPES = (
-    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
-    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
-)  # fmt: skip
-
-VIPSEG_STUFF = (
-    "wall", "ceiling", "stair", "escalator", "Playground_slide", "handrail_or_fence", "rail", "pillar", "pole",
-    "floor", "ground", "grass", "sand", "athletic_field", "road", "path", "crosswalk", "building", "house", "bridge",
-    "tower", "windmill", "well_or_well_lid", "other_construction", "sky", "mountain", "stone", "wood", "ice",
-    "snowfield", "grandstand", "sea", "river", "lake", "waterfall", "water", "billboard_or_Bulletin_Board",
-    "pipeline", "cushion_or_carpet", "wheeled_machine", "tyre", "traffic_light", "lamp", "tree", "flower",
-    "other_plant", "toy", "ball_net", "backboard", "bat", "cupboard_or_showcase_or_storage_rack", "trash_can", "cage",
-    "shelf", "bathtub", "other_machine", "curtain", "textiles", "clothes", "book", "tool", "blackboard", "tissue",
-    "other_electronic_product", "fruit", "food",
-)  # fmt: skip
-
-VIPSEG_THINGS = (
-    "door", "ladder", "window", "goal", "sculpture", "flag", "parasol_or_umbrella", "tent", "roadblock", "car", "bus",
-    "truck", "bicycle", "motorcycle", "ship_or_boat", "raft", "airplane", "person", "cat", "dog", "horse", "cattle",
-    "other_animal", "skateboard", "ball", "box", "traveling_case_or_trolley_case", "basket", "bag_or_package",
-    "plate", "tub_or_bowl_or_pot", "bottle_or_cup", "barrel", "fishbowl", "bed", "pillow", "table_or_desk",
-    "chair_or_seat", "bench", "sofa", "gun", "commode", "roaster", "refrigerator", "washing_machine",
-    "Microwave_oven", "fan", "painting_or_poster", "mirror", "flower_pot_or_vase", "clock", "screen_or_television",
-    "computer", "printer", "Mobile_phone", "keyboard", "instrument", "train",
-)  # fmt: skip
+from vis_core.data.panoptic_classes import CITYSCAPES, VIPSEG_STUFF, VIPSEG_THINGS
 
 
 @dataclass(frozen=True)
