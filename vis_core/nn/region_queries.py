@@ -19,10 +19,11 @@ from torch.nn import functional as F
 
 from vis_core.nn.attention import Attention
 from vis_core.nn.boxes import LARGEST_CHANGE, corners_from_centres, decode_deltas
-from vis_core.nn.prepacked_convolution import PackableConv2d
 from vis_core.nn.roi_align import Level, box_levels, pyramid_roi_align
+from vis_core.nn.winograd import WinogradConv2d
 
 REGION, MASK_REGION = 7, 14  # bins along a side
+_QUERIES = 128  # whose filters are made at a time
 
 
 class Dimensions(NamedTuple):
@@ -89,7 +90,12 @@ class DynamicConvolution(nn.Module):
             queries: ``[T, N, C]``, or ``[1, N, C]`` where all frames have the same.
             regions: ``[T, N, P, C]``.
         """
-        return self.convolve(regions, *self.filters(queries))
+        if torch.is_grad_enabled() or queries.shape != (*regions.shape[:2], queries.shape[2]):
+            return self.convolve(regions, *self.filters(queries))
+        # The filters of a query are as many as its region is large: those of a few queries stay in the cache.
+        flat = zip(queries.flatten(0, 1).split(_QUERIES), regions.flatten(0, 1).split(_QUERIES))
+        found = [self.convolve(some, *self.filters(of_some)) for of_some, some in flat]
+        return torch.cat(found).unflatten(0, regions.shape[:2])
 
     def filters(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Of both convolutions, ``[T, N, C, D]`` and ``[T, N, D, C]``."""
@@ -98,8 +104,8 @@ class DynamicConvolution(nn.Module):
 
     def convolve(self, x: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """What filters find in regions ``[T, N, P, C]``."""
-        x = F.relu(self.norm1(x @ first))
-        return F.relu(self.norm2(x @ second))
+        x = F.relu_(self.norm1(x @ first))
+        return F.relu_(self.norm2(x @ second))
 
     def as_query(self, found: Tensor) -> Tensor:
         """A query's change ``[T, N, C]`` from what was found in its region."""
@@ -116,7 +122,7 @@ class NormedConvolution(nn.Module):
 
     def __init__(self, width: int, learns_statistics: bool) -> None:
         super().__init__()
-        self.conv = PackableConv2d(width, width, 3, padding=1, bias=False)
+        self.conv = WinogradConv2d(width, width, 3, padding=1, bias=False)
         self.norm: nn.BatchNorm2d | None = nn.BatchNorm2d(width)
         self.learns_statistics = learns_statistics
 

@@ -153,7 +153,7 @@ def test_smooth_masks_are_close_to_the_published_ones(load):
 
 
 def test_winograd_answers_like_the_direct_form(monkeypatch, load):
-    monkeypatch.setattr("vis_core.nn.winograd._MIN_PIXELS", 0)
+    monkeypatch.setattr("vis_core.nn.winograd._MIN_TILES", 0)
     direct, fast = load(), load(convolution="winograd")
     for i in range(3):
         frame = picture(i)

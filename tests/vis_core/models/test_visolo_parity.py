@@ -164,7 +164,7 @@ def test_a_video_gives_the_published_intermediates_identities_and_masks(
 ):
     """Case 2 holds both answers: the published one, and that of our rule for empty masks from frame 5 on."""
     case = Case(name)
-    monkeypatch.setattr(winograd, "_MIN_PIXELS", 0)
+    monkeypatch.setattr(winograd, "_MIN_TILES", 0)
     size = shown = tuple(case.config["output_size"])
     segmenter = vis_core.load(
         "visolo",

@@ -24,6 +24,7 @@ from vis_core.models.efficientvis.slots import CARRIES, PROPOSALS, Slots
 from vis_core.models.efficientvis.training import trainable
 from vis_core.nn.precision import exact_type
 from vis_core.nn.prepacked_convolution import pack_convolutions
+from vis_core.nn.winograd import use_winograd
 from vis_core.system.driver import StreamSegmenter
 from vis_core.system.entry import PublishedFormat, System
 from vis_core.system.option import Option, Vocabulary
@@ -107,6 +108,7 @@ def build(
     # With `auto` in float32: of rounded maps, boxes drift from stage to stage, and masks with them.
     network.backbone.to(exact_type(precision))
     pack_convolutions(network)
+    use_winograd(network)
     names = class_names_of(metadata, network.classes, vocabulary)
     slots = Slots(carry, proposals_carry, max_lost_clips) if linking == "queries" else None
     model = EfficientVISModel(network, names, slots, input_size, score_threshold, presence_threshold)

@@ -25,7 +25,7 @@ from vis_core.nn.backbones.resnet import BLOCKS, ResNet
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
 from vis_core.nn.precision import compute_type, exact_type
 from vis_core.nn.prepacked_convolution import pack_convolutions
-from vis_core.nn.winograd import WinogradConv2d, Workspace
+from vis_core.nn.winograd import use_winograd
 from vis_core.system.driver import StreamSegmenter
 from vis_core.system.entry import PublishedFormat, System
 from vis_core.system.option import MaxLostFrames, MaxLostTracks, Option, Vocabulary
@@ -88,10 +88,7 @@ def build(
     dtype = _to_device(network, device, precision)
     exact = next(network.mask.refine2.parameters()).dtype == torch.float32
     if convolution == "winograd" and device.type == "cpu" and exact:
-        workspace = Workspace()
-        for module in network.mask.modules():
-            if isinstance(module, WinogradConv2d):
-                module.use_winograd(workspace)
+        use_winograd(network.mask)
     model = VISOLOModel(
         network,
         class_names_of(metadata, network.classes, vocabulary),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vis_core.nn.prepacked_convolution import PackableConv2d
+from vis_core.nn.winograd import WinogradConv2d
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
@@ -47,7 +47,7 @@ class FrozenBatchNorm(nn.Module):
         return x * scale[:, None, None] + shift[:, None, None]
 
 
-class FrozenNormConv(PackableConv2d):
+class FrozenNormConv(WinogradConv2d):
     """Convolution without bias, followed by a frozen batch norm that `fold` moves into it; then it can be packed."""
 
     norm: FrozenBatchNorm | None
@@ -63,6 +63,10 @@ class FrozenNormConv(PackableConv2d):
     def pack(self) -> None:
         if self.norm is None:
             super().pack()
+
+    def use_winograd(self) -> None:
+        if self.norm is None:
+            super().use_winograd()
 
     @torch.no_grad()
     def fold(self) -> None:
