@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import plain
 import torch
 import typer
 from conditions import Neighbours, cpu_name, first_frames
@@ -65,13 +66,7 @@ class PlainClip:
 
     def _maps(self, frame: Frame) -> list[Tensor]:
         maps = self.network.backbone(self.transform(frame.image).contiguous())
-        pyramid, merged = self.network.pyramid, None
-        levels = []
-        for i, x in zip((5, 4, 3, 2), reversed(maps)):
-            lateral = getattr(pyramid, f"lateral{i}")(x)
-            merged = lateral if merged is None else lateral + F.interpolate(merged, scale_factor=2, mode="nearest")
-            levels.append(getattr(pyramid, f"output{i}")(merged))
-        return levels[::-1]
+        return plain.pyramid(self.network.pyramid, maps)
 
     def _stage(self, stage: Any, levels: Sequence[Tensor], queries: Tensor, boxes: Tensor) -> StageOutputs:
         attended = stage.attend(queries)
@@ -115,14 +110,7 @@ class PlainClip:
             x = conv(x)
         small = head.mask_logits(F.relu(head.upsample(x))).sigmoid()
         boxes = out.boxes.flatten(0, 1) * torch.tensor([image[1] / size[1], image[0] / size[0]] * 2)
-        masks = []
-        for probabilities, box in zip(small, boxes):
-            x1, y1, x2, y2 = box
-            columns = (torch.arange(image[1]) + 0.5 - x1) / (x2 - x1) * 2 - 1
-            rows = (torch.arange(image[0]) + 0.5 - y1) / (y2 - y1) * 2 - 1
-            grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
-            masks.append(F.grid_sample(probabilities[None], grid[None], align_corners=False)[0, 0] >= 0.5)
-        return torch.stack(masks).unflatten(0, out.boxes.shape[:2])
+        return plain.pasted(small[:, 0], boxes, image).unflatten(0, out.boxes.shape[:2])
 
 
 class Stream:
@@ -156,9 +144,7 @@ class Stream:
         for t, wanted in enumerate(masks):
             found = self.found.masks(t, list(range(len(wanted))))
             dense = torch.stack([torch.from_numpy(mask.dense()) for mask in found])
-            union = (dense | wanted).sum((1, 2))
-            overlap = ((dense & wanted).sum((1, 2)) / union)[union > 0]
-            least = min([least, *overlap.tolist()])
+            least = min(least, plain.least_overlap(dense, wanted))
         return scores, boxes, least
 
 
@@ -199,8 +185,8 @@ def main(
     table = Table("", *columns, title=title)
     for name, run in variants.items():
         row = [name]
-        for own, plain in zip(zip(*seconds[name]), zip(*seconds["plain"])):
-            ratio = statistics.median(a / b for a, b in zip(own, plain))
+        for own, first in zip(zip(*seconds[name]), zip(*seconds["plain"])):
+            ratio = statistics.median(a / b for a, b in zip(own, first))
             row += [f"{statistics.median(own):.3f}", f"{ratio:.2f}x"]
         if isinstance(run, Stream):
             scores, boxes, overlap = run.difference(*expected)
