@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.vis_core.models.recorded_video_knet import Case, FilledWeights, SmallBackbone
-from vis_core.models.video_knet import build_online, published
+from vis_core.models.video_knet import build_online, panoptic, published
 from vis_core.models.video_knet.network import STAGES, OnlineNetwork, Sizes
 from vis_core.models.video_knet.online import VideoKNetOnlineModel
 from vis_core.models.video_knet.panoptic import (
@@ -134,14 +134,14 @@ def test_networks_segments_and_identities_are_as_recorded(name, shared, weights)
 
 
 def check_segments(case, at, model, found, kept, answer):
-    panoptic = model._panoptic
-    case.check(at + "panoptic", panoptic.owners)
+    merge_of_frame = model._panoptic
+    case.check(at + "panoptic", merge_of_frame.owners)
     rows = [
         (i, s.thing, s.label if s.thing else s.label + 1, s.candidate if s.thing else -1)
-        for i, s in enumerate(panoptic.segments, 1)
+        for i, s in enumerate(merge_of_frame.segments, 1)
     ]
     case.check(at + "segments", np.array(rows, np.int64).reshape(-1, 4))
-    case.check(at + "segment_scores", [s.score if s.thing else -1 for s in panoptic.segments])
+    case.check(at + "segment_scores", [s.score if s.thing else -1 for s in merge_of_frame.segments])
     if at + "boxes" in case.arrays:
         case.check(at + "boxes", np.concatenate((found.boxes, found.scores[:, None]), 1))
         case.check(at + "labels", found.labels)
@@ -154,7 +154,7 @@ def check_segments(case, at, model, found, kept, answer):
     semantic = model.semantic_map()
     case.check(at + "semantic_map", np.where(semantic == 0, 0, semantic.astype(np.int64) - 1))
     if at + "tracker_ids" in case.arrays:
-        numbers = [int(track_map[panoptic.owners.numpy() == n][0]) for n in found.numbers]
+        numbers = [int(track_map[merge_of_frame.owners.numpy() == n][0]) for n in found.numbers]
         recorded = np.maximum(case.expected[at + "tracker_ids"], -1) + 1  # of what was kept, by position
         assert numbers == [*recorded.tolist(), *[0] * (len(numbers) - len(recorded))]
         case.compared.add(at + "tracker_ids")
@@ -166,7 +166,7 @@ SIZES = MaskSizes((32, 32), (32, 32), (32, 32))
 def merged(scores, labels, masks, things, threshold=0.25):
     """Panoptic merge of candidates with kernels of their own."""
     found = Candidates(torch.arange(len(scores)), torch.tensor(labels), torch.tensor(scores), things)
-    return merge(found, lambda kernels: torch.stack([masks[i] for i in kernels.tolist()]), threshold)
+    return merge(found, lambda kernels: masks[kernels], masks.flatten(1).amax(1), threshold, masks.shape[1:])
 
 
 def halves(*columns, size=(4, 8)):
@@ -195,6 +195,28 @@ def test_without_stuff_what_no_mask_covers_is_nobodys():
     masks = halves(slice(0, 3), slice(5, 7))
     assert merged([0.9, 0.8], [0, 1], masks, things=2).owners[0].tolist() == [1, 1, 1, 0, 0, 2, 2, 0]
     assert merged([0.9, 0.8], [0, 0], masks, things=1).owners[0].tolist() == [1, 1, 1, 1, 1, 2, 2, 1]
+
+
+def test_without_stuff_what_is_not_sure_enough_takes_no_pixel_from_others():
+    masks = halves(slice(0, 8), slice(0, 4))
+    assert merged([0.5, 0.2], [0, 1], masks, things=2).owners[0].tolist() == [1] * 8
+    assert not merged([0.1, 0.1], [0, 1], masks, things=2).segments
+
+
+def test_only_masks_that_can_win_a_pixel_are_made_and_the_owners_are_the_same():
+    random = torch.Generator().manual_seed(0)
+    masks = torch.rand((60, 6, 7), generator=random) ** torch.linspace(0.2, 40, 60)[:, None, None]
+    scores = torch.rand(60, generator=random).sort(descending=True).values
+    made = []
+
+    def masks_of(kernels):
+        made.extend(kernels.tolist())
+        return masks[kernels]
+
+    found = Candidates(torch.arange(60), torch.zeros(60, dtype=torch.int64), scores, 50)
+    owner, _ = panoptic._owners(found, list(range(60)), masks_of, masks.flatten(1).amax(1), (6, 7))
+    assert torch.equal(owner, (masks * scores[:, None, None]).argmax(0))
+    assert len(made) < 60
 
 
 def test_of_equal_candidates_the_first_owns_the_pixel():
@@ -299,14 +321,14 @@ def test_things_that_no_pixel_names_as_one_have_the_boxes_of_their_masks_unless_
     network = small_network()
     owners = torch.zeros(32, 32, dtype=torch.int64)
     owners[4:9, 20:30] = 1
-    panoptic = Panoptic(owners, [Segment(True, 0, 0, 0, 0.9)])
+    found = Panoptic(owners, [Segment(True, 0, 0, 0, 0.9)])
     semantic = torch.zeros(1, 5, 4, 4)
     semantic[:, 4] = 5  # stuff everywhere
     for published_boxes, box in ((False, [20, 4, 29, 8]), (True, [-1, -1, 10, 10])):
         model = stream(network, published=published_boxes).model
-        assert model._boxes(panoptic, [1], semantic, SIZES).tolist() == [box]
+        assert model._boxes(found, [1], semantic, SIZES).tolist() == [box]
     semantic[:, 1, :, 3:] = 9
-    assert model._boxes(panoptic, [1], semantic, SIZES)[0, 0] > 20
+    assert model._boxes(found, [1], semantic, SIZES)[0, 0] > 20
 
 
 def test_kernels_can_take_the_place_of_embeddings():

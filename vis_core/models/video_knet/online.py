@@ -139,7 +139,9 @@ class VideoKNetOnlineModel(ClipModel[EncodedFrame, ThingInstances]):
         panoptic = merge(
             candidates(found.outputs.logits[0].sigmoid(), network.things),
             lambda kernels: mask_probabilities(masks[kernels], sizes),
+            masks.flatten(1).amax(1).sigmoid(),
             self.score_threshold,
+            window.size,
         )
         self._panoptic = panoptic
         numbers = [i for i, segment in enumerate(panoptic.segments, 1) if segment.thing]

@@ -114,56 +114,86 @@ class Panoptic:
     segments: list[Segment]
 
 
-def merge(found: Candidates, masks: Callable[[Tensor], Tensor], score_threshold: float) -> Panoptic:
+def merge(
+    found: Candidates,
+    masks: Callable[[Tensor], Tensor],
+    peaks: Tensor,
+    score_threshold: float,
+    size: tuple[int, int],
+) -> Panoptic:
     """Give each pixel to the candidate with the greatest product of score and mask; keep what is sure and whole.
 
     A thing is left out under the threshold; any segment that owns less than 0.6 of what its mask covers. Their pixels
-    remain without an owner. Where there is no stuff, so do those that their owner's mask does not cover.
+    remain without an owner. Where there is no stuff, so do those that their owner's mask does not cover, and what is
+    under the threshold owns none.
 
     Args:
         found: the candidates.
         masks: gives probabilities of the masks of kernels, ``[n, H, W]``.
+        peaks: of each kernel the greatest probability of its mask ``[N + S]``.
         score_threshold: least score of a thing.
+        size: height and width of the masks.
     """
-    owner, covered = _owners(found, masks)
+    stuff = found.things < len(found.scores)
+    first: dict[int, int] = {}  # of a kernel with several labels only the best one can own pixels
+    for i, (kernel, score) in enumerate(zip(found.kernels.tolist(), found.scores.tolist())):
+        if stuff or score >= score_threshold:
+            first.setdefault(kernel, i)
+    owner, covered = _owners(found, sorted(first.values()), masks, peaks, size)
+    if not stuff:
+        owner = torch.where(covered.at_owner, owner, len(found.scores))
     areas = torch.bincount(owner.flatten(), minlength=len(found.scores)).tolist()
-    order = found.scores.sort(descending=True, stable=True).indices.tolist()
     scores, labels, kernels = found.scores.tolist(), found.labels.tolist(), found.kernels.tolist()
     number = torch.zeros(len(scores) + 1, dtype=torch.int64, device=owner.device)  # the last one is nobody's
     segments: list[Segment] = []
-    for i in order:
-        thing = i < found.things
-        if (thing and scores[i] < score_threshold) or not areas[i] or not covered[i]:
-            continue
-        if areas[i] / covered[i] < MIN_SHARE:
+    for i in found.scores.sort(descending=True, stable=True).indices.tolist():
+        thing, area = i < found.things, covered.areas.get(i, 0)
+        if (thing and scores[i] < score_threshold) or not areas[i] or not area or areas[i] / area < MIN_SHARE:
             continue
         segments.append(Segment(thing, labels[i], i, kernels[i], scores[i]))
         number[i] = len(segments)
     return Panoptic(number[owner], segments)
 
 
-def _owners(found: Candidates, masks: Callable[[Tensor], Tensor]) -> tuple[Tensor, list[int]]:
-    """Of each pixel the candidate that owns it, or their number; of each candidate the pixels that its mask covers.
+class _Covered(NamedTuple):
+    """What masks cover.
 
-    Of a kernel with several labels only the best one can own pixels, so that each mask is made once.
+    Attributes:
+        areas: of the candidates that were looked at, the pixels that their masks cover.
+        at_owner: bool ``[H, W]``: whether the mask of a pixel's owner covers it.
     """
-    first: dict[int, int] = {}
-    for i, kernel in enumerate(found.kernels.tolist()):
-        first.setdefault(kernel, i)
-    chosen = torch.tensor(sorted(first.values()), device=found.kernels.device)
-    covered = [0] * len(found.scores)
-    best = owner = None
-    for part in chosen.split(_AT_ONCE):
+
+    areas: dict[int, int]
+    at_owner: Tensor
+
+
+def _owners(
+    found: Candidates,
+    chosen: list[int],
+    masks: Callable[[Tensor], Tensor],
+    peaks: Tensor,
+    size: tuple[int, int],
+) -> tuple[Tensor, _Covered]:
+    """Of each pixel the candidate that owns it, int64 ``[H, W]``.
+
+    Candidates come by what they can reach at most, until none can win the least sure pixel any more.
+    """
+    device = found.scores.device
+    best = torch.full(size, -1.0, device=device)
+    owner = torch.full(size, len(found.scores), dtype=torch.int64, device=device)
+    areas: dict[int, int] = {}
+    reach = found.scores * peaks[found.kernels] * (1 + 1e-5)  # beyond what rounding adds
+    left = torch.tensor(chosen, dtype=torch.int64, device=device)
+    left = left[reach[left].argsort(descending=True)]
+    for start in range(0, len(left), _AT_ONCE):
+        part = left[start : start + _AT_ONCE].sort().values
+        if float(reach[part].max()) < float(best.min()):
+            break
         probabilities = masks(found.kernels[part])
-        for i, area in zip(part.tolist(), (probabilities >= 0.5).flatten(1).sum(1).tolist()):
-            covered[i] = area
+        areas |= zip(part.tolist(), (probabilities >= 0.5).flatten(1).sum(1).tolist())
         value, place = (probabilities * found.scores[part][:, None, None]).max(0)
-        if best is None or owner is None:
-            best, owner = value, part[place]
-        else:
-            better = value > best  # the first one at a tie
-            best, owner = torch.where(better, value, best), torch.where(better, part[place], owner)
-    assert best is not None and owner is not None
-    if found.things == len(found.scores):
-        owner = torch.where(best >= 0.5 * found.scores[owner], owner, len(found.scores))
-    return owner, covered
+        candidate = part[place]
+        better = (value > best) | ((value == best) & (candidate < owner))  # the first one at a tie
+        best, owner = torch.where(better, value, best), torch.where(better, candidate, owner)
+    scores = torch.cat((found.scores, found.scores.new_ones(1)))
+    return owner, _Covered(areas, best >= 0.5 * scores[owner])
