@@ -22,14 +22,19 @@ if TYPE_CHECKING:
 def evaluate(
     results: Annotated[
         list[Path],
-        typer.Argument(metavar="RESULTS", help="Result file: JSON list of tracks, or folder of MOTS text."),
+        typer.Argument(
+            metavar="RESULTS", help="Result file: JSON list of tracks, or folder of MOTS text or of panoptic PNGs."
+        ),
     ],
     ground_truth: Annotated[
-        Path, typer.Option(help="Ground truth: JSON of YouTube-VIS, OVIS or COCO images, or folder of MOTS text.")
+        Path,
+        typer.Option(
+            help="Ground truth: JSON of YouTube-VIS, OVIS or COCO images, or folder of MOTS text or of panoptic PNGs."
+        ),
     ],
-    metrics: Annotated[str, typer.Option(help="Scores, with commas: ap, hota, clear, identity.")] = (
-        "ap,hota,clear,identity"
-    ),
+    metrics: Annotated[
+        str | None, typer.Option(help="Scores, with commas, of ap, hota, clear, identity; without: all of them.")
+    ] = None,
     class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Ignore the categories.")] = False,
     compat: Annotated[
         bool, typer.Option("--compat", help="Reproduce what the official tools get wrong in silence.")
@@ -38,6 +43,20 @@ def evaluate(
     stream: Annotated[
         bool, typer.Option("--stream", help="RESULTS is a recorded stream, one JSON message a line.")
     ] = False,
+    panoptic: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLASSES",
+            help="Score folders of panoptic PNGs (KITTI-STEP's form) by STQ and VPQ; their classes: kitti-step, "
+            "vipseg, or a JSON list of {id, name, isthing}.",
+        ),
+    ] = None,
+    windows: Annotated[str, typer.Option(help="Of panoptic PNGs: frames of the windows of VPQ, with commas.")] = (
+        "1,2,3,4"
+    ),
+    spacing: Annotated[
+        int, typer.Option(min=1, help="Of panoptic PNGs: VPQ takes every frame, every second, ... of the ground truth.")
+    ] = 1,
     compare: Annotated[
         bool, typer.Option("--compare", help="Put two result files side by side, with a bootstrap over videos.")
     ] = False,
@@ -53,12 +72,20 @@ def evaluate(
     """Score a result file against ground truth: AP and AR, HOTA, CLEAR (MOTA), Identity (IDF1).
 
     Scores are shown in percent; '-' where there is nothing to find. Files that would give a wrong number are refused.
-    With --compare: vis evaluate --compare A.json B.json --ground-truth GT.json
+    With --compare: vis evaluate --compare A.json B.json --ground-truth GT.json. With --panoptic: vis evaluate FOLDER
+    --ground-truth FOLDER --panoptic kitti-step, both with a folder of PNGs a video; no report.html is written.
     """
     if len(results) != (2 if compare else 1):
         wanted = "--compare takes two result files" if compare else "give one result file; two with --compare"
         raise OptionError(f"vis evaluate: {wanted}, not {len(results)}")
-    names = [name.strip() for name in metrics.split(",") if name.strip()]
+    if panoptic is not None:
+        if compare or stream or compat or class_agnostic or metrics is not None or images is not None:
+            others = "--compare, --stream, --compat, --class-agnostic, --metrics or --images"
+            raise OptionError(f"vis evaluate --panoptic: does not go with {others}")
+        _evaluate_panoptic(results[0], ground_truth, panoptic, _integers("windows", windows), spacing, jobs, out)
+        return
+    given = "ap,hota,clear,identity" if metrics is None else metrics
+    names = [name.strip() for name in given.split(",") if name.strip()]
     options: dict[str, Any] = {"metrics": names, "class_agnostic": class_agnostic, "compat": compat}
     if stream:
         if compare or compat:
@@ -156,6 +183,27 @@ def _evaluate_stream(
     print_stream(evaluation)
     options = {"metrics": names, "class_agnostic": class_agnostic}
     _write(stream_metrics(evaluation, str(ground_truth), str(stream), options), out, "metrics.json")
+
+
+def _evaluate_panoptic(
+    results: Path, ground_truth: Path, classes: str, windows: list[int], spacing: int, jobs: int, out: Path | None
+) -> None:
+    from vis_core.commands.score_tables import print_panoptic
+    from vis_core.evaluation.panoptic_scores import evaluate_panoptic
+    from vis_core.evaluation.reports.metrics_file import panoptic_metrics
+
+    evaluation = evaluate_panoptic(ground_truth, results, classes, windows=windows, spacing=spacing, jobs=jobs)
+    print_panoptic(evaluation)
+    options = {"classes": classes, "windows": windows, "spacing": spacing}
+    _write(panoptic_metrics(evaluation, str(ground_truth), str(results), options), out, "metrics.json")
+
+
+def _integers(name: str, text: str) -> list[int]:
+    """Whole numbers with commas."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise OptionError(f"{name}: {text!r} is not whole numbers with commas, as in 1,2,3,4") from None
 
 
 def _write(content: dict[str, Any], folder: Path | None, name: str) -> None:

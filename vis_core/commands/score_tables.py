@@ -11,10 +11,11 @@ from vis_core.commands.terminal import output
 from vis_core.evaluation.comparison import Comparison, Difference
 from vis_core.evaluation.evaluator import Evaluation, flatten
 from vis_core.evaluation.metrics.track_scores import TrackScores
+from vis_core.evaluation.panoptic_scores import PanopticEvaluation
 from vis_core.evaluation.streaming_scores import StreamEvaluation
 
 _MAX_ROWS = 40
-_COUNTS = ("IDSW", "Frag", "CLR_FN", "CLR_FP", "GT_IDs", "IDs")
+_COUNTS = ("IDSW", "Frag", "CLR_FN", "CLR_FP", "GT_IDs", "IDs", "frames")
 _AP_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
 _OCCLUSION_COLUMNS = ("AP_light", "AP_medium", "AP_heavy", "AR_light", "AR_medium", "AR_heavy")
 _TRACK_ROWS = ("HOTA", "DetA", "AssA", "LocA", "MOTA", "MOTP", "sMOTA", "IDSW", "Frag", "IDF1", "IDP", "IDR")
@@ -22,6 +23,8 @@ _CATEGORY_COLUMNS = ("AP", "AP50", "AP75", "AR10", "GT_IDs", "HOTA", "IDF1", "ID
 _VIDEO_COLUMNS = ("AP50", "HOTA", "IDSW", "CLR_FN", "CLR_FP")
 _STREAM_COLUMNS = ("AP", "AP50", "AR10", "HOTA", "MOTA", "IDF1", "IDSW")
 _CATEGORY_DIFFERENCES = ("AP", "AP50", "HOTA", "IDF1")
+_UNKNOWN_IS_MINUS_ONE = ("AP", "AR", "STQ", "AQ", "SQ", "VPQ", "IoU")
+_PANOPTIC_COLUMNS = ("STQ", "AQ", "SQ", "VPQ", "VPQ_things", "VPQ_stuff", "frames", "GT_IDs", "IDs")
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
@@ -62,6 +65,25 @@ def print_stream(evaluation: StreamEvaluation) -> None:
     for name, text in figures.items():
         table.add_row(name, text)
     output.print(table, soft_wrap=False)
+
+
+def print_panoptic(evaluation: PanopticEvaluation) -> None:
+    """Scores of panoptic images: in all, VPQ by windows, per category and per video."""
+    _print_table({"": evaluation.summary}, _PANOPTIC_COLUMNS)
+    kinds = {"all": "", "things": "_things", "stuff": "_stuff"}
+    of_windows = [f"VPQ_{n}" for n in evaluation.windows]
+    rows = {kind: {name: evaluation.summary[name + end] for name in of_windows} for kind, end in kinds.items()}
+    spacing = "" if evaluation.spacing == 1 else f", spacing {evaluation.spacing}"
+    _print_table(rows, of_windows, "classes", f"VPQ by frames of a window{spacing}")
+    names, things = evaluation.classes.names, evaluation.classes.things
+    occurring = {
+        f"{names[number]} ({number}), {'thing' if number in things else 'stuff'}": row
+        for number, row in evaluation.per_category.items()
+        if max(row.values()) >= 0
+    }
+    _print_table(occurring, ("IoU", "VPQ", *of_windows), "category", "Per category")
+    if len(evaluation.per_video) > 1:
+        _print_table(evaluation.per_video, _PANOPTIC_COLUMNS, "video", "Per video")
 
 
 def print_comparison(comparison: Comparison, first: str, second: str) -> None:
@@ -132,7 +154,7 @@ def _print_table(
 
 
 def _cell(name: str, value: float | None) -> str:
-    if value is None or (value == -1 and name.startswith(("AP", "AR"))):
+    if value is None or (value == -1 and name.startswith(_UNKNOWN_IS_MINUS_ONE)):
         return "-"
     return f"{value:.0f}" if name in _COUNTS else f"{100 * value:.1f}"
 

@@ -84,7 +84,7 @@ def read_classes(classes: str | os.PathLike[str]) -> PanopticClasses:
         content = content.get("categories")
     findings = Findings(str(classes), "classes")
     if not isinstance(content, list) or not content:
-        findings.error("", f"{shown(content)} is not a list of classes: [{{\"id\": 0, \"name\": ..., \"isthing\": 0}}]")
+        findings.error("", f'{shown(content)} is not a list of classes: [{{"id": 0, "name": ..., "isthing": 0}}]')
         content = []
     names: dict[int, str] = {}
     things = set()

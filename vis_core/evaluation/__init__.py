@@ -15,9 +15,13 @@
 
     evaluate_stream("instances.json", "stream.jsonl").policies["live"].summary["AP"]
 
+    from vis_core.evaluation import evaluate_panoptic            # folders of PNGs in KITTI-STEP's form
+
+    evaluate_panoptic("panoptic/", "predictions/", "kitti-step").summary["STQ"]      # also AQ, SQ, VPQ, VPQ_things, ...
+
 Scores are fractions, -1 where there is nothing to find. A file that would give a wrong number is refused with an
 ``InputError`` that names every fault; what is only odd is told as an ``InputWarning`` and kept in
-``evaluation.warnings``. Needs NumPy, SciPy and pycocotools; never torch.
+``evaluation.warnings``. Needs NumPy, SciPy and pycocotools, for panoptic images OpenCV; never torch.
 
 The names below are loaded on first use, so that the command line is quick.
 """
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
     from vis_core.evaluation.inputs.tracks import Results as Results
     from vis_core.evaluation.inputs.tracks import Track as Track
     from vis_core.evaluation.inputs.tracks import Video as Video
+    from vis_core.evaluation.panoptic_scores import PanopticEvaluation as PanopticEvaluation
+    from vis_core.evaluation.panoptic_scores import evaluate_panoptic as evaluate_panoptic
     from vis_core.evaluation.streaming_scores import StreamEvaluation as StreamEvaluation
     from vis_core.evaluation.streaming_scores import evaluate_stream as evaluate_stream
     from vis_core.files.findings import InputWarning as InputWarning
@@ -52,6 +58,7 @@ _HOME = {
     "Evaluation": "evaluator",
     "GroundTruth": "inputs.tracks",
     "InputWarning": "vis_core.files.findings",
+    "PanopticEvaluation": "panoptic_scores",
     "Result": "inputs.tracks",
     "Results": "inputs.tracks",
     "Stream": "inputs.stream",
@@ -60,6 +67,7 @@ _HOME = {
     "Video": "inputs.tracks",
     "compare": "comparison",
     "evaluate": "evaluator",
+    "evaluate_panoptic": "panoptic_scores",
     "evaluate_stream": "streaming_scores",
     "read_ground_truth": "inputs.ground_truth",
     "read_mots": "inputs.mots",
@@ -72,6 +80,7 @@ __all__ = [
     "Evaluation",
     "GroundTruth",
     "InputWarning",
+    "PanopticEvaluation",
     "Result",
     "Results",
     "Stream",
@@ -80,6 +89,7 @@ __all__ = [
     "Video",
     "compare",
     "evaluate",
+    "evaluate_panoptic",
     "evaluate_stream",
     "read_ground_truth",
     "read_mots",

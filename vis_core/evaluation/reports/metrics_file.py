@@ -17,6 +17,7 @@ from vis_core.evaluation.comparison import Comparison, Difference
 from vis_core.evaluation.evaluator import Evaluation, flatten
 from vis_core.evaluation.metrics.average_precision import IOU_THRESHOLDS, RECALL_THRESHOLDS, Curves
 from vis_core.evaluation.metrics.hota import ALPHAS
+from vis_core.evaluation.panoptic_scores import PanopticEvaluation
 from vis_core.evaluation.streaming_scores import StreamEvaluation
 from vis_core.files.atomic import atomic_write
 
@@ -113,6 +114,29 @@ def comparison_metrics(
             {"id": number, "name": comparison.categories[number], **{name: row(item) for name, item in scores.items()}}
             for number, scores in comparison.per_category.items()
         ],
+    }
+
+
+def panoptic_metrics(
+    evaluation: PanopticEvaluation, ground_truth: str, results: str, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What ``metrics.json`` holds of panoptic images; arguments as of ``metrics``."""
+    classes = evaluation.classes
+    return {
+        "schema": "vis_core.evaluation.panoptic",
+        "version": VERSION,
+        "tool": f"vis_core {vis_core.__version__}",
+        "ground_truth": ground_truth,
+        "results": results,
+        "options": dict(options or {}),
+        "summary": dict(evaluation.summary),
+        "per_category": [
+            {"id": number, "name": name, "isthing": int(number in classes.things), **evaluation.per_category[number]}
+            for number, name in classes.names.items()
+        ],
+        "per_video": [{"name": name, **scores} for name, scores in evaluation.per_video.items()],
+        "class_areas": evaluation.class_areas.tolist(),
+        "warnings": list(evaluation.warnings),
     }
 
 
