@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from vis_core.system.option import Option
     from vis_core.video.sources import VideoSource
 
+_IMAGES = {
+    "masks": " (16-bit PNGs: 0 = background, else the track id)",
+    "panoptic": " (RGB PNGs: red = class, green * 256 + blue = track id)",
+}
+"""What the images of a folder are, by its name."""
+
 app = new_app("Video instance segmentation: videos in, tracked masks out.")
 
 
@@ -57,6 +63,13 @@ def segment(
     overlay: Annotated[bool, typer.Option(help="Write a video with the tracks drawn in.")] = True,
     save_masks: Annotated[
         bool, typer.Option("--save-masks", help="Write PNGs of 16 bits: 0 = background, else the track id.")
+    ] = False,
+    save_panoptic: Annotated[
+        bool,
+        typer.Option(
+            "--save-panoptic",
+            help="Write PNGs of all pixels, stuff too: red is the class, green * 256 + blue the track id.",
+        ),
     ] = False,
     score_threshold: Annotated[float | None, typer.Option(help="Least score of an instance.")] = None,
     max_instances: Annotated[int | None, typer.Option(help="Most instances in a frame.")] = None,
@@ -97,6 +110,7 @@ def segment(
             out,
             overlay=overlay,
             save_masks=save_masks,
+            save_panoptic=save_panoptic,
             start=start,
             stop=stop,
             stop_asked=lambda: bool(received),
@@ -169,7 +183,7 @@ def _report(outcome: RunOutcome, sources: list[VideoSource], folder: Path) -> No
     if outcome.written:
         output.print("Stopped early; what is done stands in" if early else "Written:")
     for path in outcome.written:
-        note = " (16-bit PNGs: 0 = background, else the track id)" if path.is_dir() else ""
+        note = _IMAGES.get(path.parent.name, "") if path.is_dir() else ""
         note = " (one JSON line a mask; results.json could not be written)" if path.suffix == ".jsonl" else note
         output.print(f"  {escape(str(path))}{note}")
 

@@ -11,12 +11,15 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from vis_core.errors import InputError
+from vis_core.errors import InputError, OptionError
 from vis_core.files.atomic import atomic_write
+from vis_core.files.panoptic_writer import PanopticWriter
 from vis_core.files.results_writer import ResultsWriter
 from vis_core.structures import Frame, Instances
 from vis_core.system.segmenter import Segmenter
@@ -70,6 +73,7 @@ def segment_videos(
     *,
     overlay: bool = True,
     save_masks: bool = False,
+    save_panoptic: bool = False,
     start: int = 0,
     stop: int | None = None,
     stop_asked: Callable[[], bool] = lambda: False,
@@ -79,13 +83,14 @@ def segment_videos(
 
     Written are ``results.json``, for each video an overlay video (``overlay.mp4``, or ``overlay/NAME.mp4`` where there
     are several), and ``masks/NAME/INDEX.png``: uint16, 0 = background, else the track id; where masks overlap the
-    better score has the pixel.
+    better score has the pixel. And ``panoptic/NAME/INDEX.png``: as of `PanopticWriter`.
 
     Args:
         segmenter: its state is reset after each video.
         folder: where to write; made if it is not there.
         overlay: write overlay videos.
         save_masks: write mask images.
+        save_panoptic: write panoptic images; the system must have a semantic map.
         start: index of the first frame of each video that is segmented.
         stop: index of the frame before which each video ends; None: at its end.
         stop_asked: asked after each frame; true ends the run, after the answers that are still owed.
@@ -100,7 +105,10 @@ def segment_videos(
         folder.mkdir(parents=True, exist_ok=True)
         names = _file_names(sources)
         if save_masks:
-            _refuse_old_masks([folder / "masks" / name for name in names])
+            _refuse_old_images([folder / "masks" / name for name in names])
+        maps = _semantic_maps(segmenter) if save_panoptic else None
+        if save_panoptic:
+            _refuse_old_images([folder / "panoptic" / name for name in names])
         with ResultsWriter(folder / "results.json") as results:
             for source, name in zip(sources, names, strict=True):
                 video = VideoOutcome(source.name)
@@ -111,7 +119,12 @@ def segment_videos(
                     else None
                 )
                 labels = folder / "masks" / name if save_masks else None
-                output = _VideoOutput(source, segmenter.class_names, results, drawing, labels, outcome.written)
+                panoptic = None
+                if maps is not None:
+                    panoptic = _PanopticOutput(folder / "panoptic", name, maps, segmenter.class_names)
+                output = _VideoOutput(
+                    source, segmenter.class_names, results, drawing, labels, panoptic, outcome.written
+                )
                 began = time.perf_counter()
                 try:
                     with closing(source), output:
@@ -144,12 +157,14 @@ class _VideoOutput:
         results: ResultsWriter,
         drawing: Path | None,
         labels: Path | None,
+        panoptic: _PanopticOutput | None,
         written: list[Path],
     ) -> None:
         self._source = source
         self._class_names = class_names
         self._results = results
         self._labels = labels
+        self._panoptic = panoptic
         self._written = written
         self._length = source.length if source.length is not None and source.length_is_exact else 0
         self._pending: dict[int, Frame] = {}
@@ -160,6 +175,8 @@ class _VideoOutput:
         if labels is not None:
             labels.mkdir(parents=True, exist_ok=True)
             written.append(labels)
+        if panoptic is not None:
+            written.append(panoptic.writer.folder)
 
     def __enter__(self) -> _VideoOutput:
         return self
@@ -191,9 +208,55 @@ class _VideoOutput:
         self._results.add(self._source.video_id, instances.index, instances)
         if self._labels is not None:
             _write_labels(self._labels / f"{instances.index:06d}.png", instances)
+        if self._panoptic is not None:
+            self._panoptic.write(instances)
         if self._drawing is not None:
             frame = self._pending.pop(instances.index)
             self._drawing.write(draw_overlay(frame.image, instances, self._class_names), instances.stamp)
+
+
+class _SemanticMaps(Protocol):
+    """A model that tells the class of each pixel, of things and of stuff, besides its instances.
+
+    Attributes:
+        semantic_class_names: of all classes.
+    """
+
+    semantic_class_names: Sequence[str]
+
+    def semantic_map(self) -> npt.NDArray[np.uint8] | None:
+        """Of the last frame, uint8 ``[H, W]``: 1 + index of the class, 0: none; None: no frame yet."""
+
+
+class _PanopticOutput:
+    """The panoptic images of one video."""
+
+    def __init__(self, folder: Path, name: str, maps: _SemanticMaps, class_names: Sequence[str]) -> None:
+        known = list(maps.semantic_class_names)
+        unknown = [name for name in class_names if name not in known]
+        if unknown:
+            raise OptionError(f"--save-panoptic: class {unknown[0]!r} is none of the semantic map: {', '.join(known)}")
+        self._maps = maps
+        self.writer = PanopticWriter(folder, name, [known.index(name) for name in class_names])
+
+    def write(self, instances: Instances) -> None:
+        """The image of the frame that was answered last."""
+        semantic = self._maps.semantic_map()
+        assert semantic is not None
+        self.writer.add(instances.index, semantic - np.uint8(1), instances)  # 0 becomes 255, void
+
+
+def _semantic_maps(segmenter: Segmenter) -> _SemanticMaps:
+    """What tells the class of each pixel.
+
+    Raises:
+        OptionError: the system has no such thing.
+    """
+    model: Any = getattr(segmenter, "model", None)
+    if not hasattr(model, "semantic_map") or segmenter.delay:
+        raise OptionError("--save-panoptic: this system tells instances alone, and no map of all classes")
+    maps: _SemanticMaps = model
+    return maps
 
 
 def _until_stopped(
@@ -225,7 +288,7 @@ def _file_names(sources: Sequence[VideoSource]) -> list[str]:
     return names
 
 
-def _refuse_old_masks(folders: Sequence[Path]) -> None:
+def _refuse_old_images(folders: Sequence[Path]) -> None:
     for folder in folders:
         if folder.is_dir() and any(folder.iterdir()):
             raise InputError(
