@@ -9,7 +9,8 @@ from tests.vis_core.models.recorded_video_knet import SmallBackbone
 from vis_core.errors import CheckpointError
 from vis_core.models.video_knet import SYSTEMS, build_clip, build_online, published
 from vis_core.models.video_knet.network import ClipNetwork, OnlineNetwork, Sizes
-from vis_core.models.video_knet.training import start_from
+from vis_core.models.video_knet.online_training import OnlineTraining
+from vis_core.models.video_knet.training import ClipTraining, start_from
 from vis_core.models.video_knet.vocabulary import CITYSCAPES, KITTI_STEP, VIPSEG
 from vis_core.system.option import check_options, options_of
 
@@ -176,6 +177,19 @@ def test_what_is_trained_starts_the_system_and_its_things_and_stuff_have_names()
     assert segmenter.class_names == ("cup", "fork", "plate")
     assert segmenter.model.semantic_class_names == ("cup", "fork", "plate", "stuff 1", "stuff 2")
     assert built(build_clip, clip_tensors(), {"class_names": names}).class_names == ("cup", "fork", "plate")
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_the_weights_of_a_training_start_the_system(online):
+    if online:
+        training, build = OnlineTraining(OnlineNetwork("resnet50", "fpn", 3, sizes=SMALL)), build_online
+    else:
+        training, build = ClipTraining(ClipNetwork("resnet50", "deformable", 3, SMALL)), build_clip
+    training.network.initialise()
+    network = built(build, {key: x.half() for key, x in training.weights().items()}).network
+    assert network.classes == 3 and getattr(network, "stuff", 0) == 0
+    own = training.network.frame_stages[1].fc_mask.weight
+    torch.testing.assert_close(network.frame_stages[1].fc_mask.weight, own.detach(), rtol=1e-3, atol=1e-4)
 
 
 def test_published_classes_have_the_names_of_their_data_sets():

@@ -19,6 +19,7 @@ from vis_core.models.video_knet.vocabulary import known_labels, numbered_stuff
 from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.precision import exact_type
 from vis_core.nn.prepacked_convolution import pack_convolutions
+from vis_core.nn.winograd import use_winograd
 from vis_core.system.driver import StreamSegmenter
 from vis_core.system.entry import PublishedFormat, System
 from vis_core.system.option import MaxLostFrames, MaxLostTracks, Option, Vocabulary
@@ -176,6 +177,7 @@ def _ready(network: _Network, device: torch.device, precision: str) -> _Network:
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.backbone.to(exact_type(precision))
     pack_convolutions(network)
+    use_winograd(network)
     return network
 
 
