@@ -24,6 +24,7 @@ _VIDEO_COLUMNS = ("AP50", "HOTA", "IDSW", "CLR_FN", "CLR_FP")
 _STREAM_COLUMNS = ("AP", "AP50", "AR10", "HOTA", "MOTA", "IDF1", "IDSW")
 _CATEGORY_DIFFERENCES = ("AP", "AP50", "HOTA", "IDF1")
 _UNKNOWN_IS_MINUS_ONE = ("AP", "AR", "STQ", "AQ", "SQ", "VPQ", "IoU")
+_PANOPTIC_VIDEO_COLUMNS = ("STQ", "AQ", "SQ", "VPQ", "frames", "GT_IDs", "IDs")
 _PANOPTIC_COLUMNS = ("STQ", "AQ", "SQ", "VPQ", "VPQ_things", "VPQ_stuff", "frames", "GT_IDs", "IDs")
 
 
@@ -83,7 +84,7 @@ def print_panoptic(evaluation: PanopticEvaluation) -> None:
     }
     _print_table(occurring, ("IoU", "VPQ", *of_windows), "category", "Per category")
     if len(evaluation.per_video) > 1:
-        _print_table(evaluation.per_video, _PANOPTIC_COLUMNS, "video", "Per video")
+        _print_table(evaluation.per_video, _PANOPTIC_VIDEO_COLUMNS, "video", "Per video")
 
 
 def print_comparison(comparison: Comparison, first: str, second: str) -> None:

@@ -25,7 +25,7 @@ def vis(*arguments):
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1"},
+        env={**os.environ, "COLUMNS": "80", "NO_COLOR": "1"},
     )
 
 
@@ -35,7 +35,7 @@ def files(tmp_path):
     rng = np.random.default_rng(21)
     for i in range(2):
         for name, images in zip(("truth", "result"), random_video(rng)):
-            write(tmp_path / name / f"v{i}", images)
+            write(tmp_path / name / f"video_{i}", images)
     classes = [{"id": n, "name": name, "isthing": int(n in CLASSES.things)} for n, name in CLASSES.names.items()]
     (tmp_path / "classes.json").write_text(json.dumps(classes))
     return tmp_path / "truth", tmp_path / "result", tmp_path / "classes.json"
@@ -57,7 +57,7 @@ def test_it_shows_tables_and_writes_all_scores(files, tmp_path):
         "VPQ_2",
         "VPQ by frames of a window, spacing 2",
         "car (7), thing",
-        "v1",
+        "video_1",
     ):
         assert text in shown
     written = json.loads((tmp_path / "out" / "metrics.json").read_text())
