@@ -159,6 +159,16 @@ def label_image_message(labels: npt.NDArray[np.uint16], header: Any) -> Any:
     return _image_message(np.ascontiguousarray(labels, "<u2"), "16UC1", header)
 
 
+def mono_message(image: npt.NDArray[np.uint8], header: Any) -> Any:
+    """A ``sensor_msgs/Image`` mono8.
+
+    Args:
+        image: uint8 ``[H, W]``.
+        header: taken unchanged.
+    """
+    return _image_message(np.ascontiguousarray(image), "mono8", header)
+
+
 def rgb_message(image: npt.NDArray[np.uint8], header: Any) -> Any:
     """A ``sensor_msgs/Image`` rgb8.
 

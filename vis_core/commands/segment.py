@@ -11,11 +11,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from vis_core.errors import InputError, OptionError
 from vis_core.files.atomic import atomic_write
@@ -106,8 +104,8 @@ def segment_videos(
         names = _file_names(sources)
         if save_masks:
             _refuse_old_images([folder / "masks" / name for name in names])
-        maps = _semantic_maps(segmenter) if save_panoptic else None
         if save_panoptic:
+            _check_tells_stuff(segmenter)
             _refuse_old_images([folder / "panoptic" / name for name in names])
         with ResultsWriter(folder / "results.json") as results:
             for source, name in zip(sources, names, strict=True):
@@ -120,8 +118,8 @@ def segment_videos(
                 )
                 labels = folder / "masks" / name if save_masks else None
                 panoptic = None
-                if maps is not None:
-                    panoptic = _PanopticOutput(folder / "panoptic", name, maps, segmenter.class_names)
+                if save_panoptic:
+                    panoptic = _PanopticOutput(folder / "panoptic", name, segmenter)
                 output = _VideoOutput(
                     source, segmenter.class_names, results, drawing, labels, panoptic, outcome.written
                 )
@@ -215,48 +213,28 @@ class _VideoOutput:
             self._drawing.write(draw_overlay(frame.image, instances, self._class_names), instances.stamp)
 
 
-class _SemanticMaps(Protocol):
-    """A model that tells the class of each pixel, of things and of stuff, besides its instances.
-
-    Attributes:
-        semantic_class_names: of all classes.
-    """
-
-    semantic_class_names: Sequence[str]
-
-    def semantic_map(self) -> npt.NDArray[np.uint8] | None:
-        """Of the last frame, uint8 ``[H, W]``: 1 + index of the class, 0: none; None: no frame yet."""
-
-
 class _PanopticOutput:
     """The panoptic images of one video."""
 
-    def __init__(self, folder: Path, name: str, maps: _SemanticMaps, class_names: Sequence[str]) -> None:
-        known = list(maps.semantic_class_names)
+    def __init__(self, folder: Path, name: str, segmenter: Segmenter) -> None:
+        known, class_names = list(segmenter.semantic_class_names), segmenter.class_names
         unknown = [name for name in class_names if name not in known]
         if unknown:
             raise OptionError(f"--save-panoptic: class {unknown[0]!r} is none of the semantic map: {', '.join(known)}")
-        self._maps = maps
+        self._segmenter = segmenter
         self.writer = PanopticWriter(folder, name, [known.index(name) for name in class_names])
 
     def write(self, instances: Instances) -> None:
         """The image of the frame that was answered last."""
-        semantic = self._maps.semantic_map()
+        semantic = self._segmenter.semantic_map()
         assert semantic is not None
         self.writer.add(instances.index, semantic - np.uint8(1), instances)  # 0 becomes 255, void
 
 
-def _semantic_maps(segmenter: Segmenter) -> _SemanticMaps:
-    """What tells the class of each pixel.
-
-    Raises:
-        OptionError: the system has no such thing.
-    """
-    model: Any = getattr(segmenter, "model", None)
-    if not hasattr(model, "semantic_map") or segmenter.delay:
+def _check_tells_stuff(segmenter: Segmenter) -> None:
+    """Raises `OptionError` for a system without a map of all classes."""
+    if not segmenter.semantic_class_names or segmenter.delay:  # the map is that of the newest frame
         raise OptionError("--save-panoptic: this system tells instances alone, and no map of all classes")
-    maps: _SemanticMaps = model
-    return maps
 
 
 def _until_stopped(

@@ -64,10 +64,12 @@ class ClipModel(ABC, Generic[Features, Found]):
     Attributes:
         network: the neural network, on its device.
         class_names: name of each label.
+        semantic_class_names: of the classes of `semantic_map`, things and stuff; empty: there is none.
     """
 
     network: nn.Module
     class_names: tuple[str, ...]
+    semantic_class_names: tuple[str, ...] = ()
 
     @abstractmethod
     def encode(self, frame: Frame) -> Features:
@@ -85,6 +87,10 @@ class ClipModel(ABC, Generic[Features, Found]):
             clip: what `encode` gave for each of its frames.
             window: which frames they are.
         """
+
+    def semantic_map(self) -> npt.NDArray[np.uint8] | None:
+        """Of the last frame, uint8 ``[H, W]``: 1 + index of the class, 0: none; None: no frame yet, or no map."""
+        return None
 
     def reset(self) -> None:
         """Forget the stream."""

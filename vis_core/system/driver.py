@@ -56,6 +56,7 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
             )
         self.model, self.associator, self.lifecycle = model, associator, lifecycle
         self.network, self.class_names = model.network, model.class_names
+        self.semantic_class_names = model.semantic_class_names
         self.clip_length, self.stride = clip_length, stride
         self.delay = sys.maxsize if clip_length is None else stride - 1
         self._device = next((p.device for p in model.network.parameters()), torch.device("cpu"))
@@ -97,6 +98,9 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
     @torch.inference_mode()
     def flush(self) -> list[Instances]:
         return self._answer() if self._owed else []
+
+    def semantic_map(self) -> npt.NDArray[np.uint8] | None:
+        return self.model.semantic_map()
 
     def reset(self) -> None:
         self._owed.clear()

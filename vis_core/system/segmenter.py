@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from vis_core.errors import OptionError
@@ -29,6 +31,7 @@ class Segmenter(ABC):
 
     network: nn.Module
     class_names: tuple[str, ...]
+    semantic_class_names: tuple[str, ...] = ()
     delay: int = 0
     prefetches: bool = False
     options: Mapping[str, Option] = {}
@@ -85,6 +88,14 @@ class Segmenter(ABC):
     def flush(self) -> list[Instances]:
         """The answers still owed at the end of a stream; none for an online system."""
         return []
+
+    def semantic_map(self) -> npt.NDArray[np.uint8] | None:
+        """Class of each pixel of the frame that was answered last, things and stuff, of a system that tells stuff too.
+
+        Returns:
+            uint8 ``[H, W]``: 1 + index in `semantic_class_names`, 0: no class; None: no frame yet, or no such system.
+        """
+        return None
 
     @abstractmethod
     def reset(self) -> None:

@@ -37,6 +37,7 @@ from vis_ros import messages
 from vis_ros.node import parameters, preparation
 from vis_ros.node.diagnostics import Level, Report, StreamStatistics, to_diagnostic_array
 from vis_ros.node.mailbox import Mailbox
+from vis_ros.node.semantic import LABELS, SemanticOutput
 from vis_ros.node.transport import use_shared_memory
 from vis_ros.node.worker import Worker
 
@@ -72,6 +73,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         self._statistics: StreamStatistics | None = None
         self._subscription: Any = None
         self._outputs: dict[str, Any] = {}
+        self._semantic: SemanticOutput | None = None
         self._system_and_classes: tuple[str, Sequence[str]] = ("", ())
         self._running_on: dict[str, str] = {}
         self._incompatible: set[tuple[str, str]] = set()
@@ -96,7 +98,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             self._warm_up_tracks = preparation.warm_up(segmenter)
             self._system_and_classes = self._value("system"), segmenter.class_names
             self._running_on = preparation.running_on(segmenter)
-            self._create_outputs()
+            self._create_outputs(segmenter)
         except Exception as error:
             self._report_problem(f"not configured: {error}")
             self._release()
@@ -166,26 +168,31 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         load = self._load or import_module("vis_core.catalog").load
         return preparation.make_segmenter(values, load, self.get_logger())
 
-    def _create_outputs(self) -> None:
+    def _create_outputs(self, segmenter: Segmenter) -> None:
         from vis_ros.msg import InstanceTrackArray
 
-        def create(message_type: Any, topic: str, depth: int) -> None:
+        def create(message_type: Any, topic: str, quality: QoSProfile) -> Any:
             resolved = self.resolve_topic_name(topic)
             self._outputs[topic] = self.create_lifecycle_publisher(
                 message_type,
                 topic,
-                QoSProfile(depth=depth),
+                quality,
                 event_callbacks=PublisherEventCallbacks(
                     incompatible_qos=lambda event: self._on_incompatible(resolved, event)
                 ),
                 qos_overriding_options=QoSOverridingOptions(_POLICIES),
             )
+            return self._outputs[topic]
 
-        create(InstanceTrackArray, "instances", 10)
-        create(Image, "~/label_image", 5)
-        create(Image, "~/overlay", 5)
-        create(Float64, "~/debug/processing_time_ms", 10)
-        create(Float64, "~/debug/pipeline_latency_ms", 10)
+        create(InstanceTrackArray, "instances", QoSProfile(depth=10))
+        create(Image, "~/label_image", QoSProfile(depth=5))
+        create(Image, "~/overlay", QoSProfile(depth=5))
+        create(Float64, "~/debug/processing_time_ms", QoSProfile(depth=10))
+        create(Float64, "~/debug/pipeline_latency_ms", QoSProfile(depth=10))
+        if segmenter.semantic_class_names:
+            self._semantic = SemanticOutput(segmenter, create)
+            if not self._semantic.names_are_published:
+                self.get_logger().info(f"{LABELS} is not published: vision_msgs is not installed")
 
     def _start(self, segmenter: Segmenter) -> None:
         compressed = self._value("image_transport") == "compressed"
@@ -247,7 +254,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         self._incompatible.clear()
         for publisher in self._outputs.values():
             self.destroy_lifecycle_publisher(publisher)
-        self._outputs = {}
+        self._outputs, self._semantic = {}, None
         preparation.return_memory()
 
     # Called by the worker's thread
@@ -267,6 +274,8 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             from vis_core.video.overlay import draw_overlay
 
             outputs["~/overlay"].publish(messages.rgb_message(draw_overlay(image, instances, class_names), header))
+        if self._semantic is not None:
+            self._semantic.publish(header)
         if latency is not None:
             outputs["~/debug/pipeline_latency_ms"].publish(Float64(data=latency * 1e3))
 

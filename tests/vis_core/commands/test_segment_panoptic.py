@@ -16,7 +16,7 @@ from vis_core.video.images import write_image
 from vis_core.video.opening import open_videos
 
 
-class Maps:
+class Panoptic(FakeSegmenter):
     """A map of classes of the last frame: sky above, road below, nothing on the left."""
 
     semantic_class_names = ("road", "vehicle", "sky", "person")
@@ -27,10 +27,6 @@ class Maps:
         return out
 
 
-class Panoptic(FakeSegmenter):
-    model = Maps()
-
-
 def test_it_writes_things_over_the_map_and_the_evaluation_reads_it(tmp_path, monkeypatch, capfd):
     source, out = write_frames(tmp_path / "walk", 3), tmp_path / "out"
     run(monkeypatch, Panoptic(), *segment(source, out, "--save-panoptic", "--no-overlay"))
@@ -38,7 +34,7 @@ def test_it_writes_things_over_the_map_and_the_evaluation_reads_it(tmp_path, mon
     track = read_results(out)[0]["track_id"]
     assert images[2][15, 10] == 1 << 16 | track  # "vehicle", label 1, is class 1 of the map
     assert images[2][5, 40] == 2 << 16 and images[2][40, 40] == 0 and images[2][40, 0] == 255 << 16
-    classes = PanopticClasses(dict(enumerate(Maps.semantic_class_names)), frozenset({1, 3}))
+    classes = PanopticClasses(dict(enumerate(Panoptic.semantic_class_names)), frozenset({1, 3}))
     found = evaluate_panoptic(out / "panoptic", out / "panoptic", classes, windows=(1, 2))
     assert {found.summary[name] for name in ("STQ", "VPQ_things", "VPQ_stuff")} == {1.0}
     assert "RGB PNGs: red = class, green * 256 + blue = track id" in " ".join(capfd.readouterr().out.split())

@@ -41,6 +41,7 @@ class Scripted:
 
         self.network = nn.Linear(1, 1)
         self.class_names = ("cat", "dog")
+        self.semantic_class_names: tuple[str, ...] = ()
         self.delay = delay
         self.prefetches = prefetches
         self.begun = queue.Queue[int]()
@@ -82,6 +83,10 @@ class Scripted:
 
     def state_bytes(self) -> int:
         return 4321
+
+    def semantic_map(self):
+        """The number of the frame, everywhere."""
+        return np.full((HEIGHT, WIDTH), len(self.frames), np.uint8)
 
     def run(self, frames):
         return Segmenter.run(self, frames)
