@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -113,12 +114,13 @@ class ShortSideTransform(nn.Module):
 class WithinTransform(nn.Module):
     """Fit an RGB image into a rectangle, enlarged if need be, normalise it, and pad it right and bottom with zeros.
 
-    The aspect ratio is kept. The resize is OpenCV's bilinear one on uint8, without antialiasing: that of mmdetection.
+    The aspect ratio is kept. The resize is OpenCV's bilinear one, without antialiasing: that of mmdetection.
 
     Args:
-        short_side: of the rectangle, pixels.
-        long_side: of the rectangle, pixels; it lies as the image does.
+        short_side: of the rectangle, pixels; None: images stay as they come.
+        long_side: of the rectangle, pixels; it lies as the image does; None: it has no end.
         multiple_of: what height and width are padded to.
+        rounded: to uint8 after the resize; False: it works on float32.
         mean: of each channel, in 0..255.
         std: of each channel, in 0..255.
     """
@@ -128,28 +130,36 @@ class WithinTransform(nn.Module):
 
     def __init__(
         self,
-        short_side: int,
-        long_side: int,
+        short_side: int | None,
+        long_side: int | None = None,
         multiple_of: int = 32,
+        rounded: bool = True,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
         super().__init__()
-        self.short_side, self.long_side, self.multiple_of = short_side, long_side, multiple_of
+        self.short_side, self.long_side = short_side, long_side
+        self.multiple_of, self.rounded = multiple_of, rounded
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after the resize, before the padding, of an image of this height and width."""
-        ratio = min(self.long_side / max(height, width), self.short_side / min(height, width))
+        if self.short_side is None:
+            return height, width
+        ratio = self.short_side / min(height, width)
+        if self.long_side is not None:
+            ratio = min(self.long_side / max(height, width), ratio)
         return max(int(height * ratio + 0.5), 1), max(int(width * ratio + 0.5), 1)
 
     def resize(self, image: npt.NDArray[np.uint8]) -> Tensor:
-        """uint8 ``[h, w, 3]`` on the device of this module from uint8 ``[H, W, 3]``."""
+        """``[h, w, 3]`` on the device of this module from uint8 ``[H, W, 3]``; float32 if resized and not rounded."""
         height, width = self.size(*image.shape[:2])
+        pixels: npt.NDArray[Any] = image
         if (height, width) != image.shape[:2]:
-            image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
-        return torch.from_numpy(_readable(image)).to(self.mean.device)
+            pixels = image if self.rounded else image.astype(np.float32)
+            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+        return torch.from_numpy(_readable(pixels)).to(self.mean.device)
 
     def forward(self, image: npt.NDArray[np.uint8]) -> Tensor:
         """float32 ``[1, 3, h, w]``, channels-last, padded, on the device of this module from uint8 ``[H, W, 3]``."""
@@ -157,7 +167,7 @@ class WithinTransform(nn.Module):
 
 
 def _padded(pixels: Tensor, multiple_of: int, mean: Tensor, std: Tensor) -> Tensor:
-    """Normalised, with zeros right and below, ``[1, 3, h, w]`` channels-last, from uint8 ``[H, W, 3]``."""
+    """Normalised, with zeros right and below, ``[1, 3, h, w]`` channels-last, from pixels ``[H, W, 3]``."""
     height, width = (-(-n // multiple_of) * multiple_of for n in pixels.shape[:2])
     padded = mean.new_zeros((1, height, width, 3))
     torch.sub(pixels, mean, out=(inside := padded[0, : pixels.shape[0], : pixels.shape[1]]))
@@ -173,7 +183,7 @@ def _resize(image: npt.NDArray[np.uint8], size: tuple[int, int], device: torch.d
     return pixels if pixels.shape[0] == size[0] else _resize_rows(pixels, size[0])
 
 
-def _readable(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _readable(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The image, copied where PyTorch does not take it: it is read-only or has strides of its own."""
     if image.flags.writeable and image.flags.c_contiguous and min(image.strides) > 0:
         return image

@@ -10,7 +10,7 @@ import vis_core
 from tests.vis_core.models.recorded_tevit import Case, check_close, recorded_weights
 from vis_core.checkpoints import FORMAT, write_tensors
 from vis_core.errors import CheckpointError, OptionError
-from vis_core.models.tevit import published
+from vis_core.models.tevit import SYSTEM, published
 from vis_core.models.tevit.model import TeViTModel
 from vis_core.models.tevit.msgshift import MsgShifT
 from vis_core.models.tevit.network import TeViTNetwork
@@ -258,10 +258,10 @@ def test_random_weights_are_said_to_be_random():
     assert isinstance(segmenter.network.backbone, MsgShifT) and len(segmenter.class_names) == 40
 
 
-def test_a_queryinst_with_the_same_backbone_is_no_system_for_videos(tmp_path, weights):
+def test_a_queryinst_with_the_same_backbone_is_no_system_for_videos():
     tensors = dict(tiny().state_dict())
     del tensors["backbone.msg_tokens"]
-    path = tmp_path / "image_model.safetensors"
-    write_tensors(path, {k: x.contiguous() for k, x in tensors.items()}, {"format": FORMAT, "system": "tevit"})
+    of_no_training = {}
+    defaults = {name: option.default for name, option in SYSTEM.options.items()}
     with pytest.raises(CheckpointError, match="weights of QueryInst, an image model"):
-        load(path)
+        SYSTEM.build(tensors, of_no_training, torch.device("cpu"), "fp32", **defaults)

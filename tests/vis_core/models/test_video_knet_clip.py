@@ -92,6 +92,7 @@ def frames_like(count, seed=0, size=(48, 64)):
 @pytest.fixture(scope="module")
 def small():
     """Tensors of a small network that finds several instances."""
+    torch.manual_seed(0)
     random = torch.Generator().manual_seed(3)
     network = ClipNetwork(SmallBackbone(), "fpn", 4, Sizes(kernels=8, width=32, heads=8, hidden=64))
     network.initialise()

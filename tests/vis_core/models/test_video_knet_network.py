@@ -6,7 +6,7 @@ import torch
 from tests.vis_core.models.recorded_video_knet import Case, FilledWeights
 from vis_core.models.video_knet.kernels import StageOutputs
 from vis_core.models.video_knet.network import STAGES, FrameKernels, first_outputs
-from vis_core.models.video_knet.transform import BoundedTransform
+from vis_core.nn.input_transform import WithinTransform
 
 CASES = {
     "clip_r50": "clip_r50",
@@ -116,7 +116,7 @@ def check_clip_stages(case, network, frames):
 def test_every_part_of_the_clip_network_is_as_recorded(name, shared, weights):
     case, network = Case(shared, name), weights.clip_network(CASES[name])
     long, short = case.config["test_scale"]
-    images = torch.cat([BoundedTransform(short, long)(image) for image in case.inputs["images"]])
+    images = torch.cat([WithinTransform(short, long, rounded=False)(image) for image in case.inputs["images"]])
     case.check("network_input", images)
     initial = check_initial(case, network, check_maps(case, network, images))
     frames = check_frame_stages(case, network, initial)

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD, InputTransform, ShortSideTransform
+from vis_core.nn.input_transform import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    InputTransform,
+    ShortSideTransform,
+    WithinTransform,
+)
 
 RANDOM = np.random.default_rng(0)
 
@@ -98,3 +104,24 @@ def test_the_quick_resize_differs_by_one_level_at_most(size):
     assert difference.max() <= 1 and (difference > 0).float().mean() < 0.05
     mirrored = InputTransform((64, 96), exact=False).resize(image[:, ::-1])
     assert (mirrored.int() - InputTransform((64, 96)).resize(image[:, ::-1]).int()).abs().max() <= 1
+
+
+def test_an_image_fits_into_a_rectangle_that_may_be_open_or_none():
+    assert WithinTransform(360).size(100, 1000) == (360, 3600)
+    assert WithinTransform(360, 640).size(100, 1000) == (64, 640)
+    assert WithinTransform(None).size(100, 1000) == (100, 1000)
+    image = picture(33, 40)
+    found = WithinTransform(None, rounded=False)(image[:, ::-1])
+    normalised = (image[:, ::-1] - np.array(IMAGENET_MEAN)) / IMAGENET_STD
+    assert found.shape == (1, 3, 64, 64)
+    np.testing.assert_allclose(found[0, :, :33, :40].permute(1, 2, 0).numpy(), normalised, atol=1e-6)
+
+
+def test_values_between_two_levels_stay_where_nothing_is_rounded():
+    image = picture(33, 40)
+    kept = image.copy()
+    image.flags.writeable = False
+    rounded, exact = (WithinTransform(50, 96, rounded=r).resize(image) for r in (True, False))
+    assert (rounded.dtype, exact.dtype) == (torch.uint8, torch.float32)
+    assert 0 < (rounded.float() - exact).abs().max() <= 1.01
+    np.testing.assert_array_equal(image, kept)

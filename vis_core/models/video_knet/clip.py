@@ -15,7 +15,7 @@ from vis_core.masks import RunLengths
 from vis_core.models.video_knet.kernels import best_pairs
 from vis_core.models.video_knet.network import ClipNetwork, FrameKernels
 from vis_core.models.video_knet.semantic_pyramid import doubled
-from vis_core.models.video_knet.transform import BoundedTransform
+from vis_core.nn.input_transform import WithinTransform
 from vis_core.nn.mask_resize import MaskResize, without_duplicates
 from vis_core.structures import Frame
 from vis_core.system.clip import ClipInstances, ClipModel, size_of
@@ -99,7 +99,7 @@ class VideoKNetModel(ClipModel[EncodedFrame, KernelInstances]):
         self.network, self.class_names = network, class_names
         self.published, self.score_threshold, self.max_instances = published, score_threshold, max_instances
         self.device = next(network.parameters()).device
-        self.transform = BoundedTransform(*input_size).to(self.device)
+        self.transform = WithinTransform(*input_size, rounded=False).to(self.device)
         self._resize: MaskResize | None = None
 
     def encode(self, frame: Frame) -> EncodedFrame:

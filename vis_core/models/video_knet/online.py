@@ -16,8 +16,8 @@ from vis_core.masks import RunLengths
 from vis_core.models.video_knet.kernels import StageOutputs
 from vis_core.models.video_knet.network import STAGES, OnlineNetwork
 from vis_core.models.video_knet.panoptic import MaskSizes, Panoptic, candidates, mask_probabilities, merge, to_image
-from vis_core.models.video_knet.transform import BoundedTransform
 from vis_core.models.video_knet.vocabulary import SemanticLabels
+from vis_core.nn.input_transform import WithinTransform
 from vis_core.structures import Frame
 from vis_core.system.clip import ClipInstances, ClipModel, size_of
 from vis_core.tracking.associator import Window
@@ -112,7 +112,7 @@ class VideoKNetOnlineModel(ClipModel[EncodedFrame, ThingInstances]):
         self.semantic_class_names = semantic.names
         self.score_threshold, self.association, self.published = score_threshold, association, published
         self.device = next(network.parameters()).device
-        self.transform = BoundedTransform(short_side).to(self.device)
+        self.transform = WithinTransform(short_side, rounded=False).to(self.device)
         self.previous: Tensor | None = None
         """Kernels of the last stage of the frame before ``[1, N, C]``."""
         self._panoptic: Panoptic | None = None
