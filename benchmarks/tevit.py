@@ -193,14 +193,15 @@ def approximation(weights: Path, frames: Sequence[Frame]) -> tuple[list[float], 
     kept: list[Any] = [[], []]
     scores, overlaps = [], []
     for i, frame in enumerate(frames):
-        found = []
         for model, clip in zip((exact, streamed), kept):
             clip[:] = [*clip[-LENGTH + 1 :], model.encode(frame)]
-            levels = model._levels(clip)
-            out = network.head.last(levels, queries[None], boxes.expand(len(clip), -1, -1))
-            found.append((levels, out))
+        through = streamed._levels(kept[1])  # frame by frame, whether looked at or not
         if i < LENGTH or i % 2:
             continue
+        found = [
+            (levels, network.head.last(levels, queries[None], boxes.expand(LENGTH, -1, -1)))
+            for levels in (exact._levels(kept[0]), through)
+        ]
         rows, labels, values = best_pairs(found[0][1].logits.sigmoid().mean(0), RESULTS)
         scores += (found[1][1].logits.sigmoid().mean(0)[rows, labels] - values).abs().tolist()
         masks = []
@@ -215,7 +216,7 @@ def approximation(weights: Path, frames: Sequence[Frame]) -> tuple[list[float], 
 def main(
     video: Annotated[Path | None, typer.Option(help="frames to use; noise otherwise")] = None,
     threads: Annotated[int, typer.Option(min=1, help="of torch")] = 2,
-    rounds: Annotated[int, typer.Option(min=1, help="how often the clip is measured; 0: not at all")] = 5,
+    rounds: Annotated[int, typer.Option(min=0, help="how often the clip is measured; 0: not at all")] = 5,
     weights: Annotated[
         Path | None, typer.Option(help="to see what the streamed backbone changes; random without")
     ] = None,
