@@ -1,0 +1,288 @@
+"""The two methods that solve the relaxed matching of two graphs: a splitting method that comes near, and an active set.
+
+Both minimise 1/2 ||A1 P - P A2||^2 - <B, P> + mu/2 ||P||^2 over P >= 0 whose rows and columns sum to 1, or to at most 1
+(`partial`); see `vis_core.tracking.graph_matching`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+OVER_RELAXATION = 1.6
+CHECKED_EVERY = 20
+DENSE_UNKNOWNS = 160  # up to here, a step as one matrix of unknowns by unknowns is quicker than one by eigenvectors
+ROUNDS = 120
+BOLD_ROUNDS = 15
+TINY = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One problem: edges ``[n, n]`` and ``[m, m]``, symmetric, and the worth of each pair ``[n, m]``."""
+
+    edges1: Floats
+    edges2: Floats
+    worth: Floats
+    ridge: float
+    partial: bool
+
+    def objective(self, matching: Floats) -> float:
+        """The cost of a matching."""
+        residual = self.edges1 @ matching - matching @ self.edges2
+        linear = float((self.worth * matching).sum())
+        return 0.5 * float((residual**2).sum()) - linear + 0.5 * self.ridge * float((matching**2).sum())
+
+    def gradient(self, matching: Floats) -> Floats:
+        """Of the cost."""
+        residual = self.edges1 @ matching - matching @ self.edges2
+        return self.edges1 @ residual - residual @ self.edges2 - self.worth + self.ridge * matching
+
+    def gap(self, matching: Floats) -> float:
+        """How far the cost of an allowed matching may be above the least one, by linear minimisation."""
+        gradient = self.gradient(matching)
+        reachable = np.minimum(gradient, 0) if self.partial else gradient
+        return float((gradient * matching).sum() - reachable[linear_sum_assignment(reachable)].sum())
+
+    def feasible(self, matching: Floats) -> Floats:
+        """An allowed matching near the given one."""
+        near = np.maximum(matching, 0)
+        near = near / np.maximum(near.sum(1, keepdims=True), 1)
+        near = near / np.maximum(near.sum(0, keepdims=True), 1)
+        if not self.partial:
+            rows, columns = np.maximum(1 - near.sum(1), 0), np.maximum(1 - near.sum(0), 0)
+            if rows.sum() > 0:
+                near = near + rows[:, None] * (columns / rows.sum())
+        return near
+
+
+@dataclass(frozen=True, eq=False)
+class Support:
+    """Where an optimum lies.
+
+    Attributes:
+        entries: ``[n, m]``, those that are not held at 0.
+        rows: ``[n]``, whose sum is held at 1.
+        columns: ``[m]``, likewise.
+    """
+
+    entries: Bools
+    rows: Bools
+    columns: Bools
+
+    @classmethod
+    def of(cls, matching: Floats, tolerance: float, partial: bool) -> Support:
+        """That of a matching known to a tolerance."""
+        entries = matching > tolerance
+        if partial:
+            least = 1 - 10 * tolerance
+            return cls(entries, matching.sum(1) > least, matching.sum(0) > least)
+        entries[np.arange(len(entries)), matching.argmax(1)] = True
+        entries[matching.argmax(0), np.arange(entries.shape[1])] = True
+        return cls(entries, np.ones(entries.shape[0], np.bool_), np.ones(entries.shape[1], np.bool_))
+
+
+class ActiveSet:
+    """Quadratic programs on a support, where the constraints are equations."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.squared1, self.squared2 = problem.edges1 @ problem.edges1, problem.edges2 @ problem.edges2
+
+    def solve(self, support: Support, linear: Floats, total: float) -> tuple[Floats, Floats, Floats]:
+        """The least of 1/2 <X, H X> - <linear, X> on the support, with held rows and columns summing to `total`.
+
+        Returns:
+            X ``[n, m]``, and the multipliers of the rows ``[n]`` and columns ``[m]``.
+
+        Raises:
+            np.linalg.LinAlgError: there is no such X, or no single one.
+        """
+        edges1, edges2 = self.problem.edges1, self.problem.edges2
+        n, m = linear.shape
+        i, j = np.nonzero(support.entries)
+        rows, columns = np.nonzero(support.rows)[0], np.nonzero(support.columns)[0]
+        count, held = len(i), len(i) + len(rows)
+        system = np.zeros((held + len(columns),) * 2)
+        block = system[:count, :count]
+        np.multiply(edges1[i][:, i], edges2[j][:, j], out=block)
+        block *= -2
+        block += self.squared1[i][:, i] * (j[:, None] == j)
+        block += self.squared2[j][:, j] * (i[:, None] == i)
+        system[:count, count:held] = i[:, None] == rows
+        system[:count, held:] = j[:, None] == columns
+        system[count:, :count] = system[:count, count:].T
+        diagonal = np.einsum("ii->i", system)
+        diagonal[:count] += self.problem.ridge + TINY
+        diagonal[count:] = -TINY
+        right = np.concatenate((linear[i, j], np.full(len(system) - count, total)))
+        found = np.linalg.solve(system, right)
+        solution, of_rows, of_columns = np.zeros((n, m)), np.zeros(n), np.zeros(m)
+        solution[i, j], of_rows[rows], of_columns[columns] = found[:count], found[count:held], found[held:]
+        return solution, of_rows, of_columns
+
+
+def polish(problem: Problem, guess: Support) -> tuple[Floats, Support] | None:
+    """The optimum and its support, from a guess of the support; None if it is not reached.
+
+    The first rounds change many constraints at once. After them only the most violated one changes, since sets of
+    changes can follow each other in a cycle.
+    """
+    active = ActiveSet(problem)
+    entries, rows, columns = guess.entries.copy(), guess.rows.copy(), guess.columns.copy()
+    most = max(problem.worth.shape) // 2 + 1
+    for round_ in range(ROUNDS):
+        support = Support(entries, rows, columns)
+        try:
+            matching, of_rows, of_columns = active.solve(support, problem.worth, 1.0)
+        except np.linalg.LinAlgError:
+            return None
+        reduced = problem.gradient(matching) + of_rows[:, None] + of_columns
+        sums = np.concatenate((matching.sum(1), matching.sum(0)))
+        held, multipliers = np.concatenate((rows, columns)), np.concatenate((of_rows, of_columns))
+        # Violations, each by how much; 0: none.
+        negative = np.where(entries & (matching < -TINY), -matching, 0)
+        missing = np.where(~entries & (reduced < -1e-8), -reduced, 0)
+        exceeding = np.where(~held & (sums > 1 + 1e-9), sums - 1, 0)
+        loose = np.where(held & (multipliers < -1e-9), -multipliers, 0) if problem.partial else np.zeros(len(held))
+        if not (negative.any() or missing.any() or exceeding.any() or loose.any()):
+            return matching, support
+        if round_ < BOLD_ROUNDS:
+            if round_ >= 3 and negative.any():
+                missing[:] = 0
+            elif np.count_nonzero(missing) > most:
+                missing[missing < np.partition(missing, -most, axis=None)[-most]] = 0
+        else:
+            broken = negative.any() or exceeding.any()
+            first, second = (negative, exceeding) if broken else (missing, loose)
+            if broken:
+                missing, loose = np.zeros_like(missing), np.zeros_like(loose)
+            greatest = max(first.max(), second.max())
+            first[first < greatest], second[second < greatest] = 0, 0
+        entries = (entries & (negative == 0)) | (missing > 0)
+        held = (held & (loose == 0)) | (exceeding > 0)
+        rows, columns = held[: len(rows)], held[len(rows) :]
+    return None
+
+
+class Splitting:
+    """Alternating directions: a step to the optimum among matrices with the right sums, one to what is not negative.
+
+    In the eigenvectors of the edges the quadratic form is diagonal, so no matrix of pairs by pairs is needed; where it
+    is small it is taken all the same, and a step is one product with it. Unknowns of a problem are the entries of the
+    matching and, in the partial form, what its rows and columns lack, all in one row of ``[b, unknowns]``. The one
+    state is T = X + Y: what is at least 0 in it is the matching, what is below 0 its scaled multipliers.
+    """
+
+    def __init__(self, edges1: Tensor, edges2: Tensor, worth: Tensor, ridge: float, partial: bool) -> None:
+        self.partial = partial
+        values1, self.vectors1 = torch.linalg.eigh(edges1)
+        values2, self.vectors2 = torch.linalg.eigh(edges2)
+        self.curvature = (values1[:, :, None] - values2[:, None, :]) ** 2 + ridge
+        self.worth = worth
+        batch, n, m = worth.shape
+        self.rho = (
+            0.2 * self.curvature.mean((1, 2)) + 0.1 * worth.abs().mean((1, 2)) * max(n, m) ** 0.5
+        ).clamp_min(1e-6)
+        self.state = worth.new_full((batch, n * m + partial * (n + m)), 1 / max(n, m))
+        if partial:
+            self.state[:, n * m :] = 1 - min(n, m) / max(n, m)
+            short = slice(n * m, n * m + n) if n <= m else slice(n * m + n, None)
+            self.state[:, short] = 0
+        self.steps = worth.new_zeros(batch, dtype=torch.int64)
+        self._prepare()
+
+    def keep(self, rows: list[int]) -> None:
+        """Go on with these problems of the batch only."""
+        for name in ("vectors1", "vectors2", "curvature", "worth", "rho", "state", "steps"):
+            setattr(self, name, getattr(self, name)[rows])
+        self._prepare()
+
+    def matching(self) -> Tensor:
+        """``[b, n, m]``, at least 0; its sums are nearly right."""
+        n, m = self.worth.shape[1:]
+        return self.state[:, : n * m].clamp_min(0).reshape(-1, n, m)
+
+    def run(self, tolerance: float, limit: int) -> Tensor:
+        """Step until nothing moves by more than the tolerance, `limit` steps at most; returns all steps so far."""
+        for step in range(CHECKED_EVERY, limit + 1, CHECKED_EVERY):
+            for _ in range(CHECKED_EVERY - 1):
+                self.state = self._next(self.state)
+            before, self.state = self.state, self._next(self.state)
+            old, new = before.clamp_min(0), self.state.clamp_min(0)
+            solved = (self.state + OVER_RELAXATION * old - old - (before - old)) / OVER_RELAXATION
+            primal, dual = (solved - new).abs().amax(1), (new - old).abs().amax(1)
+            self.steps += CHECKED_EVERY
+            if (torch.maximum(primal, dual) < tolerance).all():
+                break
+            if step % (2 * CHECKED_EVERY) == 0 and step <= 1000:
+                factor = 1 + (primal > 10 * dual).to(primal) - 0.5 * (dual > 10 * primal).to(primal)
+                if (factor != 1).any():
+                    self.rho = self.rho * factor
+                    self.state = new + (self.state - new) / factor[:, None]
+                    self._prepare()
+        return self.steps
+
+    def _prepare(self) -> None:
+        """What a step needs, for the present rho."""
+        n, m = self.worth.shape[1:]
+        rho = self.rho[:, None, None]
+        self.inverse = 1 / (self.curvature + rho)
+        sums1, sums2 = self.vectors1.sum(1), self.vectors2.sum(1)
+        self.ones = sums1[:, :, None], sums2[:, None, :]
+        rows = (self.inverse * sums2[:, None, :] ** 2).sum(2)
+        columns = (self.inverse * sums1[:, :, None] ** 2).sum(1)
+        mixed = self.vectors1 @ (self.ones[0] * self.inverse * self.ones[1]) @ self.vectors2.mT
+        upper = torch.cat(((self.vectors1 * rows[:, None]) @ self.vectors1.mT, mixed), 2)
+        lower = torch.cat((mixed.mT, (self.vectors2 * columns[:, None]) @ self.vectors2.mT), 2)
+        system = torch.cat((upper, lower), 1)
+        if self.partial:
+            system = system + torch.eye(n + m, dtype=system.dtype, device=system.device) / rho
+        else:  # rows and columns have one total: the system is singular in this direction, along which nothing happens
+            signs = torch.cat((system.new_ones(n), -system.new_ones(m)))
+            system = system + signs[:, None] * signs * (rows.mean(1)[:, None, None] / (n + m))
+        self.multipliers = torch.linalg.inv(system)
+        self.operator: Tensor | None = None
+        unknowns = self.state.shape[1]
+        if unknowns <= DENSE_UNKNOWNS:
+            unit = torch.eye(unknowns, dtype=rho.dtype, device=rho.device)
+            images = self._nearest(torch.cat((torch.zeros_like(unit[:1]), unit)).expand(len(rho), -1, -1))
+            self.shift = OVER_RELAXATION * images[:, :1]
+            self.operator = OVER_RELAXATION * images[:, 1:] - self.shift - 0.8 * unit
+
+    def _next(self, state: Tensor) -> Tensor:
+        """One step."""
+        size = state.abs()
+        if self.operator is not None:
+            return torch.baddbmm(torch.add(self.shift, state[:, None], alpha=0.2), size[:, None], self.operator)[:, 0]
+        return OVER_RELAXATION * self._nearest(size[:, None])[:, 0] - 0.8 * size + 0.2 * state
+
+    def _nearest(self, points: Tensor) -> Tensor:
+        """Of each of the points ``[b, c, unknowns]``, the least of cost + rho/2 distance^2 with the right sums."""
+        n, m = self.worth.shape[1:]
+        rho = self.rho[:, None, None, None]
+        vectors1, vectors2, inverse = self.vectors1[:, None], self.vectors2[:, None], self.inverse[:, None]
+        ones1, ones2 = self.ones[0][:, None], self.ones[1][:, None]
+        target = self.worth[:, None] + rho * points[..., : n * m].unflatten(-1, (n, m))
+        inner = vectors1.mT @ target @ vectors2 * inverse
+        rows = (vectors1 @ (inner @ ones2.mT))[..., 0]
+        columns = (ones1.mT @ inner @ vectors2.mT)[..., 0, :]
+        excess = torch.cat((rows, columns), -1) - 1
+        if self.partial:
+            excess = excess + points[..., n * m :]
+        prices = excess @ self.multipliers.mT
+        price1, price2 = vectors1.mT @ prices[..., :n, None], prices[..., None, n:] @ vectors2
+        inner = inner - inverse * (price1 * ones2 + ones1 * price2)
+        found = (vectors1 @ inner @ vectors2.mT).flatten(-2)
+        if self.partial:
+            return torch.cat((found, points[..., n * m :] - prices / rho[..., 0]), -1)
+        return found
