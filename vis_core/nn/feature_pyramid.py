@@ -43,13 +43,16 @@ class FeaturePyramid(nn.Module):
         Args:
             maps: ``[B, C_i, H, W]``, the finest first, each twice as high and wide as the next.
         """
-        merged: Tensor | None = None
-        pyramid = []
+        merged = self.merged(maps)
+        return [self.get_submodule(f"output{i}")(x) for i, x in zip(self.numbers, merged)]
+
+    def merged(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The sums before the 3x3 convolutions; of the last maps alone, those of the coarsest levels."""
+        levels: list[Tensor] = []
         for i, x in zip(reversed(self.numbers), reversed(maps)):
             lateral = self.get_submodule(f"lateral{i}")(x)
-            merged = lateral if merged is None else _add_doubled(lateral, merged)
-            pyramid.append(self.get_submodule(f"output{i}")(merged))
-        return pyramid[::-1]
+            levels.append(_add_doubled(lateral, levels[-1]) if levels else lateral)
+        return levels[::-1]
 
 
 def _add_doubled(fine: Tensor, coarse: Tensor) -> Tensor:

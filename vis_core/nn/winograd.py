@@ -7,6 +7,8 @@ size, and half-precision types lose too much in the transforms.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -66,9 +68,13 @@ class WinogradConv2d(PackableConv2d):
         return F.relu_(output if residual is None else output.add_(residual))
 
     def _pays(self, input: Tensor) -> bool:
-        batch, _, height, width = input.shape
-        tiles = batch * -(-height // 4) * -(-width // 4)
-        return tiles >= _MIN_TILES and input.dtype == torch.float32 and not torch.is_grad_enabled()
+        return pays(input) and input.dtype == torch.float32 and not torch.is_grad_enabled()
+
+
+def pays(input: Tensor) -> bool:
+    """Whether an input ``[B, C, H, W]`` is large enough for Winograd's form to be quicker than the direct one."""
+    batch, _, height, width = input.shape
+    return batch * -(-height // 4) * -(-width // 4) >= _MIN_TILES
 
 
 def use_winograd(network: nn.Module) -> None:
@@ -95,26 +101,39 @@ def winograd_conv2d(x: Tensor, transformed: Tensor, bias: Tensor | None) -> Tens
     Returns:
         ``[B, D, H, W]`` in channels-last layout.
     """
-    batch, channels, height, width = x.shape
-    outputs = transformed.shape[2]
+    return winograd_sum([x], [transformed], bias)
+
+
+def winograd_sum(inputs: Sequence[Tensor], transformed: Sequence[Tensor], bias: Tensor | None) -> Tensor:
+    """The sum of the convolutions of several inputs of one size; see `winograd_conv2d`."""
+    batch, _, height, width = inputs[0].shape
+    outputs = transformed[0].shape[2]
     rows, columns = -(-height // 4), -(-width // 4)  # tiles of 4 x 4 outputs
-    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 4 * columns - width + 1, 1, 4 * rows - height + 1))
-    image, row = padded.stride(0), padded.stride(1)
-    tiles = padded.as_strided((6, 6, batch, rows, columns, channels), (row, channels, image, 4 * row, 4 * channels, 1))
-    out = x.new_empty(batch, 4 * rows, 4 * columns, outputs)
+    tiles = [_tiles(x, rows, columns) for x in inputs]
+    out = inputs[0].new_empty(batch, 4 * rows, 4 * columns, outputs)
     blocks = out.view(batch, rows, 4, columns, 4, outputs).permute(2, 4, 0, 1, 3, 5)
     of_input, of_output = (_both_axes(matrix) for matrix in (_INPUT, _OUTPUT))
     images, strip = max(1, _TILES // (rows * columns)), min(rows, max(1, _TILES // columns))
     for first in range(0, batch, images):
         for top in range(0, rows, strip):
             part = slice(first, first + images), slice(top, top + strip)
-            some = tiles[:, :, part[0], part[1]]
-            places = some.shape[2:5]
-            turned = of_input @ some.reshape(36, -1)
-            products = torch.bmm(turned.view(36, places.numel(), channels), transformed)
+            places = blocks[0, 0, part[0], part[1]].shape[:3]
+            products: Tensor | None = None
+            for whole, weight in zip(tiles, transformed):
+                turned = (of_input @ whole[:, :, part[0], part[1]].reshape(36, -1)).view(36, places.numel(), -1)
+                products = torch.bmm(turned, weight) if products is None else products.baddbmm_(turned, weight)
+            assert products is not None
             found = (of_output @ products.view(36, -1)).view(4, 4, *places, outputs)
             blocks[:, :, part[0], part[1]] = found if bias is None else found.add_(bias)
     return out[:, :height, :width].permute(0, 3, 1, 2)
+
+
+def _tiles(x: Tensor, rows: int, columns: int) -> Tensor:
+    """The overlapping tiles of an input ``[B, C, H, W]``, a view ``[6, 6, B, rows, columns, C]`` of its padded form."""
+    batch, channels, height, width = x.shape
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 4 * columns - width + 1, 1, 4 * rows - height + 1))
+    image, row = padded.stride(0), padded.stride(1)
+    return padded.as_strided((6, 6, batch, rows, columns, channels), (row, channels, image, 4 * row, 4 * channels, 1))
 
 
 def _both_axes(matrix: tuple[tuple[float, ...], ...]) -> Tensor:

@@ -1,9 +1,10 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from vis_core.nn import winograd
-from vis_core.nn.winograd import WinogradConv2d, use_winograd
+from vis_core.nn.winograd import WinogradConv2d, transformed_weight, use_winograd, winograd_sum
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +80,12 @@ def test_the_transformed_weights_are_no_part_of_a_checkpoint():
     conv = WinogradConv2d(4, 4, 3, padding=1)
     conv.use_winograd()
     assert set(conv.state_dict()) == {"weight", "bias"}
+
+
+def test_a_sum_of_several_inputs_is_the_convolution_of_all_their_channels():
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, channels, 9, 14) for channels in (3, 5, 3)]
+    weight, bias = torch.randn(7, 11, 3, 3), torch.randn(7)
+    parts = [transformed_weight(part) for part in weight.split((3, 5, 3), 1)]
+    found = winograd_sum(inputs, parts, bias)
+    torch.testing.assert_close(found, F.conv2d(torch.cat(inputs, 1), weight, bias, padding=1), rtol=1e-4, atol=1e-4)

@@ -178,6 +178,7 @@ def _ready(network: _Network, device: torch.device, precision: str) -> _Network:
     network.backbone.to(exact_type(precision))
     pack_convolutions(network)
     use_winograd(network)
+    network.join_finest_level()
     return network
 
 

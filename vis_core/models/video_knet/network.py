@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vis_core.models.video_knet.finest_level import FinestLevel
 from vis_core.models.video_knet.initial_head import InitialHead, InitialOutputs
 from vis_core.models.video_knet.kernels import KernelLink, KernelStage, StageOutputs, xavier_uniform
 from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.backbones.swin import VARIANTS, SwinTransformer
 from vis_core.nn.feature_pyramid import FeaturePyramid
 from vis_core.nn.pixel_decoder import PixelDecoder
+from vis_core.nn.winograd import pays
 
 BACKBONES = ("resnet50", "resnet101", *(f"swin_{name}" for name in VARIANTS))
 NECKS = ("fpn", "deformable")
@@ -50,6 +52,7 @@ class FrameNetwork(nn.Module):
 
     backbone: Any  # a module with `channels`
     neck: FeaturePyramid | PixelDecoder
+    _finest: FinestLevel | None = None
 
     def __init__(self, backbone: str | nn.Module, neck: str, classes: int, sizes: Sizes = PUBLISHED) -> None:
         super().__init__()
@@ -86,12 +89,22 @@ class FrameNetwork(nn.Module):
         return self.neck_maps([x.to(self.initial_head.conv_seg.weight.dtype) for x in self.backbone(images)])
 
     def neck_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """The same of a backbone's maps."""
+        """The same of a backbone's maps; after `join_finest_level` the finest one as the semantic pyramid takes it."""
         if isinstance(self.neck, FeaturePyramid):
+            if self._finest is not None and pays(maps[1]) and not torch.is_grad_enabled():
+                merged = self.neck.merged(maps[1:])
+                coarse = [getattr(self.neck, f"output{i}")(x) for i, x in zip(self.neck.numbers[1:], merged)]
+                return [self._finest(maps[0], merged[0]), *coarse]
             levels: list[Tensor] = self.neck(maps)
             return levels
         found = self.neck(maps)
         return [found.mask, *reversed(found.levels)]
+
+    def join_finest_level(self) -> None:
+        """Run what leads from the finest map to the semantic pyramid as one, where that pays; the weights are final."""
+        strided = self.initial_head.pyramid.levels[0][0]  # type: ignore[index]
+        if isinstance(self.neck, FeaturePyramid) and strided.weight.device.type == "cpu":
+            self._finest = FinestLevel(self.neck.lateral2, self.neck.output2, strided)  # type: ignore[arg-type]
 
     def stage(self, number: int, features: Tensor, before: StageOutputs, classes: bool) -> StageOutputs:
         """A stage of each frame by itself.

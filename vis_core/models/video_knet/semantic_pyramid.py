@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,7 +22,11 @@ class NormedConv(WinogradConv2d):
         self.norm = nn.GroupNorm(GROUPS, outputs)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.relu(self.norm(super().forward(input)), inplace=True)
+        return self.normed(super().forward(input))
+
+    def normed(self, x: Tensor) -> Tensor:
+        """What follows the convolution."""
+        return F.relu(self.norm(x), inplace=True)
 
 
 class SemanticPyramid(nn.Module):
@@ -45,16 +50,19 @@ class SemanticPyramid(nn.Module):
         """Features to localise and to name objects, each ``[B, width, H/8, W/8]``.
 
         Args:
-            maps: ``[B, width, h, w]`` at strides 4, 8, 16 and 32, of images whose sides are multiples of 32.
+            maps: ``[B, width, h, w]`` at strides 4, 8, 16 and 32, of images whose sides are multiples of 32; the first
+                one may have its convolution behind it, at stride 8: see `FinestLevel`.
         """
         height, width = maps[3].shape[2:]
         code = image_code(height, width, self.width, maps[3].device).to(maps[3].dtype)
         coarsest = maps[3] + code.T.unflatten(1, (height, width))
         total: Tensor | None = None
-        for convolutions, x in zip(self.levels, (*maps[:3], coarsest)):
+        for level, (convolutions, x) in enumerate(zip(self.levels, (*maps[:3], coarsest))):
             assert isinstance(convolutions, nn.ModuleList)
-            for number, convolution in enumerate(convolutions):
-                x = convolution(x if number == 0 else doubled(x))
+            first: Any = convolutions[0]
+            x = first.normed(x) if level == 0 and x.shape == maps[1].shape else first(x)
+            for convolution in convolutions[1:]:
+                x = convolution(doubled(x))
             total = x if total is None else total + x
         return self.localisation(total), self.semantic(total)
 
