@@ -18,13 +18,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from vis_core.errors import InputError, OptionError
+from vis_core.tracking.assignment import assign
 from vis_core.tracking.graph_relaxation import ActiveSet, Floats, Problem, Splitting, Support, polish
 
+Columns = npt.NDArray[np.int64]
+
+LEAST_ROUNDED = 1e-6
+LEAST_GAIN = 1e-9
 TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6)
 SPLITTING_ALONE = 1e-8
 
@@ -49,12 +55,28 @@ class Relaxed:
 
 
 @dataclass(frozen=True, eq=False)
+class Matched:
+    """A discrete matching; leading dimensions are those of the affinity.
+
+    Attributes:
+        columns: the column of each row, -1: none, int64 ``[..., n]``.
+        objective: its cost without ridge, float64 ``[...]``, with the costs of what is unmatched.
+        relaxed: the relaxation that it was made from.
+    """
+
+    columns: Tensor
+    objective: Tensor
+    relaxed: Relaxed
+
+
+@dataclass(frozen=True, eq=False)
 class _Solution:
     """What was found for one problem."""
 
     problem: Problem
     support: Support
-    matching: np.ndarray[Any, np.dtype[np.float64]]
+    matching: Floats
+    objective: float
     gap: float
     iterations: int
     converged: bool
@@ -65,9 +87,9 @@ def relax(
     edges2: Tensor,
     affinity: Tensor,
     *,
-    ridge: float = 1e-3,
     unmatched_rows: Tensor | None = None,
     unmatched_columns: Tensor | None = None,
+    ridge: float = 1e-3,
     max_gap: float = 1e-6,
 ) -> Relaxed:
     """The best relaxed matching of two graphs, or of a batch of pairs of graphs of equal size.
@@ -76,68 +98,143 @@ def relax(
     as independent.
 
     Args:
-        edges1: ``[..., n, n]``, symmetric.
-        edges2: ``[..., m, m]``, symmetric.
+        edges1: ``[..., n, n]``, symmetric with a diagonal of zeros.
+        edges2: ``[..., m, m]``, likewise.
         affinity: ``[..., n, m]``, greater for pairs that belong together.
-        ridge: weight of the squared matching. 0: the optimum may not be unique; 1 suits training, where the gradient
-            should reach pairs that are nearly matched.
         unmatched_rows: ``[..., n]``, the cost of leaving a row unmatched. Given with `unmatched_columns`, sums of rows
             and columns may be less than 1; without both, n = m and they are 1.
         unmatched_columns: ``[..., m]``.
+        ridge: weight of the squared matching. 0: the optimum may not be unique; 1 suits training, where the gradient
+            should reach pairs that are nearly matched.
         max_gap: the gap aimed at, in units of 1 + the objective's magnitude.
 
     Raises:
         InputError: shapes that do not belong together, edges that are not symmetric, numbers that are not finite.
-        OptionError: a negative ridge, or unmatched costs of one side only.
+        OptionError: a ridge that is negative, or unmatched costs of one side only.
     """
-    if (unmatched_rows is None) != (unmatched_columns is None):
-        raise OptionError("unmatched_rows and unmatched_columns: give both or neither")
     if not ridge >= 0:
         raise OptionError(f"ridge is {ridge}, but must be at least 0")
-    partial = unmatched_rows is not None and unmatched_columns is not None
-    constant = torch.zeros(affinity.shape[:-2], dtype=torch.float64, device=affinity.device)
-    worth = affinity.double()
-    _check_shapes(edges1, edges2, affinity, partial)
-    if unmatched_rows is not None and unmatched_columns is not None:
-        worth = worth + unmatched_rows[..., :, None] + unmatched_columns[..., None, :]
-        constant = (unmatched_rows.double().sum(-1) + unmatched_columns.double().sum(-1)).detach()
-    for name, values in (("edges1", edges1), ("edges2", edges2), ("affinity and unmatched costs", worth)):
-        if not torch.isfinite(values).all():
-            raise InputError(f"{name}: not all numbers are finite")
+    partial = unmatched_rows is not None
+    worth, constant = _worth(edges1, edges2, affinity, unmatched_rows, unmatched_columns)
     if not worth.numel():
-        counts = torch.zeros_like(constant, dtype=torch.int64)
-        return Relaxed(torch.zeros_like(affinity), constant, torch.zeros_like(constant), counts, counts == 0)
-    n, m = affinity.shape[-2:]
-    flat = [edges1.double().reshape(-1, n, n), edges2.double().reshape(-1, m, m), worth.reshape(-1, n, m)]
-    with torch.no_grad():
-        offset = constant.reshape(-1).tolist()
-        solutions = _solve(*(part.detach() for part in flat), ridge, partial, max_gap, offset)
-    matching = _Optimum.apply(*flat, solutions).reshape(affinity.shape).to(affinity.dtype)
+        zero, none = torch.zeros_like(constant), torch.zeros_like(constant, dtype=torch.int64)
+        return Relaxed(worth.to(affinity.dtype), constant, zero, none, none == 0)
+    parts = [
+        part.double().flatten(0, -3) if part.dim() > 2 else part.double()[None] for part in (edges1, edges2, worth)
+    ]
+    with torch.inference_mode():
+        solutions = _solve(*(part.detach() for part in parts), ridge, partial, max_gap, constant.reshape(-1).tolist())
+    matching = _Optimum.apply(*parts, solutions).reshape(affinity.shape).to(affinity.dtype)
 
     def gathered(values: list[Any], dtype: torch.dtype) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=affinity.device).reshape(constant.shape)
 
-    objective = gathered([solution.problem.objective(solution.matching) for solution in solutions], torch.float64)
     return Relaxed(
         matching,
-        objective + constant,
+        gathered([solution.objective for solution in solutions], torch.float64),
         gathered([solution.gap for solution in solutions], torch.float64),
         gathered([solution.iterations for solution in solutions], torch.int64),
         gathered([solution.converged for solution in solutions], torch.bool),
     )
 
 
-def _check_shapes(edges1: Tensor, edges2: Tensor, affinity: Tensor, partial: bool) -> None:
-    """Raise where shapes do not belong together or edges are not symmetric."""
+def match_graphs(
+    edges1: Tensor,
+    edges2: Tensor,
+    affinity: Tensor,
+    *,
+    unmatched_rows: Tensor | None = None,
+    unmatched_columns: Tensor | None = None,
+    ridge: float = 1e-3,
+    max_gap: float = 1e-6,
+) -> Matched:
+    """A good discrete matching: the relaxed one, rounded by assignment, then improved move by move.
+
+    Arguments and errors are those of `relax`.
+    """
+    costs = {"unmatched_rows": unmatched_rows, "unmatched_columns": unmatched_columns}
+    partial = unmatched_rows is not None
+    with torch.no_grad():
+        relaxed = relax(edges1, edges2, affinity, **costs, ridge=ridge, max_gap=max_gap)
+        worth, constant = _worth(edges1, edges2, affinity, unmatched_rows, unmatched_columns)
+    (*batch, n, m) = affinity.shape
+    columns, objectives = np.full((constant.numel(), n), -1, np.int64), constant.cpu().numpy().reshape(-1).copy()
+    if worth.numel():
+        arrays = [part.double().cpu().numpy() for part in (edges1, edges2, worth, relaxed.matching)]
+        arrays = [array.reshape(-1, *array.shape[-2:]) for array in arrays]
+        for row, (first, second, values, soft) in enumerate(zip(*arrays)):
+            problem = Problem(first, second, values, 0.0, partial)
+            columns[row] = descend(problem, rounded(soft, partial))
+            objectives[row] += problem.objective(np.asarray(columns[row][:, None] == np.arange(m), np.float64))
+    found = torch.from_numpy(columns).reshape(*batch, n).to(affinity.device)
+    return Matched(found, torch.from_numpy(objectives).reshape(batch).to(affinity.device), relaxed)
+
+
+def rounded(matching: Floats, partial: bool) -> Columns:
+    """The column of each row ``[n]``, -1: none, with the greatest sum of the relaxed matching ``[n, m]``."""
+    columns = np.full(len(matching), -1, np.int64)
+    allowed = matching > LEAST_ROUNDED if partial else np.ones(matching.shape, np.bool_)
+    for row, column in assign(matching, allowed):
+        columns[row] = column
+    return columns
+
+
+def descend(problem: Problem, columns: Columns) -> Columns:
+    """The matching ``[n]`` improved by the best of all moves, the ridge apart, until none lowers the cost.
+
+    A move gives a row another column, whose owner gets the row's old one in exchange; or it leaves a row unmatched. In
+    the partial form every node may be matched with a dummy without edges, so that all moves are exchanges.
+    """
+    n, m = problem.worth.shape
+    size = n + m if problem.partial else n
+    edges1, edges2, node = np.zeros((3, size, size))
+    edges1[:n, :n], edges2[:m, :m] = problem.edges1, problem.edges2
+    # What a pair costs alone: with all edges of both its nodes unanswered.
+    node[:n, :m] = 0.5 * ((problem.edges1**2).sum(1)[:, None] + (problem.edges2**2).sum(0)) - problem.worth
+    order = np.full(size, -1)
+    order[:n] = np.where(columns < 0, m + np.arange(n), columns)
+    order[n:] = np.setdiff1d(np.arange(size), order[:n])
+    while True:
+        answered = edges2[order][:, order]
+        product = edges1 @ answered
+        price = node[:, order] - 2 * product
+        own = price.diagonal()
+        change = price + price.T - own[:, None] - own - 4 * edges1 * answered
+        first, second = np.unravel_index(change.argmin(), change.shape)
+        if change[first, second] > -LEAST_GAIN:
+            return np.where(order[:n] < m, order[:n], -1)
+        order[[first, second]] = order[[second, first]]
+
+
+def _worth(
+    edges1: Tensor, edges2: Tensor, affinity: Tensor, unmatched_rows: Tensor | None, unmatched_columns: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What each pair is worth, float64 ``[..., n, m]``, and the cost of matching nothing ``[...]``, of checked input."""
     (*batch, n, m) = affinity.shape
     if edges1.shape != (*batch, n, n) or edges2.shape != (*batch, m, m):
-        shapes = ", ".join(str(tuple(part.shape)) for part in (edges1, edges2, affinity))
+        shapes = ", ".join(str(list(part.shape)) for part in (edges1, edges2, affinity))
         raise InputError(f"edges and affinity have shapes {shapes}; expected [..., n, n], [..., m, m], [..., n, m]")
-    if not partial and n != m:
-        raise InputError(f"{n} rows and {m} columns cannot all be matched; give unmatched_rows and unmatched_columns")
     for name, edges in (("edges1", edges1), ("edges2", edges2)):
-        if edges.numel() and (edges - edges.mT).abs().max() > 1e-5 * edges.abs().max():
-            raise InputError(f"{name} is not symmetric")
+        if not torch.isfinite(edges).all():
+            raise InputError(f"{name}: not all numbers are finite")
+        if edges.numel() and (
+            (edges - edges.mT).abs().amax() + edges.diagonal(0, -2, -1).abs().amax() > 1e-5 * edges.abs().amax()
+        ):
+            raise InputError(f"{name} is not symmetric with a diagonal of zeros")
+    worth, constant = affinity.double(), torch.zeros(batch, dtype=torch.float64, device=affinity.device)
+    if unmatched_rows is not None and unmatched_columns is not None:
+        if unmatched_rows.shape != (*batch, n) or unmatched_columns.shape != (*batch, m):
+            shapes = f"{list(unmatched_rows.shape)} and {list(unmatched_columns.shape)}"
+            raise InputError(f"unmatched costs have shapes {shapes}; expected {[*batch, n]} and {[*batch, m]}")
+        worth = worth + unmatched_rows.double()[..., :, None] + unmatched_columns.double()[..., None, :]
+        constant = (unmatched_rows.double().sum(-1) + unmatched_columns.double().sum(-1)).detach()
+    elif unmatched_rows is not None or unmatched_columns is not None:
+        raise OptionError("unmatched_rows and unmatched_columns: give both or neither")
+    elif n != m:
+        raise InputError(f"{n} rows and {m} columns cannot all be matched; give unmatched_rows and unmatched_columns")
+    if not torch.isfinite(worth).all():
+        raise InputError("affinity or unmatched costs: not all numbers are finite")
+    return worth, constant
 
 
 def _solve(
@@ -159,8 +256,9 @@ def _solve(
             matching = problem.feasible(matching)
             gap = problem.gap(matching)
             if row not in best or gap < best[row].gap:
-                limit = max_gap * (1 + abs(problem.objective(matching) + offset[row]))
-                best[row] = _Solution(problem, support, matching, gap, steps[place], gap <= limit)
+                objective = problem.objective(matching) + offset[row]
+                converged = gap <= max_gap * (1 + abs(objective))
+                best[row] = _Solution(problem, support, matching, objective, gap, steps[place], converged)
         still = [place for place, row in enumerate(unsolved) if not best[row].converged]
         if not still:
             break

@@ -190,9 +190,9 @@ class Splitting:
         self.curvature = (values1[:, :, None] - values2[:, None, :]) ** 2 + ridge
         self.worth = worth
         batch, n, m = worth.shape
-        self.rho = (
-            0.2 * self.curvature.mean((1, 2)) + 0.1 * worth.abs().mean((1, 2)) * max(n, m) ** 0.5
-        ).clamp_min(1e-6)
+        self.rho = (0.2 * self.curvature.mean((1, 2)) + 0.1 * worth.abs().mean((1, 2)) * max(n, m) ** 0.5).clamp_min(
+            1e-6
+        )
         self.state = worth.new_full((batch, n * m + partial * (n + m)), 1 / max(n, m))
         if partial:
             self.state[:, n * m :] = 1 - min(n, m) / max(n, m)
