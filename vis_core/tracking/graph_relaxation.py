@@ -6,8 +6,8 @@ Both minimise 1/2 ||A1 P - P A2||^2 - <B, P> + mu/2 ||P||^2 over P >= 0 whose ro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ Bools = npt.NDArray[np.bool_]
 
 OVER_RELAXATION = 1.6
 CHECKED_EVERY = 20
+ADAPTED_UNTIL = 1000
 DENSE_UNKNOWNS = 160  # up to here, a step as one matrix of unknowns by unknowns is quicker than one by eigenvectors
 ROUNDS = 120
 BOLD_ROUNDS = 15
@@ -177,35 +178,30 @@ def polish(problem: Problem, guess: Support) -> tuple[Floats, Support] | None:
 class Splitting:
     """Alternating directions: a step to the optimum among matrices with the right sums, one to what is not negative.
 
-    In the eigenvectors of the edges the quadratic form is diagonal, so no matrix of pairs by pairs is needed; where it
-    is small it is taken all the same, and a step is one product with it. Unknowns of a problem are the entries of the
-    matching and, in the partial form, what its rows and columns lack, all in one row of ``[b, unknowns]``. The one
-    state is T = X + Y: what is at least 0 in it is the matching, what is below 0 its scaled multipliers.
+    Unknowns of a problem are the entries of the matching and, in the partial form, what its rows and columns lack of 1,
+    all in one row of ``[b, unknowns]``. The one state is X + Y: what is at least 0 in it is the matching, what is below
+    0 its scaled multipliers.
     """
 
     def __init__(self, edges1: Tensor, edges2: Tensor, worth: Tensor, ridge: float, partial: bool) -> None:
         self.partial = partial
         values1, self.vectors1 = torch.linalg.eigh(edges1)
         values2, self.vectors2 = torch.linalg.eigh(edges2)
-        self.curvature = (values1[:, :, None] - values2[:, None, :]) ** 2 + ridge
+        self.curvature = (values1[:, :, None] - values2[:, None, :]).square_().add_(ridge)
         self.worth = worth
         batch, n, m = worth.shape
-        self.rho = (0.2 * self.curvature.mean((1, 2)) + 0.1 * worth.abs().mean((1, 2)) * max(n, m) ** 0.5).clamp_min(
-            1e-6
-        )
+        scale = 0.1 * worth.abs().mean((1, 2)) * max(n, m) ** 0.5
+        self.rho = (0.2 * self.curvature.mean((1, 2)) + scale).clamp_min(1e-6)
         self.state = worth.new_full((batch, n * m + partial * (n + m)), 1 / max(n, m))
         if partial:
             self.state[:, n * m :] = 1 - min(n, m) / max(n, m)
-            short = slice(n * m, n * m + n) if n <= m else slice(n * m + n, None)
-            self.state[:, short] = 0
+            self.state[:, n * m if n <= m else n * m + n :][:, : min(n, m)] = 0
         self.steps = worth.new_zeros(batch, dtype=torch.int64)
-        self._prepare()
 
     def keep(self, rows: list[int]) -> None:
         """Go on with these problems of the batch only."""
         for name in ("vectors1", "vectors2", "curvature", "worth", "rho", "state", "steps"):
             setattr(self, name, getattr(self, name)[rows])
-        self._prepare()
 
     def matching(self) -> Tensor:
         """``[b, n, m]``, at least 0; its sums are nearly right."""
@@ -213,76 +209,106 @@ class Splitting:
         return self.state[:, : n * m].clamp_min(0).reshape(-1, n, m)
 
     def run(self, tolerance: float, limit: int) -> Tensor:
-        """Step until nothing moves by more than the tolerance, `limit` steps at most; returns all steps so far."""
-        for step in range(CHECKED_EVERY, limit + 1, CHECKED_EVERY):
-            for _ in range(CHECKED_EVERY - 1):
-                self.state = self._next(self.state)
-            before, self.state = self.state, self._next(self.state)
-            old, new = before.clamp_min(0), self.state.clamp_min(0)
-            solved = (self.state + OVER_RELAXATION * old - old - (before - old)) / OVER_RELAXATION
-            primal, dual = (solved - new).abs().amax(1), (new - old).abs().amax(1)
+        """Step until nothing moves by more than the tolerance, `limit` steps at most; returns all steps so far ``[b]``."""
+        step = self._step()
+        for taken in range(CHECKED_EVERY, limit + 1, CHECKED_EVERY):
+            state = self.state
+            for _ in range(CHECKED_EVERY):
+                before, state = state, step(state)
+            self.state = state
             self.steps += CHECKED_EVERY
-            if (torch.maximum(primal, dual) < tolerance).all():
+            old, new = before.clamp_min(0), state.clamp_min(0)
+            dual = (new - old).abs().amax(1)
+            primal = ((state - before + OVER_RELAXATION * old) / OVER_RELAXATION - new).abs().amax(1)
+            if max(float(primal.amax()), float(dual.amax())) < tolerance:
                 break
-            if step % (2 * CHECKED_EVERY) == 0 and step <= 1000:
+            if taken % (2 * CHECKED_EVERY) == 0 and taken <= ADAPTED_UNTIL:
                 factor = 1 + (primal > 10 * dual).to(primal) - 0.5 * (dual > 10 * primal).to(primal)
                 if (factor != 1).any():
                     self.rho = self.rho * factor
-                    self.state = new + (self.state - new) / factor[:, None]
-                    self._prepare()
+                    self.state = new + (state - new) / factor[:, None]
+                    step = self._step()
         return self.steps
 
-    def _prepare(self) -> None:
-        """What a step needs, for the present rho."""
+    def _step(self) -> Callable[[Tensor], Tensor]:
+        """A step for the present rho."""
+        return self._small_step() if self.state.shape[1] <= DENSE_UNKNOWNS else self._large_step()
+
+    def _small_step(self) -> Callable[[Tensor], Tensor]:
+        """A step as one product with a matrix of unknowns by unknowns."""
+        batch, n, m = self.worth.shape
+        unknowns, rho = self.state.shape[1], self.rho[:, None, None]
+        vectors = (self.vectors1[:, :, None, :, None] * self.vectors2[:, None, :, None, :]).reshape(-1, n * m, n * m)
+        inverse = vectors / (self.curvature.reshape(-1, 1, n * m) + rho) @ vectors.mT
+        entries = inverse.reshape(-1, n, m, n * m)
+        sums = torch.cat((entries.sum(2), entries.sum(1)), 1)
+        entries = sums.reshape(-1, n + m, n, m)
+        system = torch.cat((entries.sum(3), entries.sum(2)), 2)
+        linear = self.worth.reshape(-1, 1, n * m)
+        if self.partial:
+            unit = torch.eye(n + m, dtype=rho.dtype, device=rho.device) / rho
+            wide = inverse.new_zeros(batch, unknowns, unknowns)
+            wide[:, : n * m, : n * m], wide[:, n * m :, n * m :] = inverse, unit
+            inverse, sums, system = wide, torch.cat((sums, unit), 2), system + unit
+            linear = torch.cat((linear, linear.new_zeros(batch, 1, n + m)), 2)
+        else:
+            sign = torch.cat((system.new_ones(1, n, 1), -system.new_ones(1, m, 1)), 1)
+            system = _solvable(system, sign)
+        prices = torch.linalg.solve(system, sums)
+        operator = inverse - sums.mT @ prices
+        shift = OVER_RELAXATION * (linear @ operator + prices.sum(1, keepdim=True))
+        operator = operator * (OVER_RELAXATION * rho)
+        operator.diagonal(0, 1, 2).sub_(OVER_RELAXATION / 2)
+
+        def step(state: Tensor) -> Tensor:
+            rows = state[:, None]
+            return torch.baddbmm(shift.add(rows, alpha=1 - OVER_RELAXATION / 2), rows.abs(), operator)[:, 0]
+
+        return step
+
+    def _large_step(self) -> Callable[[Tensor], Tensor]:
+        """A step by the eigenvectors of the edges, in which the quadratic form is diagonal."""
         n, m = self.worth.shape[1:]
-        rho = self.rho[:, None, None]
-        self.inverse = 1 / (self.curvature + rho)
-        sums1, sums2 = self.vectors1.sum(1), self.vectors2.sum(1)
-        self.ones = sums1[:, :, None], sums2[:, None, :]
-        rows = (self.inverse * sums2[:, None, :] ** 2).sum(2)
-        columns = (self.inverse * sums1[:, :, None] ** 2).sum(1)
-        mixed = self.vectors1 @ (self.ones[0] * self.inverse * self.ones[1]) @ self.vectors2.mT
-        upper = torch.cat(((self.vectors1 * rows[:, None]) @ self.vectors1.mT, mixed), 2)
-        lower = torch.cat((mixed.mT, (self.vectors2 * columns[:, None]) @ self.vectors2.mT), 2)
+        vectors1, vectors2, rho = self.vectors1, self.vectors2, self.rho[:, None, None]
+        inverse = 1 / (self.curvature + rho)
+        # Rows and columns are summed in the eigenvectors: the constraints are rotated as the matching is.
+        ones1, ones2 = vectors1.sum(1)[:, :, None], vectors2.sum(1)[:, None, :]
+        mixed = ones1 * inverse * ones2
+        upper = torch.cat((torch.diag_embed((inverse * ones2.square()).sum(2)), mixed), 2)
+        lower = torch.cat((mixed.mT, torch.diag_embed((inverse * ones1.square()).sum(1))), 2)
         system = torch.cat((upper, lower), 1)
+        both = torch.cat((ones1, ones2.mT), 1)
         if self.partial:
-            system = system + torch.eye(n + m, dtype=system.dtype, device=system.device) / rho
-        else:  # rows and columns have one total: the system is singular in this direction, along which nothing happens
-            signs = torch.cat((system.new_ones(n), -system.new_ones(m)))
-            system = system + signs[:, None] * signs * (rows.mean(1)[:, None, None] / (n + m))
-        self.multipliers = torch.linalg.inv(system)
-        self.operator: Tensor | None = None
-        unknowns = self.state.shape[1]
-        if unknowns <= DENSE_UNKNOWNS:
-            unit = torch.eye(unknowns, dtype=rho.dtype, device=rho.device)
-            images = self._nearest(torch.cat((torch.zeros_like(unit[:1]), unit)).expand(len(rho), -1, -1))
-            self.shift = OVER_RELAXATION * images[:, :1]
-            self.operator = OVER_RELAXATION * images[:, 1:] - self.shift - 0.8 * unit
+            system = system + torch.eye(n + m, dtype=rho.dtype, device=rho.device) / rho
+        else:
+            system = _solvable(system, torch.cat((ones1, -ones2.mT), 1))
+        multipliers = torch.linalg.inv(system)
+        linear = vectors1.mT @ self.worth @ vectors2
 
-    def _next(self, state: Tensor) -> Tensor:
-        """One step."""
-        size = state.abs()
-        if self.operator is not None:
-            return torch.baddbmm(torch.add(self.shift, state[:, None], alpha=0.2), size[:, None], self.operator)[:, 0]
-        return OVER_RELAXATION * self._nearest(size[:, None])[:, 0] - 0.8 * size + 0.2 * state
+        def step(state: Tensor) -> Tensor:
+            size = state.abs()
+            entries = size[:, : n * m].reshape(-1, n, m)
+            inner = (linear + rho * (vectors1.mT @ entries @ vectors2)) * inverse
+            excess = torch.cat((inner @ ones2.mT, inner.mT @ ones1), 1) - both
+            if self.partial:
+                lacking = size[:, n * m :, None]
+                excess = excess + torch.cat((vectors1.mT @ lacking[:, :n], vectors2.mT @ lacking[:, n:]), 1)
+            prices = multipliers @ excess
+            inner = inner - inverse * (prices[:, :n] * ones2 + ones1 * prices[:, n:].mT)
+            found = (vectors1 @ inner @ vectors2.mT).flatten(1)
+            if self.partial:
+                own = torch.cat((vectors1 @ prices[:, :n], vectors2 @ prices[:, n:]), 1)
+                found = torch.cat((found, (lacking - own / rho)[:, :, 0]), 1)
+            return OVER_RELAXATION * found + (1 - OVER_RELAXATION / 2) * state - OVER_RELAXATION / 2 * size
 
-    def _nearest(self, points: Tensor) -> Tensor:
-        """Of each of the points ``[b, c, unknowns]``, the least of cost + rho/2 distance^2 with the right sums."""
-        n, m = self.worth.shape[1:]
-        rho = self.rho[:, None, None, None]
-        vectors1, vectors2, inverse = self.vectors1[:, None], self.vectors2[:, None], self.inverse[:, None]
-        ones1, ones2 = self.ones[0][:, None], self.ones[1][:, None]
-        target = self.worth[:, None] + rho * points[..., : n * m].unflatten(-1, (n, m))
-        inner = vectors1.mT @ target @ vectors2 * inverse
-        rows = (vectors1 @ (inner @ ones2.mT))[..., 0]
-        columns = (ones1.mT @ inner @ vectors2.mT)[..., 0, :]
-        excess = torch.cat((rows, columns), -1) - 1
-        if self.partial:
-            excess = excess + points[..., n * m :]
-        prices = excess @ self.multipliers.mT
-        price1, price2 = vectors1.mT @ prices[..., :n, None], prices[..., None, n:] @ vectors2
-        inner = inner - inverse * (price1 * ones2 + ones1 * price2)
-        found = (vectors1 @ inner @ vectors2.mT).flatten(-2)
-        if self.partial:
-            return torch.cat((found, points[..., n * m :] - prices / rho[..., 0]), -1)
-        return found
+        return step
+
+
+def _solvable(system: Tensor, direction: Tensor) -> Tensor:
+    """The equations of sums ``[b, n + m, n + m]``, made regular where nothing may be lacking.
+
+    Rows and columns then have one total, so that the system is singular in a direction ``[b, n + m, 1]``, of rows
+    against columns; along it nothing happens.
+    """
+    scale = system.diagonal(0, 1, 2).mean(1)[:, None, None] / system.shape[1]
+    return system + scale * direction * direction.mT
