@@ -178,25 +178,29 @@ def polish(problem: Problem, guess: Support) -> tuple[Floats, Support] | None:
 class Splitting:
     """Alternating directions: a step to the optimum among matrices with the right sums, one to what is not negative.
 
-    Unknowns of a problem are the entries of the matching and, in the partial form, what its rows and columns lack of 1,
-    all in one row of ``[b, unknowns]``. The one state is X + Y: what is at least 0 in it is the matching, what is below
-    0 its scaled multipliers.
+    In the partial form the matching has one more row and column, for what the sums of the others lack of 1; their
+    corner stays 0. The one state is X + Y: what is at least 0 in it is the matching, what is below 0 its scaled
+    multipliers. In the eigenvectors of the edges the quadratic form is diagonal.
     """
 
     def __init__(self, edges1: Tensor, edges2: Tensor, worth: Tensor, ridge: float, partial: bool) -> None:
-        self.partial = partial
-        values1, self.vectors1 = torch.linalg.eigh(edges1)
-        values2, self.vectors2 = torch.linalg.eigh(edges2)
-        self.curvature = (values1[:, :, None] - values2[:, None, :]).square_().add_(ridge)
-        self.worth = worth
-        batch, n, m = worth.shape
+        values1, vectors1 = torch.linalg.eigh(edges1)
+        values2, vectors2 = torch.linalg.eigh(edges2)
+        curvature = (values1[:, :, None] - values2[:, None, :]).square_().add_(ridge)
+        self.size = n, m = worth.shape[1:]
         scale = 0.1 * worth.abs().mean((1, 2)) * max(n, m) ** 0.5
-        self.rho = (0.2 * self.curvature.mean((1, 2)) + scale).clamp_min(1e-6)
-        self.state = worth.new_full((batch, n * m + partial * (n + m)), 1 / max(n, m))
+        self.rho = (0.2 * curvature.mean((1, 2)) + scale).clamp_min(1e-6)
+        self.state = torch.full_like(worth, 1 / max(n, m))
         if partial:
-            self.state[:, n * m :] = 1 - min(n, m) / max(n, m)
-            self.state[:, n * m if n <= m else n * m + n :][:, : min(n, m)] = 0
-        self.steps = worth.new_zeros(batch, dtype=torch.int64)
+            vectors1, vectors2, curvature, worth, self.state = map(
+                _extended, (vectors1, vectors2, curvature, worth, self.state)
+            )
+            vectors1[:, n, n] = vectors2[:, m, m] = 1
+            curvature[:, n, m] = torch.inf
+            self.state[:, :n, m] = max(0, 1 - m / n)
+            self.state[:, n, :m] = max(0, 1 - n / m)
+        self.vectors1, self.vectors2, self.curvature, self.worth = vectors1, vectors2, curvature, worth
+        self.steps = torch.zeros(len(worth), dtype=torch.int64, device=worth.device)
 
     def keep(self, rows: list[int]) -> None:
         """Go on with these problems of the batch only."""
@@ -205,11 +209,11 @@ class Splitting:
 
     def matching(self) -> Tensor:
         """``[b, n, m]``, at least 0; its sums are nearly right."""
-        n, m = self.worth.shape[1:]
-        return self.state[:, : n * m].clamp_min(0).reshape(-1, n, m)
+        n, m = self.size
+        return self.state[:, :n, :m].clamp_min(0)
 
     def run(self, tolerance: float, limit: int) -> Tensor:
-        """Step until nothing moves by more than the tolerance, `limit` steps at most; returns all steps so far ``[b]``."""
+        """Step until nothing moves by more than the tolerance, `limit` steps at most; all steps so far ``[b]``."""
         step = self._step()
         for taken in range(CHECKED_EVERY, limit + 1, CHECKED_EVERY):
             state = self.state
@@ -218,94 +222,93 @@ class Splitting:
             self.state = state
             self.steps += CHECKED_EVERY
             old, new = before.clamp_min(0), state.clamp_min(0)
-            dual = (new - old).abs().amax(1)
-            primal = ((state - before + OVER_RELAXATION * old) / OVER_RELAXATION - new).abs().amax(1)
+            dual = (new - old).abs().amax((1, 2))
+            primal = ((state - before + OVER_RELAXATION * old) / OVER_RELAXATION - new).abs().amax((1, 2))
             if max(float(primal.amax()), float(dual.amax())) < tolerance:
                 break
             if taken % (2 * CHECKED_EVERY) == 0 and taken <= ADAPTED_UNTIL:
                 factor = 1 + (primal > 10 * dual).to(primal) - 0.5 * (dual > 10 * primal).to(primal)
                 if (factor != 1).any():
                     self.rho = self.rho * factor
-                    self.state = new + (state - new) / factor[:, None]
+                    self.state = new + (state - new) / factor[:, None, None]
                     step = self._step()
         return self.steps
 
     def _step(self) -> Callable[[Tensor], Tensor]:
         """A step for the present rho."""
-        return self._small_step() if self.state.shape[1] <= DENSE_UNKNOWNS else self._large_step()
+        inverse = 1 / (self.curvature + self.rho[:, None, None])
+        return self._small_step(inverse) if inverse[0].numel() <= DENSE_UNKNOWNS else self._large_step(inverse)
 
-    def _small_step(self) -> Callable[[Tensor], Tensor]:
+    def _small_step(self, inverse: Tensor) -> Callable[[Tensor], Tensor]:
         """A step as one product with a matrix of unknowns by unknowns."""
-        batch, n, m = self.worth.shape
-        unknowns, rho = self.state.shape[1], self.rho[:, None, None]
-        vectors = (self.vectors1[:, :, None, :, None] * self.vectors2[:, None, :, None, :]).reshape(-1, n * m, n * m)
-        inverse = vectors / (self.curvature.reshape(-1, 1, n * m) + rho) @ vectors.mT
-        entries = inverse.reshape(-1, n, m, n * m)
-        sums = torch.cat((entries.sum(2), entries.sum(1)), 1)
-        entries = sums.reshape(-1, n + m, n, m)
-        system = torch.cat((entries.sum(3), entries.sum(2)), 2)
-        linear = self.worth.reshape(-1, 1, n * m)
-        if self.partial:
-            unit = torch.eye(n + m, dtype=rho.dtype, device=rho.device) / rho
-            wide = inverse.new_zeros(batch, unknowns, unknowns)
-            wide[:, : n * m, : n * m], wide[:, n * m :, n * m :] = inverse, unit
-            inverse, sums, system = wide, torch.cat((sums, unit), 2), system + unit
-            linear = torch.cat((linear, linear.new_zeros(batch, 1, n + m)), 2)
-        else:
-            sign = torch.cat((system.new_ones(1, n, 1), -system.new_ones(1, m, 1)), 1)
-            system = _solvable(system, sign)
+        (n, m), (rows, columns) = self.size, inverse.shape[1:]
+        unknowns = rows * columns
+        vectors = self.vectors1[:, :, None, :, None] * self.vectors2[:, None, :, None, :]
+        vectors = vectors.reshape(-1, unknowns, unknowns)
+        whole = vectors * inverse.reshape(-1, 1, unknowns) @ vectors.mT
+        entries = whole.reshape(-1, rows, columns, unknowns)
+        sums = torch.cat((entries[:, :n].sum(2), entries[:, :, :m].sum(1)), 1)
+        entries = sums.reshape(-1, n + m, rows, columns)
+        system = torch.cat((entries[:, :, :n].sum(3), entries[:, :, :, :m].sum(2)), 2)
+        if rows == n:
+            system = _solvable(system, torch.cat((system.new_ones(1, n, 1), -system.new_ones(1, m, 1)), 1))
         prices = torch.linalg.solve(system, sums)
-        operator = inverse - sums.mT @ prices
-        shift = OVER_RELAXATION * (linear @ operator + prices.sum(1, keepdim=True))
-        operator = operator * (OVER_RELAXATION * rho)
+        operator = whole - sums.mT @ prices
+        shift = self.worth.reshape(-1, 1, unknowns) @ operator + prices.sum(1, keepdim=True)
+        shift *= OVER_RELAXATION
+        operator *= OVER_RELAXATION * self.rho[:, None, None]
         operator.diagonal(0, 1, 2).sub_(OVER_RELAXATION / 2)
 
         def step(state: Tensor) -> Tensor:
-            rows = state[:, None]
-            return torch.baddbmm(shift.add(rows, alpha=1 - OVER_RELAXATION / 2), rows.abs(), operator)[:, 0]
+            flat = state.view(-1, 1, unknowns)
+            base = torch.add(shift, flat, alpha=1 - OVER_RELAXATION / 2)
+            return torch.baddbmm(base, flat.abs(), operator).view(state.shape)
 
         return step
 
-    def _large_step(self) -> Callable[[Tensor], Tensor]:
-        """A step by the eigenvectors of the edges, in which the quadratic form is diagonal."""
-        n, m = self.worth.shape[1:]
-        vectors1, vectors2, rho = self.vectors1, self.vectors2, self.rho[:, None, None]
-        inverse = 1 / (self.curvature + rho)
-        # Rows and columns are summed in the eigenvectors: the constraints are rotated as the matching is.
+    def _large_step(self, inverse: Tensor) -> Callable[[Tensor], Tensor]:
+        """A step by eigenvectors, without any matrix of unknowns by unknowns."""
+        (n, m), (rows, columns) = self.size, inverse.shape[1:]
+        vectors1, vectors2 = self.vectors1, self.vectors2
+        # The equations of the sums are rotated as the matching is.
         ones1, ones2 = vectors1.sum(1)[:, :, None], vectors2.sum(1)[:, None, :]
         mixed = ones1 * inverse * ones2
         upper = torch.cat((torch.diag_embed((inverse * ones2.square()).sum(2)), mixed), 2)
         lower = torch.cat((mixed.mT, torch.diag_embed((inverse * ones1.square()).sum(1))), 2)
         system = torch.cat((upper, lower), 1)
-        both = torch.cat((ones1, ones2.mT), 1)
-        if self.partial:
-            system = system + torch.eye(n + m, dtype=rho.dtype, device=rho.device) / rho
-        else:
-            system = _solvable(system, torch.cat((ones1, -ones2.mT), 1))
-        multipliers = torch.linalg.inv(system)
-        linear = vectors1.mT @ self.worth @ vectors2
+        if rows == n:
+            multipliers = torch.linalg.inv(_solvable(system, torch.cat((ones1, -ones2.mT), 1)))
+        else:  # no equation for what is lacking
+            free = torch.zeros(rows + columns, dtype=torch.bool, device=system.device)
+            free[[n, -1]] = True
+            system = system.masked_fill(free[:, None] | free, 0)
+            system.diagonal(0, 1, 2)[:, free] = 1
+            multipliers = torch.linalg.inv(system).masked_fill(free[:, None] | free, 0)
+        shift = -(multipliers @ torch.cat((ones1, ones2.mT), 1))
+        linear = vectors1.mT @ self.worth @ vectors2 * inverse
+        weight = inverse * self.rho[:, None, None]
+        left, right, back, forth = vectors1.mT.contiguous(), vectors2, OVER_RELAXATION * vectors1, vectors2.mT
 
         def step(state: Tensor) -> Tensor:
             size = state.abs()
-            entries = size[:, : n * m].reshape(-1, n, m)
-            inner = (linear + rho * (vectors1.mT @ entries @ vectors2)) * inverse
-            excess = torch.cat((inner @ ones2.mT, inner.mT @ ones1), 1) - both
-            if self.partial:
-                lacking = size[:, n * m :, None]
-                excess = excess + torch.cat((vectors1.mT @ lacking[:, :n], vectors2.mT @ lacking[:, n:]), 1)
-            prices = multipliers @ excess
-            inner = inner - inverse * (prices[:, :n] * ones2 + ones1 * prices[:, n:].mT)
-            found = (vectors1 @ inner @ vectors2.mT).flatten(1)
-            if self.partial:
-                own = torch.cat((vectors1 @ prices[:, :n], vectors2 @ prices[:, n:]), 1)
-                found = torch.cat((found, (lacking - own / rho)[:, :, 0]), 1)
-            return OVER_RELAXATION * found + (1 - OVER_RELAXATION / 2) * state - OVER_RELAXATION / 2 * size
+            inner = torch.addcmul(linear, torch.bmm(torch.bmm(left, size), right), weight)
+            sums = torch.cat((torch.bmm(inner, ones2.mT), torch.bmm(inner.mT, ones1)), 1)
+            prices = torch.baddbmm(shift, multipliers, sums)
+            price = torch.addcmul(prices[:, :rows] * ones2, ones1, prices[:, rows:].mT)
+            inner = torch.addcmul(inner, inverse, price, value=-1)
+            base = torch.add(state * (1 - OVER_RELAXATION / 2), size, alpha=-OVER_RELAXATION / 2)
+            return torch.baddbmm(base, torch.bmm(back, inner), forth)
 
         return step
 
 
+def _extended(matrices: Tensor) -> Tensor:
+    """``[b, n, m]`` with one more row and column of zeros."""
+    return torch.nn.functional.pad(matrices, (0, 1, 0, 1))
+
+
 def _solvable(system: Tensor, direction: Tensor) -> Tensor:
-    """The equations of sums ``[b, n + m, n + m]``, made regular where nothing may be lacking.
+    """The equations of the sums ``[b, n + m, n + m]``, made regular where nothing may be lacking.
 
     Rows and columns then have one total, so that the system is singular in a direction ``[b, n + m, 1]``, of rows
     against columns; along it nothing happens.
