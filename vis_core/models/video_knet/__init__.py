@@ -135,8 +135,10 @@ def _online_network(tensors: Mapping[str, Tensor] | None, association: str) -> O
     found = _told(ONLINE, published.frame_sizes, tensors)
     links = _told(ONLINE, published.links, tensors, found.classes)
     if links.embedding_layers is None and association == "embedding":
+        of_clips = f"load them as {CLIP!r}, or " if any(key.startswith("clip_stages.") for key in tensors) else ""
         raise CheckpointError(
-            f"{ONLINE}: association.output.weight is missing: the weights hold no embeddings; use association 'kernel'"
+            f"{ONLINE}: association.output.weight is missing: the weights hold no embeddings; {of_clips}use "
+            "association 'kernel'"
         )
     network = OnlineNetwork(
         found.backbone,
