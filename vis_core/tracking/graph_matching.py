@@ -31,7 +31,8 @@ Columns = npt.NDArray[np.int64]
 
 LEAST_ROUNDED = 1e-6
 LEAST_GAIN = 1e-9
-TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6)
+TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # of the splitting, before its answer is made exact
+SMALL = 20  # nodes up to which the first tolerance pays: with more, the rounds of the active set are dear
 SPLITTING_ALONE = 1e-8
 
 
@@ -115,16 +116,19 @@ def relax(
     if not ridge >= 0:
         raise OptionError(f"ridge is {ridge}, but must be at least 0")
     partial = unmatched_rows is not None
-    worth, constant = _worth(edges1, edges2, affinity, unmatched_rows, unmatched_columns)
+    _check(edges1, edges2, affinity, unmatched_rows, unmatched_columns)
+    worth, constant = _worth(affinity, unmatched_rows, unmatched_columns)
+    if not torch.isfinite(worth).all():
+        raise InputError("affinity and unmatched costs are not all finite")
     if not worth.numel():
         zero, none = torch.zeros_like(constant), torch.zeros_like(constant, dtype=torch.int64)
         return Relaxed(worth.to(affinity.dtype), constant, zero, none, none == 0)
-    parts = [
-        part.double().flatten(0, -3) if part.dim() > 2 else part.double()[None] for part in (edges1, edges2, worth)
-    ]
+    first, second, values = (part.double().reshape(-1, *part.shape[-2:]) for part in (edges1, edges2, worth))
     with torch.inference_mode():
-        solutions = _solve(*(part.detach() for part in parts), ridge, partial, max_gap, constant.reshape(-1).tolist())
-    matching = _Optimum.apply(*parts, solutions).reshape(affinity.shape).to(affinity.dtype)
+        solutions = _solve(
+            first.detach(), second.detach(), values.detach(), ridge, partial, max_gap, constant.reshape(-1).tolist()
+        )
+    matching = _Optimum.apply(first, second, values, solutions).reshape(affinity.shape).to(affinity.dtype)
 
     def gathered(values: list[Any], dtype: torch.dtype) -> Tensor:
         return torch.tensor(values, dtype=dtype, device=affinity.device).reshape(constant.shape)
@@ -156,11 +160,11 @@ def match_graphs(
     partial = unmatched_rows is not None
     with torch.no_grad():
         relaxed = relax(edges1, edges2, affinity, **costs, ridge=ridge, max_gap=max_gap)
-        worth, constant = _worth(edges1, edges2, affinity, unmatched_rows, unmatched_columns)
+        worth, constant = _worth(affinity, unmatched_rows, unmatched_columns)
     (*batch, n, m) = affinity.shape
     columns, objectives = np.full((constant.numel(), n), -1, np.int64), constant.cpu().numpy().reshape(-1).copy()
     if worth.numel():
-        arrays = [part.double().cpu().numpy() for part in (edges1, edges2, worth, relaxed.matching)]
+        arrays = [part.detach().double().cpu().numpy() for part in (edges1, edges2, worth, relaxed.matching)]
         arrays = [array.reshape(-1, *array.shape[-2:]) for array in arrays]
         for row, (first, second, values, soft) in enumerate(zip(*arrays)):
             problem = Problem(first, second, values, 0.0, partial)
@@ -206,46 +210,50 @@ def descend(problem: Problem, columns: Columns) -> Columns:
         order[[first, second]] = order[[second, first]]
 
 
-def _worth(
+def _check(
     edges1: Tensor, edges2: Tensor, affinity: Tensor, unmatched_rows: Tensor | None, unmatched_columns: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """What each pair is worth, float64 ``[..., n, m]``, and the cost of matching nothing ``[...]``, of checked input."""
+) -> None:
+    """Raise where the parts of a problem are not what `relax` asks for."""
     (*batch, n, m) = affinity.shape
-    if edges1.shape != (*batch, n, n) or edges2.shape != (*batch, m, m):
-        shapes = ", ".join(str(list(part.shape)) for part in (edges1, edges2, affinity))
-        raise InputError(f"edges and affinity have shapes {shapes}; expected [..., n, n], [..., m, m], [..., n, m]")
-    for name, edges in (("edges1", edges1), ("edges2", edges2)):
-        if not torch.isfinite(edges).all():
-            raise InputError(f"{name}: not all numbers are finite")
-        if edges.numel() and (
-            (edges - edges.mT).abs().amax() + edges.diagonal(0, -2, -1).abs().amax() > 1e-5 * edges.abs().amax()
-        ):
-            raise InputError(f"{name} is not symmetric with a diagonal of zeros")
-    worth, constant = affinity.double(), torch.zeros(batch, dtype=torch.float64, device=affinity.device)
-    if unmatched_rows is not None and unmatched_columns is not None:
-        if unmatched_rows.shape != (*batch, n) or unmatched_columns.shape != (*batch, m):
-            shapes = f"{list(unmatched_rows.shape)} and {list(unmatched_columns.shape)}"
-            raise InputError(f"unmatched costs have shapes {shapes}; expected {[*batch, n]} and {[*batch, m]}")
-        worth = worth + unmatched_rows.double()[..., :, None] + unmatched_columns.double()[..., None, :]
-        constant = (unmatched_rows.double().sum(-1) + unmatched_columns.double().sum(-1)).detach()
-    elif unmatched_rows is not None or unmatched_columns is not None:
+    if (unmatched_rows is None) != (unmatched_columns is None):
         raise OptionError("unmatched_rows and unmatched_columns: give both or neither")
+    expected = {"edges1": (edges1, [n, n]), "edges2": (edges2, [m, m])}
+    if unmatched_rows is not None and unmatched_columns is not None:
+        expected |= {"unmatched_rows": (unmatched_rows, [n]), "unmatched_columns": (unmatched_columns, [m])}
     elif n != m:
         raise InputError(f"{n} rows and {m} columns cannot all be matched; give unmatched_rows and unmatched_columns")
-    if not torch.isfinite(worth).all():
-        raise InputError("affinity or unmatched costs: not all numbers are finite")
-    return worth, constant
+    for name, (values, shape) in expected.items():
+        if list(values.shape) != [*batch, *shape]:
+            raise InputError(
+                f"{name} has shape {list(values.shape)}; an affinity of {[*batch, n, m]} asks for {[*batch, *shape]}"
+            )
+    for name, edges in (("edges1", edges1), ("edges2", edges2)):
+        if edges.numel():
+            fault = (edges - edges.mT).abs().amax() + edges.diagonal(0, -2, -1).abs().amax()
+            if not fault <= 1e-5 * edges.abs().amax():  # nor is it where a number is not finite
+                raise InputError(f"{name} is not finite and symmetric with a diagonal of zeros")
+
+
+def _worth(affinity: Tensor, unmatched_rows: Tensor | None, unmatched_columns: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What each pair is worth, ``[..., n, m]``, and the cost of matching nothing, ``[...]``, in float64."""
+    if unmatched_rows is None or unmatched_columns is None:
+        return affinity.double(), torch.zeros(affinity.shape[:-2], dtype=torch.float64, device=affinity.device)
+    of_rows, of_columns = unmatched_rows.double(), unmatched_columns.double()
+    worth = affinity.double() + of_rows[..., :, None] + of_columns[..., None, :]
+    return worth, (of_rows.sum(-1) + of_columns.sum(-1)).detach()
 
 
 def _solve(
     edges1: Tensor, edges2: Tensor, worth: Tensor, ridge: float, partial: bool, max_gap: float, offset: list[float]
 ) -> list[_Solution]:
     """Solve problems ``[b, ...]``: the splitting for all together, then each made exact, until every gap is small."""
-    problems = [Problem(*parts, ridge, partial) for parts in zip(*(x.cpu().numpy() for x in (edges1, edges2, worth)))]
+    arrays = zip(edges1.cpu().numpy(), edges2.cpu().numpy(), worth.cpu().numpy())
+    problems = [Problem(first, second, values, ridge, partial) for first, second, values in arrays]
     best: dict[int, _Solution] = {}
     unsolved = list(range(len(problems)))
     splitting = Splitting(edges1, edges2, worth, ridge, partial)
-    for tolerance in (*TOLERANCES, SPLITTING_ALONE):
+    tolerances = TOLERANCES if max(worth.shape[1:]) <= SMALL else TOLERANCES[1:]
+    for tolerance in (*tolerances, SPLITTING_ALONE):
         alone = tolerance == SPLITTING_ALONE
         steps = splitting.run(tolerance, 20_000 if alone else 2_000).tolist()
         rough = splitting.matching().cpu().numpy()

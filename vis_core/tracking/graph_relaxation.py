@@ -268,7 +268,7 @@ class Splitting:
 
     def _large_step(self, inverse: Tensor) -> Callable[[Tensor], Tensor]:
         """A step by eigenvectors, without any matrix of unknowns by unknowns."""
-        (n, m), (rows, columns) = self.size, inverse.shape[1:]
+        n, (rows, columns) = self.size[0], inverse.shape[1:]
         vectors1, vectors2 = self.vectors1, self.vectors2
         # The equations of the sums are rotated as the matching is.
         ones1, ones2 = vectors1.sum(1)[:, :, None], vectors2.sum(1)[:, None, :]
