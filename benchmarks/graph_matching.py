@@ -7,8 +7,8 @@ The peers are RRWM, SM and IPFP of pygmtools 0.6.0, NumPy, default settings; it 
 the plane, the second graph their noisy copy in another order; edges are distances, gaussians of them, or 0 and 1, in
 turn; affinity is the cosine of noisy features. All methods take turns with the same problem, on one thread; the figure
 of a problem is the least of all rounds, in CPU time, since a neighbour's load only ever adds, and the table has the
-means over problems. The peers' times count building their matrix of all pairs of pairs, and assignment; ours count the relaxation
-to its certified gap, assignment and descent. A peer is also given our descent, whose time is then left out.
+means over problems. The peers' times count building their matrix of all pairs of pairs, and assignment; ours count the
+relaxation to its certified gap, assignment and descent. A peer is also given our descent, whose time is then left out.
 """
 
 from __future__ import annotations

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 Bools = npt.NDArray[np.bool_]
 
 OVER_RELAXATION = 1.6
@@ -25,6 +27,8 @@ DENSE_UNKNOWNS = 160  # up to here, a step as one matrix of unknowns by unknowns
 ROUNDS = 120
 BOLD_ROUNDS = 15
 TINY = 1e-10
+LU_UNKNOWNS = 100  # up to here one elimination is quicker
+CHOLESKY_RIDGE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,28 +112,49 @@ class ActiveSet:
         Raises:
             np.linalg.LinAlgError: there is no such X, or no single one.
         """
-        edges1, edges2 = self.problem.edges1, self.problem.edges2
         n, m = linear.shape
         i, j = np.nonzero(support.entries)
         rows, columns = np.nonzero(support.rows)[0], np.nonzero(support.columns)[0]
-        count, held = len(i), len(i) + len(rows)
-        system = np.zeros((held + len(columns),) * 2)
-        block = system[:count, :count]
-        np.multiply(edges1[i][:, i], edges2[j][:, j], out=block)
-        block *= -2
-        block += self.squared1[i][:, i] * (j[:, None] == j)
-        block += self.squared2[j][:, j] * (i[:, None] == i)
-        system[:count, count:held] = i[:, None] == rows
-        system[:count, held:] = j[:, None] == columns
-        system[count:, :count] = system[:count, count:].T
-        diagonal = np.einsum("ii->i", system)
-        diagonal[:count] += self.problem.ridge + TINY
-        diagonal[count:] = -TINY
-        right = np.concatenate((linear[i, j], np.full(len(system) - count, total)))
-        found = np.linalg.solve(system, right)
+        quadratic = self._quadratic(i, j)
+        sums = np.concatenate((rows[:, None] == i, columns[:, None] == j)).astype(np.float64)
+        if len(i) > LU_UNKNOWNS and self.problem.ridge >= CHOLESKY_RIDGE:
+            entries, multipliers = _by_cholesky(quadratic, sums, linear[i, j], total)
+        else:
+            entries, multipliers = _by_elimination(quadratic, sums, linear[i, j], total)
         solution, of_rows, of_columns = np.zeros((n, m)), np.zeros(n), np.zeros(m)
-        solution[i, j], of_rows[rows], of_columns[columns] = found[:count], found[count:held], found[held:]
+        solution[i, j], of_rows[rows], of_columns[columns] = entries, *np.split(multipliers, [len(rows)])
         return solution, of_rows, of_columns
+
+    def _quadratic(self, i: Indices, j: Indices) -> Floats:
+        """Second derivatives of the cost between entries (i, j) ``[s, s]``."""
+        form = self.problem.edges1.take(i, 0).take(i, 1)
+        form *= (-2 * self.problem.edges2).take(j, 0).take(j, 1)
+        first, second = np.nonzero(j[:, None] == j)
+        form[first, second] += self.squared1[i[first], i[second]]
+        first, second = np.nonzero(i[:, None] == i)
+        form[first, second] += self.squared2[j[first], j[second]]
+        np.einsum("ii->i", form)[:] += self.problem.ridge + TINY
+        return form
+
+
+def _by_elimination(quadratic: Floats, sums: Floats, linear: Floats, total: float) -> tuple[Floats, Floats]:
+    """Minimiser ``[s]`` and multipliers ``[k]`` of a quadratic program with the equations sums X = total."""
+    held, count = sums.shape
+    system = np.zeros((count + held, count + held))
+    system[:count, :count], system[count:, :count], system[:count, count:] = quadratic, sums, sums.T
+    np.einsum("ii->i", system)[count:] = -TINY
+    found = np.linalg.solve(system, np.concatenate((linear, np.full(held, total))))
+    return found[:count], found[count:]
+
+
+def _by_cholesky(quadratic: Floats, sums: Floats, linear: Floats, total: float) -> tuple[Floats, Floats]:
+    """The same in half the time, for what is surely positive definite."""
+    factor = cho_factor(quadratic.T, lower=True, overwrite_a=True, check_finite=False)
+    solved = cho_solve(factor, np.concatenate((sums, linear[None])).T, check_finite=False)
+    system = sums @ solved[:, :-1]
+    np.einsum("ii->i", system)[:] += TINY
+    multipliers = np.linalg.solve(system, sums @ solved[:, -1] - total)
+    return solved[:, -1] - solved[:, :-1] @ multipliers, multipliers
 
 
 def polish(problem: Problem, guess: Support) -> tuple[Floats, Support] | None:
