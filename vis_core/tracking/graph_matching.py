@@ -31,8 +31,9 @@ Columns = npt.NDArray[np.int64]
 
 LEAST_ROUNDED = 1e-6
 LEAST_GAIN = 1e-9
-TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # of the splitting, before its answer is made exact
-SMALL = 20  # nodes up to which the first tolerance pays: with more, the rounds of the active set are dear
+# Of the splitting, before its answer is made exact: with more nodes the rounds of the active set are dearer.
+COARSEST = 1e-2
+REFINEMENTS = 4
 SPLITTING_ALONE = 1e-8
 
 
@@ -252,8 +253,8 @@ def _solve(
     best: dict[int, _Solution] = {}
     unsolved = list(range(len(problems)))
     splitting = Splitting(edges1, edges2, worth, ridge, partial)
-    tolerances = TOLERANCES if max(worth.shape[1:]) <= SMALL else TOLERANCES[1:]
-    for tolerance in (*tolerances, SPLITTING_ALONE):
+    first = min(COARSEST, 1 / worth[0].numel())
+    for tolerance in (*(first / 10**power for power in range(REFINEMENTS)), SPLITTING_ALONE):
         alone = tolerance == SPLITTING_ALONE
         steps = splitting.run(tolerance, 20_000 if alone else 2_000).tolist()
         rough = splitting.matching().cpu().numpy()

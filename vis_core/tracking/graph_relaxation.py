@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, solve_triangular
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -149,12 +149,15 @@ def _by_elimination(quadratic: Floats, sums: Floats, linear: Floats, total: floa
 
 def _by_cholesky(quadratic: Floats, sums: Floats, linear: Floats, total: float) -> tuple[Floats, Floats]:
     """The same in half the time, for what is surely positive definite."""
-    factor = cho_factor(quadratic.T, lower=True, overwrite_a=True, check_finite=False)
-    solved = cho_solve(factor, np.concatenate((sums, linear[None])).T, check_finite=False)
-    system = sums @ solved[:, :-1]
+    factor, _ = cho_factor(quadratic.T, lower=True, overwrite_a=True, check_finite=False)
+    right = np.concatenate((sums, linear[None])).T
+    half = solve_triangular(factor, right, lower=True, overwrite_b=True, check_finite=False)
+    of_sums, of_linear = half[:, :-1], half[:, -1]
+    system = of_sums.T @ of_sums
     np.einsum("ii->i", system)[:] += TINY
-    multipliers = np.linalg.solve(system, sums @ solved[:, -1] - total)
-    return solved[:, -1] - solved[:, :-1] @ multipliers, multipliers
+    multipliers = np.linalg.solve(system, of_sums.T @ of_linear - total)
+    rest = of_linear - of_sums @ multipliers
+    return solve_triangular(factor, rest, trans="T", lower=True, check_finite=False), multipliers
 
 
 def polish(problem: Problem, guess: Support) -> tuple[Floats, Support] | None:
