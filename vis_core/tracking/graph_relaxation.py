@@ -242,13 +242,12 @@ class Splitting:
 
     def run(self, tolerance: float, limit: int) -> Tensor:
         """Step until nothing moves by more than the tolerance, `limit` steps at most; all steps so far ``[b]``."""
-        step = self._step()
+        dense = self.state[0].numel() <= DENSE_UNKNOWNS
+        step = self._small_step() if dense else self._large_step()
+        state = self.state.flatten(1)[:, None] if dense else self.state
         for taken in range(CHECKED_EVERY, limit + 1, CHECKED_EVERY):
-            state = self.state
             for _ in range(CHECKED_EVERY):
                 before, state = state, step(state)
-            self.state = state
-            self.steps += CHECKED_EVERY
             old, new = before.clamp_min(0), state.clamp_min(0)
             dual = (new - old).abs().amax((1, 2))
             primal = ((state - before + OVER_RELAXATION * old) / OVER_RELAXATION - new).abs().amax((1, 2))
@@ -258,17 +257,15 @@ class Splitting:
                 factor = 1 + (primal > 10 * dual).to(primal) - 0.5 * (dual > 10 * primal).to(primal)
                 if (factor != 1).any():
                     self.rho = self.rho * factor
-                    self.state = new + (state - new) / factor[:, None, None]
-                    step = self._step()
+                    state = new + (state - new) / factor[:, None, None]
+                    step = self._small_step() if dense else self._large_step()
+        self.steps = self.steps + taken
+        self.state = state.reshape(self.state.shape)
         return self.steps
 
-    def _step(self) -> Callable[[Tensor], Tensor]:
-        """A step for the present rho."""
+    def _small_step(self) -> Callable[[Tensor], Tensor]:
+        """A step from ``[b, 1, unknowns]`` as one product with a matrix of them all, for the present rho."""
         inverse = 1 / (self.curvature + self.rho[:, None, None])
-        return self._small_step(inverse) if inverse[0].numel() <= DENSE_UNKNOWNS else self._large_step(inverse)
-
-    def _small_step(self, inverse: Tensor) -> Callable[[Tensor], Tensor]:
-        """A step as one product with a matrix of unknowns by unknowns."""
         (n, m), (rows, columns) = self.size, inverse.shape[1:]
         unknowns = rows * columns
         vectors = self.vectors1[:, :, None, :, None] * self.vectors2[:, None, :, None, :]
@@ -288,14 +285,13 @@ class Splitting:
         operator.diagonal(0, 1, 2).sub_(OVER_RELAXATION / 2)
 
         def step(state: Tensor) -> Tensor:
-            flat = state.view(-1, 1, unknowns)
-            base = torch.add(shift, flat, alpha=1 - OVER_RELAXATION / 2)
-            return torch.baddbmm(base, flat.abs(), operator).view(state.shape)
+            return torch.baddbmm(torch.add(shift, state, alpha=1 - OVER_RELAXATION / 2), state.abs(), operator)
 
         return step
 
-    def _large_step(self, inverse: Tensor) -> Callable[[Tensor], Tensor]:
-        """A step by eigenvectors, without any matrix of unknowns by unknowns."""
+    def _large_step(self) -> Callable[[Tensor], Tensor]:
+        """A step from ``[b, rows, columns]`` by eigenvectors, without any matrix of unknowns by unknowns."""
+        inverse = 1 / (self.curvature + self.rho[:, None, None])
         n, (rows, columns) = self.size[0], inverse.shape[1:]
         vectors1, vectors2 = self.vectors1, self.vectors2
         # The equations of the sums are rotated as the matching is.
