@@ -129,10 +129,10 @@ class ActiveSet:
         """Second derivatives of the cost between entries (i, j) ``[s, s]``."""
         form = self.problem.edges1.take(i, 0).take(i, 1)
         form *= (-2 * self.problem.edges2).take(j, 0).take(j, 1)
-        first, second = np.nonzero(j[:, None] == j)
-        form[first, second] += self.squared1[i[first], i[second]]
-        first, second = np.nonzero(i[:, None] == i)
-        form[first, second] += self.squared2[j[first], j[second]]
+        for shared, others, squared in ((j, i, self.squared1), (i, j, self.squared2)):
+            places = np.flatnonzero(shared[:, None] == shared)
+            first, second = np.divmod(places, len(shared))
+            form.reshape(-1)[places] += squared[others[first], others[second]]
         np.einsum("ii->i", form)[:] += self.problem.ridge + TINY
         return form
 
