@@ -1,6 +1,6 @@
 """The ablations of EfficientVIS's paper in small: tiny networks learn synthetic scenes, and are scored on unseen ones.
 
-    python benchmarks/efficientvis_ablation.py FOLDER [--steps 800] [--start 3000] [--only still]
+    python benchmarks/efficientvis_ablation.py FOLDER [--steps 1400] [--start 4000] [--only still]
 
 A model of images is trained first, as the paper's networks begin from one. From it each row of the paper's tables that
 a switch of the network or of its training makes goes on as a network of its own; the rows on linking score one network
@@ -210,8 +210,8 @@ def score(
 
 def main(
     folder: Annotated[Path, typer.Argument(help="where states and scores are kept")],
-    steps: Annotated[int, typer.Option(help="of each training")] = 800,
-    start: Annotated[int, typer.Option(help="steps of the model of images that each begins from")] = 3000,
+    steps: Annotated[int, typer.Option(help="of each training")] = 1400,
+    start: Annotated[int, typer.Option(help="steps of the model of images that each begins from")] = 4000,
     only: Annotated[list[str] | None, typer.Option(help="part of the names of the rows to train")] = None,
     threads: Annotated[int, typer.Option(help="of torch")] = 1,
 ) -> None:
