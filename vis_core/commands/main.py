@@ -151,6 +151,9 @@ def systems(name: Annotated[str | None, typer.Argument(help="Show the options of
             figures = "\n".join(f"{key}: {value}" for key, value in entry.figures.items())
             texts = (f"{entry.title}\n{entry.paper}", entry.checkpoints_source, entry.checkpoints_licence, figures)
             table.add_row(entry.name, *map(escape, texts))
+    table.columns[0].no_wrap = True
+    for column in table.columns:
+        column.overflow = "fold"  # no name, address or file is cut short
     output.print(table, soft_wrap=False)
 
 

@@ -220,6 +220,15 @@ def test_systems_lists_the_catalogue_and_a_system_s_options(monkeypatch, capfd):
     assert "score_threshold" in options and "0.0 to 1.0" in options and "or none" in options
 
 
+def test_nothing_in_the_list_of_systems_is_cut_short_in_a_narrow_terminal():
+    from vis_core.catalog import SYSTEMS
+
+    command = [sys.executable, "-c", "from vis_core.commands.main import main; main()", "systems"]
+    environment = os.environ | {"COLUMNS": "80"}
+    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "…" not in told and [name for name in SYSTEMS if name not in told] == []
+
+
 def test_convert_tells_what_it_wrote(tmp_path, monkeypatch, capfd):
     fake = catalog(FakeSegmenter())
     target = tmp_path / "b.safetensors"
