@@ -36,6 +36,7 @@ def answer(segmenter, image):
     return found.masks, found.labels.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", FILES)
 def test_a_published_file_loads_as_it_is_and_once_converted(
     system, shared, files, tmp_path, monkeypatch, caplog, capfd
