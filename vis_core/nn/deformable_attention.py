@@ -129,14 +129,18 @@ class MultiScaleDeformableAttention(nn.Module):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, query: Tensor, values: Tensor, points: Tensor, sizes: Sizes) -> Tensor:
+    def forward(
+        self, query: Tensor, values: Tensor, points: Tensor, sizes: Sizes, padding: Tensor | None = None
+    ) -> Tensor:
         """What each token finds.
 
         Args:
             query: ``[B, N, width]``.
             values: ``[B, S, width]``, the pixels of all levels.
-            points: ``[N, 2]``, x and y of each token, 0..1 over the maps.
+            points: x and y of each token, 0..1 over the maps: ``[N, 2]``, or in each level ``[B, N, levels, 2]``. Of
+                boxes, x and y of the centre, width and height: ``[B, N, levels, 4]``; offsets are then parts of them.
             sizes: height and width of each level.
+            padding: bool ``[B, S]``: pixels that hold nothing.
 
         Returns:
             ``[B, N, width]``.
@@ -147,8 +151,35 @@ class MultiScaleDeformableAttention(nn.Module):
             self.attention_weights(query).float().unflatten(2, (self.heads, -1)).softmax(3).unflatten(3, shape[1:])
         )
         scale = points.new_tensor([(w, h) for h, w in sizes])  # [levels, 2]
-        centres = (points[:, None] * scale - 0.5)[:, None, :, None].expand(-1, -1, -1, self.points, -1).contiguous()
+        if points.dim() == 2:
+            points = points[:, None].expand(-1, self.levels, -1)
+        centres = (points[..., :2] * scale - 0.5)[..., None, :, None, :]
+        centres = centres.expand(*(-1,) * (centres.dim() - 2), self.points, -1).contiguous()
+        if points.shape[-1] == 4:
+            offsets = offsets * (points[..., 2:] * scale * (0.5 / self.points))[..., None, :, None, :]
         places = offsets + centres
         table = self.value_proj(values).float().unflatten(2, (self.heads, -1))
+        if padding is not None:
+            table = table.masked_fill(padding[..., None, None], 0)
         found: Tensor = self.output_proj(self.sampled(table, sizes, places, weights).to(query.dtype))
         return found
+
+
+class DeformableEncoderLayer(nn.Module):
+    """Deformable attention of all levels' pixels to one another, and a feed-forward part; norms follow the sums."""
+
+    def __init__(self, width: int, levels: int, hidden: int, heads: int = 8, points: int = 4) -> None:
+        super().__init__()
+        self.attention = MultiScaleDeformableAttention(width, levels, heads, points)
+        self.norm1 = nn.LayerNorm(width)
+        self.linear1 = nn.Linear(width, hidden)
+        self.linear2 = nn.Linear(hidden, width)
+        self.norm2 = nn.LayerNorm(width)
+
+    def forward(
+        self, x: Tensor, positions: Tensor, points: Tensor, sizes: Sizes, padding: Tensor | None = None
+    ) -> Tensor:
+        """Pixels ``[B, S, width]``; the rest as in `MultiScaleDeformableAttention`, positions like the pixels."""
+        x = self.norm1(x + self.attention(x + positions, x, points, sizes, padding))
+        out: Tensor = self.norm2(x + self.linear2(F.relu(self.linear1(x))))
+        return out

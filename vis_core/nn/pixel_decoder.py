@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vis_core.nn.deformable_attention import MultiScaleDeformableAttention, Sizes
+from vis_core.nn.deformable_attention import DeformableEncoderLayer, MultiScaleDeformableAttention
 from vis_core.nn.position_codes import image_code
 
 GROUPS = 32
@@ -60,23 +60,6 @@ class GroupNormConv(nn.Conv2d):
         return normed
 
 
-class EncoderLayer(nn.Module):
-    """Deformable attention of all levels' pixels to one another, and a feed-forward part; norms follow the sums."""
-
-    def __init__(self, width: int, levels: int, hidden: int) -> None:
-        super().__init__()
-        self.attention = MultiScaleDeformableAttention(width, levels)
-        self.norm1 = nn.LayerNorm(width)
-        self.linear1 = nn.Linear(width, hidden)
-        self.linear2 = nn.Linear(hidden, width)
-        self.norm2 = nn.LayerNorm(width)
-
-    def forward(self, x: Tensor, positions: Tensor, points: Tensor, sizes: Sizes) -> Tensor:
-        x = self.norm1(x + self.attention(x + positions, x, points, sizes))
-        out: Tensor = self.norm2(x + self.linear2(F.relu(self.linear1(x))))
-        return out
-
-
 class PixelDecoder(nn.Module):
     """Deformable encoder over the maps at strides 32, 16 and 8, and mask features at stride 4.
 
@@ -95,7 +78,7 @@ class PixelDecoder(nn.Module):
         )
         levels = len(self.input_proj)
         self.level_embed = nn.Parameter(torch.zeros(levels, width))
-        self.layers = nn.ModuleList(EncoderLayer(width, levels, hidden) for _ in range(layers))
+        self.layers = nn.ModuleList(DeformableEncoderLayer(width, levels, hidden) for _ in range(layers))
         self.lateral = GroupNormConv(channels[0], width, 1)
         self.output = GroupNormConv(width, width, 3)
         self.mask_features = nn.Conv2d(width, width, 1)
