@@ -14,16 +14,17 @@ from vis_core.masks import RunLengths
 DUPLICATE_OVERLAP = 0.8
 
 
-def without_duplicates(masks: Tensor) -> Tensor:
-    """Rows that stay when, of two masks that overlap by more than an IoU of 0.8, the later one is removed.
+def without_duplicates(masks: Tensor, overlap: float = DUPLICATE_OVERLAP) -> Tensor:
+    """Rows that stay when, of two masks that overlap too much, the later one is removed.
 
     Args:
         masks: bool ``[N, ...]``, the best first.
+        overlap: IoU above which two masks are of one object.
     """
     flat = masks.flatten(1).float()
     common = flat @ flat.T
     areas = common.diagonal()
-    alike = (common > DUPLICATE_OVERLAP * (areas[:, None] + areas - common)).tolist()
+    alike = (common > overlap * (areas[:, None] + areas - common)).tolist()
     stay: list[int] = []
     for row in range(len(alike)):
         if not any(alike[row][better] for better in stay):
@@ -55,6 +56,7 @@ class MaskResize:
         device: torch.device,
     ) -> None:
         self.mask_size, self.image_size = mask_size, image_size
+        self._pixels = [p / m * i / r for m, p, r, i in zip(mask_size, padded_size, resized_size, image_size)]
         matrices = [_resize_matrix(*lengths) for lengths in zip(mask_size, padded_size, resized_size, image_size)]
         self._matrices = [matrix.to(device) for matrix in matrices]
         self._reaches = [_Reach(matrix.numpy() != 0) for matrix in matrices]
@@ -64,6 +66,18 @@ class MaskResize:
         positive = (logits > 0).view(torch.uint8)
         occupied = torch.cat((positive.amax(2), positive.amax(1)), 1).cpu().numpy()
         return [self._one(mask, *np.split(marks, [logits.shape[1]])) for mask, marks in zip(logits.float(), occupied)]
+
+    def boxes(self, logits: Tensor) -> npt.NDArray[np.float64]:
+        """Boxes of N masks, to the cell: x1, y1, x2, y2, pixels of the image ``[N, 4]``; of an empty mask 0."""
+        positive = logits > 0
+        corners = np.zeros((len(logits), 4))
+        for axis, pixels in enumerate(self._pixels):
+            occupied = positive.any(2 - axis).cpu().numpy()
+            first = occupied.argmax(1)
+            end = occupied.shape[1] - occupied[:, ::-1].argmax(1)
+            corners[:, 1 - axis], corners[:, 3 - axis] = pixels * first, pixels * end
+            corners[~occupied.any(1)] = 0
+        return corners
 
     def _one(self, logits: Tensor, rows: npt.NDArray[np.uint8], columns: npt.NDArray[np.uint8]) -> RunLengths:
         if not rows.any():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,6 +21,13 @@ class Perceptron(nn.Sequential):
         for _ in range(layers - 1):
             parts += [nn.Linear(width, width), nn.ReLU()]
         super().__init__(*parts, nn.Linear(width, outputs))
+
+    @property
+    def last(self) -> nn.Linear:
+        """The last layer."""
+        layer = self[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
 
 
 class Encoder(nn.Module):
@@ -113,6 +119,15 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(width, hidden, levels, heads, points) for _ in range(layers))
         self.boxes = nn.ModuleList(Perceptron(width, 4) for _ in range(layers))
 
+    def initialise_boxes(self) -> None:
+        """The first layer makes boxes of a side of 0.12, the others leave them as they are."""
+        for number, layer in enumerate(self.boxes):
+            assert isinstance(layer, Perceptron)
+            nn.init.zeros_(layer.last.weight)
+            nn.init.zeros_(layer.last.bias)
+            if number == 0:
+                nn.init.constant_(layer.last.bias[2:], -2.0)
+
     def forward(
         self,
         queries: Tensor,
@@ -154,19 +169,14 @@ def refined(change: Tensor, references: Tensor) -> Tensor:
     return torch.cat((change[..., :known] + start, change[..., known:]), -1).sigmoid()
 
 
-def initialise(modules: Sequence[nn.Module]) -> None:
-    """First weights of encoders and decoders: as published, boxes begin as their references, a tenth as large."""
-    for module in modules:
-        for part in module.parameters():
-            if part.dim() > 1:
-                nn.init.xavier_uniform_(part)
-        for part in module.modules():
-            if isinstance(part, MultiScaleDeformableAttention):
-                part.initialise()
-            if isinstance(part, Decoder):
-                for number, head in enumerate(part.boxes):
-                    last = head[-1]
-                    nn.init.zeros_(last.weight)
-                    nn.init.zeros_(last.bias)
-                    if number == 0:
-                        nn.init.constant_(last.bias[2:].data, -2.0)
+def initialise(*parts: nn.Module) -> None:
+    """First weights of encoders and decoders, as published: boxes begin about their points, small."""
+    for part in parts:
+        for parameter in part.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+        for module in part.modules():
+            if isinstance(module, MultiScaleDeformableAttention):
+                module.initialise()
+            elif isinstance(module, Decoder):
+                module.initialise_boxes()

@@ -110,7 +110,7 @@ def test_the_decoder_equals_the_published_one_from_points_and_from_boxes(recorde
 def test_without_padding_ratios_of_one_change_nothing():
     torch.manual_seed(0)
     encoder, decoder = Encoder(32, 64, 1, 2, 4, 2), Decoder(32, 64, 2, 2, 4, 2)
-    initialise((encoder, decoder))
+    initialise(encoder, decoder)
     sizes = ((5, 7), (3, 4))
     pixels, positions = torch.randn(2, 47, 32), torch.randn(47, 32)
     ones, nothing = torch.ones(2, 2, 2), torch.zeros(2, 47, dtype=torch.bool)
@@ -127,18 +127,18 @@ def test_without_padding_ratios_of_one_change_nothing():
 def test_a_box_learns_through_its_own_layer_alone():
     torch.manual_seed(0)
     decoder = Decoder(32, 64, 3, 1, 4, 2)
-    initialise([decoder])
+    initialise(decoder)
     queries = torch.randn(1, 3, 32)
     out = decoder(queries, queries, torch.rand(1, 3, 2), torch.randn(1, 20, 32), ((4, 5),))
     out.boxes[2].sum().backward()
-    assert decoder.boxes[2][-1].weight.grad.abs().sum() > 0
-    assert not decoder.boxes[0][-1].weight.grad.any()
-    assert not decoder.boxes[1][-1].weight.grad.any()
+    assert decoder.boxes[2].last.weight.grad.abs().sum() > 0
+    assert not decoder.boxes[0].last.weight.grad.any()
+    assert not decoder.boxes[1].last.weight.grad.any()
 
 
 def test_untrained_boxes_lie_about_their_points():
     decoder = Decoder(32, 64, 2, 1, 4, 2)
-    initialise([decoder])
+    initialise(decoder)
     points = torch.rand(1, 3, 2) * 0.8 + 0.1
     out = decoder(torch.randn(1, 3, 32), torch.randn(1, 3, 32), points, torch.randn(1, 20, 32), ((4, 5),))
     for boxes in out.boxes:
