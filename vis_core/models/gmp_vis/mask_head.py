@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -87,19 +86,6 @@ class DeformableConvolution(nn.Module):
         return torch.cat(found).unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
-@dataclass(frozen=True, eq=False)
-class FrameParts:
-    """What the mask head makes of frames whatever the query.
-
-    Attributes:
-        first: the memory's part of the first convolution ``[T, w + heads, h, w]``.
-        adapted: maps at strides 16, 8 and 4, as wide as what they are added to.
-    """
-
-    first: Tensor
-    adapted: tuple[Tensor, Tensor, Tensor]
-
-
 class MaskHead(nn.Module):
     """Features of each query at stride 4, from the memory and from where the query looks on it.
 
@@ -131,43 +117,46 @@ class MaskHead(nn.Module):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         nn.init.zeros_(self.conv_offset.weight)
 
-    def of_frames(self, memory: Tensor, maps: Sequence[Tensor]) -> FrameParts:
-        """The queries' common part.
+    def adapted(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What is added to every query's maps, of the backbone's maps ``[T, C, H, W]`` at strides 16, 8 and 4."""
+        return self.adapter1(maps[0]), self.adapter2(maps[1]), self.adapter3(maps[2])
+
+    def of_memory(self, memory: Tensor) -> Tensor:
+        """The part of the first convolution that all queries have in common, of a memory ``[T, w, h, w']``."""
+        return F.conv2d(memory, self.lay1.weight[:, : self.width], self.lay1.bias, padding=1)
+
+    def features(self, common: Tensor, attention: Tensor, adapted: Sequence[Tensor]) -> Tensor:
+        """Features ``[T, N, w / 16, H / 4, W / 4]`` of queries.
 
         Args:
-            memory: ``[T, w, h, w]``.
-            maps: of the backbone at strides 16, 8 and 4, of any size.
+            common: of `of_memory`.
+            attention: where they look ``[T, N, heads, h, w']``.
+            adapted: of `adapted`.
         """
-        first = F.conv2d(memory, self.lay1.weight[:, : self.width], self.lay1.bias, padding=1)
-        return FrameParts(first, (self.adapter1(maps[0]), self.adapter2(maps[1]), self.adapter3(maps[2])))
-
-    def of_queries(self, parts: FrameParts, attention: Tensor) -> Tensor:
-        """Features ``[T, N, w / 16, H / 4, W / 4]`` of queries that look so, ``[T, N, heads, h, w]``."""
         frames, count = attention.shape[:2]
         x = F.conv2d(attention.flatten(0, 1), self.lay1.weight[:, self.width :], padding=1)
-        x = _added(x, parts.first, frames)
-        x = F.relu(self.gn1(x))
+        x = F.relu(self.gn1(_added(x, common)))
         x = F.relu(self.gn2(self.lay2(x)))
-        x = F.relu(self.gn3(self.lay3(_added(x, parts.adapted[0], frames))))
-        x = F.relu(self.gn4(self.lay4(_added(x, parts.adapted[1], frames))))
-        x = _added(x, parts.adapted[2], frames)
+        x = F.relu(self.gn3(self.lay3(_added(x, adapted[0]))))
+        x = F.relu(self.gn4(self.lay4(_added(x, adapted[1]))))
+        x = _added(x, adapted[2])
         x = F.relu(self.gn5(self.dcn(x, self.conv_offset(x)).to(x.dtype)))
         return x.unflatten(0, (frames, count))
 
     def forward(self, memory: Tensor, attention: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """Features ``[T, N, w / 16, H / 4, W / 4]``; arguments as in `of_frames` and `of_queries`."""
-        return self.of_queries(self.of_frames(memory, maps), attention)
+        """Features ``[T, N, w / 16, H / 4, W / 4]`` of queries; arguments as in the parts, maps of any size."""
+        return self.features(self.of_memory(memory), attention, self.adapted(maps))
 
 
 def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(_GROUPS, channels), channels)
 
 
-def _added(x: Tensor, to: Tensor, frames: int) -> Tensor:
+def _added(x: Tensor, to: Tensor) -> Tensor:
     """Maps of queries ``[T * N, C, ...]``, enlarged to those of their frames ``[T, C, H, W]``, which are added."""
     if x.shape[2:] != to.shape[2:]:
         x = F.interpolate(x, to.shape[2:], mode="nearest")
-    return (x.unflatten(0, (frames, -1)) + to[:, None]).flatten(0, 1)
+    return (x.unflatten(0, (len(to), -1)) + to[:, None]).flatten(0, 1)
 
 
 class DilatedConv3d(nn.Conv3d):

@@ -39,10 +39,9 @@ def test_queries_do_not_depend_on_which_others_are_asked_for(heads):
     masks, _ = heads
     memory, attention = torch.randn(2, 384, 3, 5), torch.rand(2, 4, 8, 3, 5)
     maps = [torch.randn(2, c, h, w) for c, h, w in ((1024, 6, 9), (512, 11, 17), (256, 21, 33))]
-    parts = masks.of_frames(memory, maps)
-    everything = masks.of_queries(parts, attention)
+    everything = masks(memory, attention, maps)
     assert everything.shape == (2, 4, 24, 21, 33)
-    torch.testing.assert_close(masks.of_queries(parts, attention[:, [2, 0]]), everything[:, [2, 0]], rtol=0, atol=1e-5)
+    torch.testing.assert_close(masks(memory, attention[:, [2, 0]], maps), everything[:, [2, 0]], rtol=0, atol=1e-5)
 
 
 def test_widths_follow_that_of_the_memory():
