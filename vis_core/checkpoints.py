@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
@@ -153,11 +154,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_torch(path: Path) -> Any:
-    # NumPy scalars (an epoch, a best score) lie in many published files; restoring one executes nothing.
+    # NumPy scalars (an epoch, a best score) and a command's arguments lie in many published files; restoring one
+    # executes nothing.
     allow = getattr(torch.serialization, "safe_globals", None)
-    scalars = [_numpy_multiarray().scalar, np.dtype, *(type(np.dtype(kind)) for kind in "fdilqILQb?")]
+    harmless = [_numpy_multiarray().scalar, np.dtype, *(type(np.dtype(kind)) for kind in "fdilqILQb?"), Namespace]
     try:
-        with allow(scalars) if allow else nullcontext():
+        with allow(harmless) if allow else nullcontext():
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported" in str(error) or "WeightsUnpickler" in str(error):
