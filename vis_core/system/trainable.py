@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vis_core.data.clips import TrainingClip
+from vis_core.nn.memory_format import channels_last
 
 AllReduceSum = Callable[[Tensor], Tensor]
 PADDED_TO = 32  # pixels: the sides of the network's image are multiples of it, where a system needs that
@@ -39,7 +40,7 @@ class Trainable(nn.Module, ABC):
         frozen: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = channels_last(network)
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
         for module in frozen:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from vis_core.masks import RunLengths
-from vis_core.models.gmp_vis.mask_head import FrameParts
-from vis_core.models.gmp_vis.online_network import OnlineNetwork
+from vis_core.models.gmp_vis.online_network import MaskParts, OnlineNetwork
 from vis_core.nn.boxes import corners_from_centres
 from vis_core.nn.input_transform import ShortSideTransform
 from vis_core.nn.mask_resize import MaskResize, without_duplicates
@@ -40,11 +39,11 @@ class EncodedFrame:
     scores: Tensor
     boxes: Tensor
     memory: Tensor
-    parts: FrameParts
+    parts: MaskParts
 
     def nbytes(self) -> int:
         """Size, bytes."""
-        return size_of(self.queries, self.scores, self.boxes, self.memory, self.parts.first, *self.parts.adapted)
+        return size_of(self.queries, self.scores, self.boxes, self.memory, self.parts.common, *self.parts.adapted)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,8 @@ VisTR (CVPR 2021), and all sizes are a choice of ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -14,9 +15,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vis_core.errors import CheckpointError
 from vis_core.models.gmp_vis import deformable_transformer
 from vis_core.models.gmp_vis.deformable_transformer import Decoder, Encoder
-from vis_core.models.gmp_vis.mask_head import BoxAttention, FrameParts, MaskHead, VideoMaskHead
+from vis_core.models.gmp_vis.mask_head import BoxAttention, MaskHead, VideoMaskHead
 from vis_core.models.gmp_vis.memory_attention import MatchingEmbedding
 from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.deformable_attention import Sizes
@@ -24,6 +26,7 @@ from vis_core.nn.position_codes import image_code
 
 LEVELS = 4
 _GROUPS = 32
+_LARGEST_SIDE = 10_000  # bounded before anything is allocated
 
 
 class Dimensions(NamedTuple):
@@ -66,6 +69,18 @@ class FrameOutputs:
     logits: Tensor
     boxes: Tensor
     memory: Tensor
+
+
+class MaskParts(NamedTuple):
+    """What masks of T frames are made of, whatever the query.
+
+    Attributes:
+        common: the memory's part of the mask head's first convolution ``[T, D, h, w]``.
+        adapted: maps of the backbone at strides 16, 8 and 4, as wide as what they are added to.
+    """
+
+    common: Tensor
+    adapted: tuple[Tensor, Tensor, Tensor]
 
 
 class OnlineNetwork(nn.Module):
@@ -132,11 +147,11 @@ class OnlineNetwork(nn.Module):
         memory = pixels.split(counts, 1)[LEVELS - 2].transpose(1, 2).unflatten(2, sizes[LEVELS - 2])
         return FrameOutputs(out.queries, self.class_embed(out.queries), out.boxes, memory)
 
-    def mask_parts(self, memory: Tensor, maps: Sequence[Tensor]) -> FrameParts:
-        """What masks of frames are made of, whatever the query; arguments as of `FrameOutputs` and `maps`."""
-        return self.mask_head.of_frames(memory, maps[2::-1])
+    def mask_parts(self, memory: Tensor, maps: Sequence[Tensor]) -> MaskParts:
+        """What masks of frames are made of; arguments as of `FrameOutputs` and `maps`."""
+        return MaskParts(self.mask_head.of_memory(memory), self.mask_head.adapted(maps[2::-1]))
 
-    def masks(self, queries: Tensor, memory: Tensor, parts: FrameParts) -> Tensor:
+    def masks(self, queries: Tensor, memory: Tensor, parts: MaskParts) -> Tensor:
         """Mask logits of queries of T frames at stride 4, ``[T, N, H, W]``.
 
         Args:
@@ -146,7 +161,7 @@ class OnlineNetwork(nn.Module):
         """
         if not queries.shape[1]:
             return parts.adapted[2].new_zeros((len(queries), 0, *parts.adapted[2].shape[2:]))
-        features = self.mask_head.of_queries(parts, self.bbox_attention(queries, memory))
+        features = self.mask_head.features(parts.common, self.bbox_attention(queries, memory), parts.adapted)
         logits = self.insmask_head(features.flatten(0, 1)[:, :, None])[:, 0]
         return logits.unflatten(0, queries.shape[:2])
 
@@ -161,3 +176,42 @@ def _projection(inputs: int, outputs: int, size: int) -> nn.Sequential:
 def _codes(sizes: Sizes, width: int, device: torch.device) -> Tensor:
     """Position codes of all pixels of all levels, ``[S, width]``."""
     return torch.cat([image_code(height, width_, width, device, centred=True) for height, width_ in sizes])
+
+
+def arguments_of(tensors: Mapping[str, Tensor]) -> tuple[int, int, bool, Dimensions]:
+    """Depth of the ResNet, classes, temporal and sizes of the network that tensors under our names are of.
+
+    Raises:
+        CheckpointError: a tensor that tells them is missing or not of a possible shape.
+    """
+
+    def shape(key: str, dimensions: int) -> tuple[int, ...]:
+        x = tensors.get(key)
+        if x is None or x.dim() != dimensions or not all(0 < n <= _LARGEST_SIDE for n in x.shape):
+            found = "missing" if x is None else f"of shape {list(x.shape)}"
+            raise CheckpointError(f"{key}, which tells the sizes of the network, is {found}")
+        return tuple(x.shape)
+
+    queries, width = shape("query_embed.weight", 2)[0], shape("class_embed.weight", 2)[1]
+    classes = shape("class_embed.weight", 2)[0] - 1
+    heads = shape("mask_head.lay1.weight", 4)[0] - width
+    places, _ = shape("encoder.layers.0.attention.attention_weights.weight", 2)
+    if classes < 1 or heads < 1 or width % heads or width % _GROUPS or places % (heads * LEVELS):
+        raise CheckpointError(
+            f"class_embed.weight, mask_head.lay1.weight and encoder.layers.0.attention.attention_weights.weight, which "
+            f"tell the sizes of the network, say {classes} classes, width {width}, {heads} heads and {places} places "
+            "that they look at; these do not belong together"
+        )
+    numbers = [int(found[1]) for key in tensors if (found := re.match(r"decoder\.layers\.(\d{1,2})\.", key))]
+    sizes = Dimensions(
+        queries=queries,
+        width=width,
+        hidden=shape("encoder.layers.0.linear1.weight", 2)[0],
+        layers=max(numbers, default=0) + 1,
+        heads=heads,
+        points=places // (heads * LEVELS),
+        embedding=shape("matching.projection.weight", 2)[0],
+    )
+    temporal = any(key.startswith("matching.aggregation.") for key in tensors)
+    depth = 101 if any(key.startswith("backbone.res4.6.") for key in tensors) else 50
+    return depth, classes, temporal, sizes

@@ -18,6 +18,7 @@ from vis_core.models.gmp_vis.online_losses import GIOU_WEIGHT, L1_WEIGHT, Said
 from vis_core.models.gmp_vis.online_network import DEFAULT, FrameOutputs, OnlineNetwork
 from vis_core.nn.backbones import resnet
 from vis_core.nn.backbones.resnet import BLOCKS
+from vis_core.nn.deformable_attention import MultiScaleDeformableAttention, sampled_by_grid
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
 from vis_core.nn.region_losses import Match, Targets
 from vis_core.system.option import Option
@@ -58,6 +59,9 @@ class OnlineTraining(Trainable):
         edge_weight: float = 1.0,
     ) -> None:
         super().__init__(network, IMAGENET_MEAN, IMAGENET_STD, frozen)
+        for module in network.modules():
+            if isinstance(module, MultiScaleDeformableAttention):
+                module.sampled = sampled_by_grid  # its gradients take a CPU half as long
         self._permutation_weight, self._contrastive_weight = permutation_weight, contrastive_weight
         self._edge_weight = edge_weight
 
