@@ -70,14 +70,13 @@ class MaskResize:
     def boxes(self, logits: Tensor) -> npt.NDArray[np.float64]:
         """Boxes of N masks, to the cell: x1, y1, x2, y2, pixels of the image ``[N, 4]``; of an empty mask 0."""
         positive = logits > 0
+        occupied = torch.cat((positive.any(2), positive.any(1)), 1).cpu().numpy()
         corners = np.zeros((len(logits), 4))
-        for axis, pixels in enumerate(self._pixels):
-            occupied = positive.any(2 - axis).cpu().numpy()
-            first = occupied.argmax(1)
-            end = occupied.shape[1] - occupied[:, ::-1].argmax(1)
-            corners[:, 1 - axis], corners[:, 3 - axis] = pixels * first, pixels * end
-            corners[~occupied.any(1)] = 0
-        return corners
+        for axis, marks in enumerate(np.split(occupied, [logits.shape[1]], 1)):
+            ends = marks.argmax(1), marks.shape[1] - marks[:, ::-1].argmax(1)
+            for corner, end in zip((1 - axis, 3 - axis), ends):
+                corners[:, corner] = np.minimum(self._pixels[axis] * end, self.image_size[axis])
+        return corners * occupied.any(1, keepdims=True)
 
     def _one(self, logits: Tensor, rows: npt.NDArray[np.uint8], columns: npt.NDArray[np.uint8]) -> RunLengths:
         if not rows.any():

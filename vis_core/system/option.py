@@ -142,10 +142,26 @@ def check_given(options: Mapping[str, Option], given: Mapping[str, Any], key: st
     return checked
 
 
+GRAPH = "graph"
+
+
+def linkage(description: str, *own: str) -> Option:
+    """The option of a frame-by-frame system that says how detections continue tracks.
+
+    Args:
+        description: of the system's own ways.
+        own: their names; the other choice is `GRAPH`, `vis_core.tracking.graph_association`.
+    """
+    return Option(f"how tracks go on: {description}; or by matching graphs of instances", choices=(*own, GRAPH))
+
+
 MaxLostFrames = Annotated[
     int | None, Option("a track ends when it was not seen for more frames; none: no track ever ends", 0, 1000000)
 ]
 MaxLostTracks = Annotated[int | None, Option("tracks that may be lost at a time; none: no limit", 0, 1000000)]
+EdgeWeight = Annotated[
+    float, Option("with association graph: what pairs of neighbours weigh beside single instances; 0: nothing", 0, 1000)
+]
 Vocabulary = Annotated[
     str,
     Option(

@@ -41,7 +41,7 @@ _NEARNESS = 0.15  # standard deviation, in diagonals of the image
 _MOMENTUM = 0.9
 
 
-class LinkedInstances(Protocol):
+class EmbeddedInstances(Protocol):
     """What is linked by graph matching: N instances of one frame."""
 
     @property
@@ -56,6 +56,10 @@ class LinkedInstances(Protocol):
     def embeddings(self) -> Tensor | None:
         """``[N, E]``, alike by their cosine; None: there are none."""
 
+
+class LinkedInstances(EmbeddedInstances, Protocol):
+    """The same, with what is kept of them."""
+
     @property
     def features(self) -> Tensor | None:
         """``[N, F]``, only kept, for `GraphAssociator.stored_features`; None: there are none."""
@@ -69,6 +73,11 @@ class Detections:
     class_scores: npt.NDArray[np.floating[Any]]
     embeddings: Tensor | None = None
     features: Tensor | None = None
+
+    @staticmethod
+    def of(found: EmbeddedInstances, window: Window) -> Detections:
+        """What is linked of a system's instances that have no features to keep."""
+        return Detections(found.boxes, found.class_scores, found.embeddings)
 
 
 Found = TypeVar("Found", contravariant=True)

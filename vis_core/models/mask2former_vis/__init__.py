@@ -14,7 +14,7 @@ from vis_core.data.vocabularies import class_names_of
 from vis_core.errors import CheckpointError
 from vis_core.models.mask2former_vis import losses, published
 from vis_core.models.mask2former_vis.decoding import QueryInstances
-from vis_core.models.mask2former_vis.minvis import MinVISModel, MinVISVideoModel
+from vis_core.models.mask2former_vis.minvis import MinVISInstances, MinVISModel, MinVISVideoModel
 from vis_core.models.mask2former_vis.model import Mask2FormerVISModel, PixelEncoder
 from vis_core.models.mask2former_vis.network import BACKBONES, Mask2FormerVISNetwork
 from vis_core.models.mask2former_vis.slots import SlotAssociator
@@ -25,8 +25,10 @@ from vis_core.nn.precision import exact_type
 from vis_core.system.clip import ClipModel
 from vis_core.system.driver import StreamSegmenter
 from vis_core.system.entry import PublishedFormat, System
-from vis_core.system.option import MaxLostFrames, MaxLostTracks, Option, Vocabulary
+from vis_core.system.option import GRAPH, EdgeWeight, MaxLostFrames, MaxLostTracks, Option, Vocabulary, linkage
 from vis_core.system.segmenter import Segmenter
+from vis_core.tracking.associator import Associator
+from vis_core.tracking.graph_association import Detections, GraphAssociator
 from vis_core.tracking.lifecycle import TrackLifecycle
 from vis_core.tracking.overlap import OverlapAssociator
 
@@ -96,6 +98,8 @@ def _build_minvis(
         Option("least cosine of a track's query and the one that continues it", -1, 1, former="least_similarity"),
     ] = 0.5,
     return_similarity: Annotated[float, Option("least cosine of a lost track's query and one elsewhere", -1, 1)] = 0.75,
+    association: Annotated[str, linkage("in slots, by queries, as published", "slots")] = "slots",
+    edge_weight: EdgeWeight = 1.0,
 ) -> Segmenter:
     network = _network("minvis", tensors, device, precision)
     names = class_names_of(metadata, network.classes, vocabulary)
@@ -103,7 +107,9 @@ def _build_minvis(
     if unbounded:
         return _whole_video(MinVISVideoModel(network, names, encoder))
     model = MinVISModel(network, names, encoder, score_threshold, max_instances)
-    associator = SlotAssociator(min_similarity, return_similarity)
+    associator: Associator[MinVISInstances] = SlotAssociator(min_similarity, return_similarity)
+    if association == GRAPH:
+        associator = GraphAssociator(edge_weight, birth_score=0, memory_features=0, describe=Detections.of)
     return StreamSegmenter(model, associator, TrackLifecycle(max_lost_frames, max_lost_tracks))
 
 

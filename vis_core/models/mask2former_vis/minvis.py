@@ -48,6 +48,11 @@ class MinVISInstances(ClipInstances):
     def class_scores(self) -> npt.NDArray[np.float32]:  # type: ignore[override]
         return np.asarray(self.probabilities.cpu().numpy())
 
+    @property
+    def boxes(self) -> npt.NDArray[np.float64]:
+        """Of the masks, x1, y1, x2, y2, pixels of the image ``[N, 4]``."""
+        return self.resize.boxes(self.mask_logits)
+
     def frame_scores(self, t: int, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         best: npt.NDArray[np.float32] = self.class_scores.max(1, initial=0)
         return best

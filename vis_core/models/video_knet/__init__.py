@@ -10,11 +10,11 @@ from torch import Tensor
 
 from vis_core.checkpoints import load_tensors
 from vis_core.data.vocabularies import class_names_of
-from vis_core.errors import CheckpointError
+from vis_core.errors import CheckpointError, OptionError
 from vis_core.models.video_knet import online_training, published, training
 from vis_core.models.video_knet.clip import VideoKNetModel
 from vis_core.models.video_knet.network import ClipNetwork, FrameNetwork, OnlineNetwork
-from vis_core.models.video_knet.online import ASSOCIATIONS, VideoKNetOnlineModel
+from vis_core.models.video_knet.online import ASSOCIATIONS, ThingInstances, VideoKNetOnlineModel
 from vis_core.models.video_knet.vocabulary import known_labels, numbered_stuff
 from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.precision import exact_type
@@ -22,8 +22,10 @@ from vis_core.nn.prepacked_convolution import pack_convolutions
 from vis_core.nn.winograd import use_winograd
 from vis_core.system.driver import StreamSegmenter
 from vis_core.system.entry import PublishedFormat, System
-from vis_core.system.option import MaxLostFrames, MaxLostTracks, Option, Vocabulary
+from vis_core.system.option import GRAPH, EdgeWeight, MaxLostFrames, MaxLostTracks, Option, Vocabulary, linkage
 from vis_core.system.segmenter import Segmenter
+from vis_core.tracking.associator import Associator
+from vis_core.tracking.graph_association import Detections, GraphAssociator
 from vis_core.tracking.lifecycle import TrackLifecycle
 from vis_core.tracking.overlap import OverlapAssociator
 from vis_core.tracking.quasi_dense import METRICS, QuasiDenseAssociator
@@ -84,8 +86,9 @@ def build_online(
     same_label: Annotated[bool, Option("only what has the label of a track continues it")] = True,
     association: Annotated[
         str,
-        Option("what tracks are known by: learned embeddings, or, of any K-Net, its kernels", choices=ASSOCIATIONS),
+        linkage("by learned embeddings, as published, or by the kernels of any K-Net", *ASSOCIATIONS),
     ] = "embedding",
+    edge_weight: EdgeWeight = 1.0,
     max_lost_frames: Annotated[int, Option("a track ends when it was not seen for more frames", 1, 1000)] = 5,
     published_id_alignment: Annotated[
         bool,
@@ -97,6 +100,8 @@ def build_online(
     vocabulary: Vocabulary = "auto",
 ) -> Segmenter:
     """The online system; its parts are those that the tensors hold, without any ResNet-50's for 40 things, no stuff."""
+    if association == GRAPH and published_id_alignment:
+        raise OptionError(f"option association: {GRAPH} has no published_id_alignment")
     network = _ready(_online_network(tensors, association), device, precision)
     known = known_labels(network.things, network.stuff)
     if known is not None and "class_names" not in metadata:
@@ -104,10 +109,11 @@ def build_online(
     else:
         names = class_names_of(metadata, network.things, vocabulary)
     semantic = known or numbered_stuff(names, network.stuff)
+    known_by = "embedding" if association == GRAPH else association
     model = VideoKNetOnlineModel(
-        network, names, semantic, short_side, score_threshold, association, published_id_alignment
+        network, names, semantic, short_side, score_threshold, known_by, published_id_alignment
     )
-    associator = QuasiDenseAssociator(
+    associator: Associator[ThingInstances] = QuasiDenseAssociator(
         birth_score=birth_score,
         min_similarity=min_similarity,
         memory_frames=max_lost_frames,
@@ -115,6 +121,8 @@ def build_online(
         metric=metric,
         published_alignment=published_id_alignment,
     )
+    if association == GRAPH:
+        associator = GraphAssociator(edge_weight, birth_score=birth_score, memory_features=0, describe=Detections.of)
     return StreamSegmenter(model, associator, TrackLifecycle(None if published_id_alignment else max_lost_frames, None))
 
 
@@ -130,7 +138,7 @@ def _clip_network(tensors: Mapping[str, Tensor] | None) -> ClipNetwork:
 def _online_network(tensors: Mapping[str, Tensor] | None, association: str) -> OnlineNetwork:
     if tensors is None:
         return _random(OnlineNetwork, "resnet50", "fpn", 40)
-    if association == "kernel":
+    if association != "embedding":
         tensors = {key: x for key, x in tensors.items() if not key.startswith("clip_stages.")}
     found = _told(ONLINE, published.frame_sizes, tensors)
     links = _told(ONLINE, published.links, tensors, found.classes)
@@ -138,7 +146,7 @@ def _online_network(tensors: Mapping[str, Tensor] | None, association: str) -> O
         of_clips = f"load them as {CLIP!r}, or " if any(key.startswith("clip_stages.") for key in tensors) else ""
         raise CheckpointError(
             f"{ONLINE}: association.output.weight is missing: the weights hold no embeddings; {of_clips}use "
-            "association 'kernel'"
+            f"association 'kernel' or {GRAPH!r}"
         )
     network = OnlineNetwork(
         found.backbone,

@@ -12,7 +12,7 @@ from vis_core.checkpoints import load_fitting, load_tensors
 from vis_core.data.vocabularies import class_names_of, numbered, stated_names
 from vis_core.errors import CheckpointError, OptionError
 from vis_core.models.visolo import lite, published
-from vis_core.models.visolo.association import GridAssociator
+from vis_core.models.visolo.association import GridAssociator, graph_associator
 from vis_core.models.visolo.lite import VISOLOLiteModel
 from vis_core.models.visolo.lite_network import GRID, GRID_KEY, MASK_WIDTH, NAME, WIDTH, grid_of, lite_network, sizes_of
 from vis_core.models.visolo.model import VISOLOModel
@@ -28,7 +28,7 @@ from vis_core.nn.prepacked_convolution import pack_convolutions
 from vis_core.nn.winograd import use_winograd
 from vis_core.system.driver import StreamSegmenter
 from vis_core.system.entry import PublishedFormat, System
-from vis_core.system.option import MaxLostFrames, MaxLostTracks, Option, Vocabulary
+from vis_core.system.option import GRAPH, EdgeWeight, MaxLostFrames, MaxLostTracks, Option, Vocabulary, linkage
 from vis_core.system.segmenter import Segmenter
 from vis_core.tracking.lifecycle import TrackLifecycle
 from vis_core.tracking.motion import MotionAssociator
@@ -82,6 +82,8 @@ def build(
         ),
     ] = "direct",
     vocabulary: Vocabulary = "auto",
+    association: Annotated[str, linkage("by learned similarity of grid cells, as published", "grid")] = "grid",
+    edge_weight: EdgeWeight = 1.0,
 ) -> Segmenter:
     """VISOLO; depth, class count and width are the tensors', without any ResNet-50's, 40 and 256."""
     network = _network(tensors)
@@ -104,7 +106,8 @@ def build(
         published_quirks=published_quirks,
         reweighting=reweighting,
     )
-    return StreamSegmenter(model, GridAssociator(tracking_threshold), _lifecycle(max_lost_frames, max_lost_tracks))
+    associator = graph_associator(edge_weight, 0) if association == GRAPH else GridAssociator(tracking_threshold)
+    return StreamSegmenter(model, associator, _lifecycle(max_lost_frames, max_lost_tracks))
 
 
 def build_lite(
@@ -149,6 +152,8 @@ def build_lite(
             recorded=4,
         ),
     ] = 1,
+    association: Annotated[str, linkage("by motion and learned similarity of grid cells", "motion")] = "motion",
+    edge_weight: EdgeWeight = 1.0,
 ) -> Segmenter:
     """visolo-lite; class count and widths are the tensors'."""
     classes, width, mask_width, grid = len(lite.CLASS_NAMES), WIDTH, MASK_WIDTH, GRID
@@ -181,7 +186,8 @@ def build_lite(
         mean=INPUT_MEAN,
         std=INPUT_STD,
     )
-    associator = MotionAssociator(GridAssociator(0), birth_threshold, first_birth_threshold)
+    own = MotionAssociator(GridAssociator(0), birth_threshold, first_birth_threshold)
+    associator = graph_associator(edge_weight, birth_threshold) if association == GRAPH else own
     return StreamSegmenter(model, associator, _lifecycle(max_lost_frames, max_lost_tracks))
 
 

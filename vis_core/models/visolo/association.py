@@ -10,6 +10,7 @@ import torch
 
 from vis_core.models.visolo.instances import VISOLOInstances
 from vis_core.tracking.associator import Window, shown_rows
+from vis_core.tracking.graph_association import Detections, GraphAssociator
 from vis_core.tracking.lifecycle import TrackLifecycle
 from vis_core.tracking.motion import Appearance
 
@@ -62,3 +63,15 @@ class GridAssociator(Appearance[VISOLOInstances]):
     def remember(self, track_ids: Sequence[int | None], found: VISOLOInstances, window: Window) -> None:
         for row, track_id in shown_rows(track_ids):
             self.remembered[track_id] = found.query[:, row].clone()  # a view would keep the whole frame's features
+
+
+def graph_associator(edge_weight: float, birth_score: float) -> GraphAssociator[VISOLOInstances]:
+    """Matching of graphs, with both features of a cell as its embedding, and with the scores of VISOLO's instances."""
+    return GraphAssociator(edge_weight, birth_score=birth_score, memory_features=0, describe=_embedded)
+
+
+def _embedded(found: VISOLOInstances, window: Window) -> Detections:
+    height, width = found.detections.masks.shape[1:]
+    scale = np.tile((window.size[1] / width, window.size[0] / height), 2)
+    classes = found.class_scores * (found.scores / found.class_scores.max(1, initial=1e-12))[:, None]
+    return Detections(found.boxes * scale, classes, torch.cat((found.query, found.reference)).T)
