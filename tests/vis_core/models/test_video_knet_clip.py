@@ -9,7 +9,7 @@ from vis_core.models.video_knet import build_clip, published
 from vis_core.models.video_knet.clip import VideoKNetModel
 from vis_core.models.video_knet.kernels import best_pairs
 from vis_core.models.video_knet.network import ClipNetwork, Sizes
-from vis_core.models.video_knet.semantic_pyramid import doubled
+from vis_core.models.video_knet.semantic_pyramid import ExactGroupNorm, doubled
 from vis_core.structures import Frame
 from vis_core.system.driver import StreamSegmenter
 from vis_core.system.option import check_options, options_of
@@ -69,12 +69,29 @@ def test_a_whole_video_gives_the_recorded_results(name, shared, weights):
     assert len(shown) == masks.any((1, 2, 3)).sum()
 
 
-def test_a_video_of_the_published_size_gives_the_recorded_results(shared, weights, one_thread):
-    # With the norms still beside their convolutions: moved into them, rounding turns one pixel of a pooling mask, and
-    # one of the ten scores by 0.0033.
-    case, network = Case(shared, "clip_published_size"), weights.clip_network("clip_r50")
-    names = tuple(f"class {i}" for i in range(40))
-    check_results(case, network, VideoKNetModel(network, names, (360, 640), True, 0.0, 10))
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_video_of_the_published_size_gives_the_recorded_results(threads, shared, weights, one_thread):
+    # Of so many pixels, some of the hard pooling masks turn by rounding: that of PyTorch's group norm was too much.
+    case = Case(shared, "clip_published_size")
+    segmenter = built(weights.tensors("clip_r50"), unbounded=True, input_size=(360, 640))
+    torch.set_num_threads(threads)
+    check_results(case, segmenter.network, segmenter.model)
+
+
+def test_the_group_norm_is_that_of_pytorch_whatever_the_layout_and_with_its_gradients():
+    random = torch.Generator().manual_seed(0)
+    norm, x = ExactGroupNorm(4, 8), torch.randn(2, 8, 5, 7, generator=random) * 3 + torch.arange(8.0)[:, None, None]
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2, generator=random)
+        norm.bias.normal_(generator=random)
+        wanted = torch.nn.functional.group_norm(x.double(), 4, norm.weight.double(), norm.bias.double())
+        for given in (x, x.to(memory_format=torch.channels_last)):
+            torch.testing.assert_close(norm(given).double(), wanted, rtol=1e-6, atol=1e-6)
+        assert norm(torch.full((1, 8, 3, 3), 1e4)).isfinite().all()
+    learnt = norm(x)
+    torch.testing.assert_close(learnt.double(), wanted, rtol=1e-5, atol=1e-5)
+    learnt.sum().backward()
+    assert norm.weight.grad.abs().sum() > 0
 
 
 def frames_like(count, seed=0, size=(48, 64)):

