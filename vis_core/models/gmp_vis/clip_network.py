@@ -162,6 +162,11 @@ class ClipNetwork(nn.Module):
         tokens: Tensor = self.input_proj(coarsest.to(self.input_proj.weight.dtype))
         return tokens
 
+    def adapted(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What the mask head adds to every slot's maps at strides 16, 8 and 4, of all of the backbone's maps."""
+        kind = self.mask_head.adapter1.weight.dtype
+        return self.mask_head.adapted([x.to(kind) for x in maps[2::-1]])
+
     def states(self, tokens: Tensor, padding: Tensor | None = None) -> ClipStates:
         """The transformer's states of a clip of T frames.
 
@@ -181,9 +186,16 @@ class ClipNetwork(nn.Module):
         for layer in self.decoder:
             queries = layer(queries, place, key, x, attends)
             states.append(self.decoder_norm(queries))
-        height, width = tokens.shape[2:]
+        (height, width), kind = tokens.shape[2:], self.class_embed.weight.dtype
         memory = x[0].unflatten(0, (self.clip_length, height, width)).permute(0, 3, 1, 2)
-        return ClipStates(torch.stack(states)[:, 0].unflatten(1, (self.clip_length, self.slots)), memory, padding)
+        of_frames = torch.stack(states)[:, 0].unflatten(1, (self.clip_length, self.slots))
+        return ClipStates(of_frames.to(kind), memory.to(kind), padding)
+
+    def run_in(self, kind: torch.dtype) -> None:
+        """Let backbone and transformer compute in a type; the heads keep theirs."""
+        parts = (self.backbone, self.input_proj, self.encoder, self.decoder, self.decoder_norm, self.query_embed)
+        for part in parts:
+            part.to(kind)
 
     def logits(self, queries: Tensor) -> Tensor:
         """Of the channels ``[..., classes + 2]``, of queries ``[..., d]``."""
@@ -204,16 +216,16 @@ class ClipNetwork(nn.Module):
 
         Args:
             states: of the clip.
-            adapted: of `MaskHead.adapted`, of its frames.
+            adapted: of `adapted`, of its frames.
             slots: their numbers.
         """
         queries, common = states.queries[-1][:, list(slots)], self.mask_head.of_memory(states.memory)
         attention = self.bbox_attention(queries, states.memory, states.padding)
-        logits = []
-        for looks in attention.split(1, 1):
-            features = self.mask_head.features(common, looks, adapted)  # [T, 1, C, h, w]
+        logits = [queries.new_empty((0, len(queries), *adapted[2].shape[2:]))]
+        for i in range(len(slots)):
+            features = self.mask_head.features(common, attention[:, i : i + 1], adapted)  # [T, 1, C, h, w]
             logits.append(self.insmask_head(features.permute(1, 2, 0, 3, 4)))
-        return torch.cat(logits) if logits else queries.new_empty((0, len(queries), *adapted[2].shape[2:]))
+        return torch.cat(logits)
 
     def second_logits(self, masks: Tensor) -> Tensor | None:
         """Of the channels ``[T, N, classes + 2]``, by masks ``[N, T, h, w]`` alone.
@@ -236,7 +248,7 @@ class ClipNetwork(nn.Module):
         """
         maps = self.maps(images)
         states = self.states(self.tokens(maps[3]), padding)
-        masks = self.masks(states, self.mask_head.adapted(maps[2::-1]), range(self.slots))
+        masks = self.masks(states, self.adapted(maps), range(self.slots))
         last = states.queries[-1]
         return ClipOutputs(
             self.logits(last), self.boxes(last), masks, self.embeddings(states), self.second_logits(masks)
