@@ -14,14 +14,14 @@ from torch import Tensor
 from vis_core import checkpoints
 from vis_core.checkpoints import FORMAT
 from vis_core.errors import CheckpointError, OptionError, nearest
-from vis_core.models import efficientvis, mask2former_vis, tevit, video_knet, visolo
+from vis_core.models import efficientvis, gmp_vis, mask2former_vis, tevit, video_knet, visolo
 from vis_core.system.entry import System
 from vis_core.system.option import check_options
 from vis_core.system.segmenter import Segmenter
 
 SYSTEMS: Mapping[str, System] = {
     system.name: system
-    for module in (visolo, mask2former_vis, efficientvis, tevit, video_knet)
+    for module in (visolo, mask2former_vis, efficientvis, tevit, video_knet, gmp_vis)
     for system in module.SYSTEMS
 }
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")

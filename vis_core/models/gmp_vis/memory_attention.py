@@ -12,6 +12,7 @@ from vis_core.nn.attention import Attention, FeedForward
 from vis_core.nn.position_codes import angle_code
 
 OLDEST = 255
+MEMORY_FEATURES = 8  # of a track, the last ones
 
 
 class MemoryAttention(nn.Module):

@@ -14,6 +14,7 @@ from vis_core.data.clips import TrainingClip
 from vis_core.errors import OptionError
 from vis_core.models.gmp_vis import online_losses as losses
 from vis_core.models.gmp_vis.graph_losses import Graph, matching_losses
+from vis_core.models.gmp_vis.memory_attention import MEMORY_FEATURES
 from vis_core.models.gmp_vis.online_losses import GIOU_WEIGHT, L1_WEIGHT, Said
 from vis_core.models.gmp_vis.online_network import DEFAULT, FrameOutputs, OnlineNetwork
 from vis_core.nn.backbones import resnet
@@ -24,7 +25,6 @@ from vis_core.nn.region_losses import Match, Targets
 from vis_core.system.option import Option
 from vis_core.system.trainable import AllReduceSum, Trainable
 
-MEMORY = 8
 FORGOTTEN = 0.2
 
 
@@ -166,7 +166,7 @@ class OnlineTraining(Trainable):
         width, height = targets.sides[:2]
         for t, match in enumerate(matches):
             features, numbers = queries[t, match.queries], match.instances
-            sights = [sight for history in seen.values() for sight in history[-MEMORY:]]
+            sights = [sight for history in seen.values() for sight in history[-MEMORY_FEATURES:]]
             sights = [sight for sight, kept in zip(sights, torch.rand(len(sights)).tolist()) if kept >= FORGOTTEN]
             memory = torch.stack([sight.feature for sight in sights]) if sights else None
             ages = torch.tensor([float(t - sight.frame) for sight in sights], device=queries.device)

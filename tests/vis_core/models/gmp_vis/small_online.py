@@ -7,7 +7,7 @@ from torch import nn
 
 from vis_core.models.gmp_vis.online_network import Dimensions, OnlineNetwork
 
-SIZES = Dimensions(queries=6, width=32, hidden=64, layers=2, heads=2, points=2, embedding=16)
+SIZES = Dimensions(queries=6, width=64, hidden=64, layers=2, heads=2, points=2, embedding=16)
 
 
 class TinyBackbone(nn.Module):
