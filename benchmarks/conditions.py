@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import time
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -44,6 +47,41 @@ def cpu_name() -> str:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor()
+
+
+Seconds = list[tuple[float, float]]
+"""Of each round, wall-clock and CPU time of all threads."""
+
+
+def take_turns(
+    runs: Mapping[str, Callable[[], Any]], rounds: int, frames: int
+) -> tuple[dict[str, Seconds], dict[str, Any]]:
+    """Seconds a frame of each run, and what each gave last; all run once in each round, and once before to warm up.
+
+    Args:
+        runs: by name.
+        rounds: their number.
+        frames: that each works on.
+    """
+    seconds: dict[str, Seconds] = {name: [] for name in runs}
+    results = {}
+    for number in range(rounds + 1):
+        for name, run in runs.items():
+            start = time.perf_counter(), time.process_time()
+            results[name] = run()
+            spent = time.perf_counter() - start[0], time.process_time() - start[1]
+            if number:
+                seconds[name].append((spent[0] / frames, spent[1] / frames))
+    return seconds, results
+
+
+def beside(own: Seconds, first: Seconds) -> list[str]:
+    """Cells of a table: median of the seconds and of the ratios within a round, wall-clock, then CPU time."""
+    cells = []
+    for these, those in zip(zip(*own), zip(*first)):
+        ratio = statistics.median(a / b for a, b in zip(these, those))
+        cells += [f"{statistics.median(these):.3f}", f"{ratio:.2f}x"]
+    return cells
 
 
 class Neighbours:
