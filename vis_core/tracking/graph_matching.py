@@ -35,6 +35,8 @@ LEAST_GAIN = 1e-9
 COARSEST = 1e-2
 REFINEMENTS = 4
 SPLITTING_ALONE = 1e-8
+# Where nodes may stay unmatched, the optimum is often near the assignment by worth alone, which is asked first.
+FIRST_ROUNDS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,30 +253,51 @@ def _solve(
     arrays = zip(edges1.cpu().numpy(), edges2.cpu().numpy(), worth.cpu().numpy())
     problems = [Problem(first, second, values, ridge, partial) for first, second, values in arrays]
     best: dict[int, _Solution] = {}
-    unsolved = list(range(len(problems)))
-    splitting = Splitting(edges1, edges2, worth, ridge, partial)
+
+    def keep(row: int, found: tuple[Floats, Support], steps: int) -> bool:
+        """Take what was found for a problem if it is better than what there was; whether its gap is small enough."""
+        problem, matching = problems[row], problems[row].feasible(found[0])
+        gap = problem.gap(matching)
+        if row not in best or gap < best[row].gap:
+            objective = problem.objective(matching) + offset[row]
+            converged = gap <= max_gap * (1 + abs(objective))
+            best[row] = _Solution(problem, found[1], matching, objective, gap, steps, converged)
+        return best[row].converged
+
+    def settled(row: int) -> bool:
+        """Whether a problem is solved from the assignment by worth alone."""
+        found = polish(problems[row], _assigned(problems[row]), FIRST_ROUNDS) if partial else None
+        return found is not None and keep(row, found, 0)
+
+    unsolved = [row for row in range(len(problems)) if not settled(row)]
+    if not unsolved:
+        return [best[row] for row in range(len(problems))]
+    splitting = Splitting(edges1[unsolved], edges2[unsolved], worth[unsolved], ridge, partial)
     first = min(COARSEST, 1 / worth[0].numel())
     for tolerance in (*(first / 10**power for power in range(REFINEMENTS)), SPLITTING_ALONE):
         alone = tolerance == SPLITTING_ALONE
         steps = splitting.run(tolerance, 20_000 if alone else 2_000).tolist()
         rough = splitting.matching().cpu().numpy()
+        still = []
         for place, row in enumerate(unsolved):
-            problem, guess = problems[row], Support.of(rough[place], tolerance, partial)
-            polished = None if alone else polish(problem, guess)
-            matching, support = polished or (rough[place], guess)
-            matching = problem.feasible(matching)
-            gap = problem.gap(matching)
-            if row not in best or gap < best[row].gap:
-                objective = problem.objective(matching) + offset[row]
-                converged = gap <= max_gap * (1 + abs(objective))
-                best[row] = _Solution(problem, support, matching, objective, gap, steps[place], converged)
-        still = [place for place, row in enumerate(unsolved) if not best[row].converged]
+            guess = Support.of(rough[place], tolerance, partial)
+            polished = None if alone else polish(problems[row], guess)
+            if not keep(row, polished or (rough[place], guess), steps[place]):
+                still.append(place)
         if not still:
             break
         if len(still) < len(unsolved):
             splitting.keep(still)
         unsolved = [unsolved[place] for place in still]
     return [best[row] for row in range(len(problems))]
+
+
+def _assigned(problem: Problem) -> Support:
+    """The support of the assignment of greatest worth, edges apart."""
+    matching = np.zeros(problem.worth.shape)
+    for row, column in assign(problem.worth.clip(0), problem.worth > 0):
+        matching[row, column] = 1
+    return Support.of(matching, COARSEST, partial=True)
 
 
 class _Optimum(torch.autograd.Function):

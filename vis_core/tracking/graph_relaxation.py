@@ -160,8 +160,8 @@ def _by_cholesky(quadratic: Floats, sums: Floats, linear: Floats, total: float) 
     return solve_triangular(factor, rest, trans="T", lower=True, check_finite=False), multipliers
 
 
-def polish(problem: Problem, guess: Support) -> tuple[Floats, Support] | None:
-    """The optimum and its support, from a guess of the support; None if it is not reached.
+def polish(problem: Problem, guess: Support, rounds: int = ROUNDS) -> tuple[Floats, Support] | None:
+    """The optimum and its support, from a guess of the support; None if it is not reached in so many rounds.
 
     The first rounds change many constraints at once. After them only the most violated one changes, since sets of
     changes can follow each other in a cycle.
@@ -169,7 +169,7 @@ def polish(problem: Problem, guess: Support) -> tuple[Floats, Support] | None:
     active = ActiveSet(problem)
     entries, rows, columns = guess.entries.copy(), guess.rows.copy(), guess.columns.copy()
     most = max(problem.worth.shape) // 2 + 1
-    for round_ in range(ROUNDS):
+    for round_ in range(rounds):
         support = Support(entries, rows, columns)
         try:
             matching, of_rows, of_columns = active.solve(support, problem.worth, 1.0)
