@@ -12,7 +12,6 @@ entry, and its optimum comes from a price of each row and of each column, found 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -59,7 +58,7 @@ def relaxed_matching(similarity: Tensor) -> Tensor:
     for _ in range(_MOST_SWEEPS):
         rows = _prices(gain + columns, curvature)
         matching = ((gain + columns + rows[..., None]) / curvature).clamp(min=0)
-        if (matching.sum(-2) - 1).abs().amax() <= CONVERGED:
+        if ((matching.sum(-2) - 1).abs() <= CONVERGED).all():
             break
         columns = _prices((gain + rows[..., None]).mT, curvature.mT)[..., None, :]
     return matching
