@@ -1,14 +1,15 @@
 """VisTR on streams and on whole videos: the published results, identities over windows, and what is kept."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 import torch
 
+import vis_core
 from tests.vis_core.models.gmp_vis.recorded_clips import Case, recorded_weights
 from tests.vis_core.models.gmp_vis.small_clip import small_network
-from vis_core.checkpoints import FORMAT
 from vis_core.errors import OptionError
-from vis_core.models.gmp_vis import published
 from vis_core.models.gmp_vis.clip import Clip, VisTRModel, VisTRVideoModel, WholePixels
 from vis_core.models.gmp_vis.clip_instances import VideoResults
 from vis_core.models.gmp_vis.clip_network import ClipNetwork
@@ -55,11 +56,18 @@ def test_slots_are_chosen_scored_and_named_as_published(shared):
 
 
 @pytest.fixture(scope="module")
-def recorded_video(shared, fill):
-    """The case of a short video, and the system on its weights as users get it, in one answer for the whole video."""
-    tensors = published.convert(recorded_weights(shared, fill, 8))
+def recorded_video(shared, fill, weights_folder):
+    """The case of a short video, and the system on its weights, in one answer for the whole video.
+
+    The weights come as a file of VisTR: without what GMP-VIS adds, which no inference needs.
+    """
+    tensors = recorded_weights(shared, fill, 8)
+    tensors = {key: x for key, x in tensors.items() if not key.startswith(("gmm.", "fc.", "proposal2matching."))}
+    path = weights_folder / "vistr.pth"
+    torch.save({"model": tensors, "epoch": 17, "args": Namespace(num_frames=8)}, path)
     case = Case(shared, "case_3_short_video")
-    return case, build_vistr(tensors, {}, CPU, "fp32", short_side=min(case.record["size"]), unbounded=True)
+    options = {"short_side": min(case.record["size"]), "unbounded": True}
+    return case, vis_core.load("vistr", path, device="cpu", precision="fp32", **options)
 
 
 @torch.inference_mode()
@@ -135,14 +143,14 @@ def test_fewer_frames_than_a_window_are_repeated_in_turn(network):
 
 def test_memory_stays_flat_however_long_the_stream(network):
     segmenter, sizes = stream(network), []
-    for frame in noise(40):
+    for frame in noise(24):
         segmenter.step(frame)
         sizes.append(segmenter.state_bytes())
-    assert 0 < max(sizes[20:]) <= max(sizes[:20]) * 1.05
+    assert 0 < max(sizes[12:]) <= max(sizes[:12]) * 1.05
 
 
 def test_every_frame_is_answered_once_and_in_order(network):
-    for count in (1, 2, 5, 6, 7, 13):
+    for count in (1, 5, 6, 13):
         answers = list(stream(network).run(noise(count)))
         assert [answer.index for answer in answers] == list(range(count))
 
@@ -231,51 +239,28 @@ def test_identities_hold_over_windows_whatever_the_slots():
     assert places(whole.run(painted_frames(24))) == expected
 
 
-# Through the entry of the catalogue.
+def test_half_precision_finds_much_the_same(network):
+    half = small_network().eval().requires_grad_(False)
+    half.run_in(torch.bfloat16)
+    for one, other in zip(stream(network).run(noise(3)), stream(half).run(noise(3)), strict=True):
+        assert len(one) == len(other) > 0
+        np.testing.assert_allclose(np.sort(one.scores), np.sort(other.scores), atol=0.02)
 
 
-@pytest.fixture(scope="module")
-def narrow():
-    """Tensors of a narrow VisTR with ResNet-50."""
-    torch.manual_seed(0)
-    network = ClipNetwork(ResNet(50), 6, 3, matching=False, width=48, hidden=32, layers=1)
-    network.initialise()
-    return network.state_dict()
-
-
-@pytest.fixture(scope="module")
-def system(narrow):
-    metadata = {"format": FORMAT, "class_names": '["a", "b", "c"]'}
-    thresholds = {"score_threshold": 0.0, "presence_threshold": 0.0}
-    segmenter = build_vistr(narrow, metadata, CPU, "fp32", short_side=64, **thresholds)
+def test_live_options_hold_from_the_next_window_on(network):
+    segmenter = stream(network)
     segmenter.options = VISTR.options
-    return segmenter
+    frames = noise(4)
+    assert any(answer.visible.any() for frame in frames[:2] for answer in segmenter.step(frame))
+    segmenter.set_option("score_threshold", 1.0)
+    assert not any(answer.visible.any() for frame in frames[2:] for answer in segmenter.step(frame))
 
 
-def test_length_of_windows_and_classes_are_those_of_the_weights(system):
-    assert (system.clip_length, system.stride, system.class_names) == (6, 2, ("a", "b", "c"))
-
-
-def test_options_are_checked_against_the_weights(narrow):
+def test_options_are_checked_against_the_weights():
+    with torch.device("meta"):
+        sizes = ClipNetwork(ResNet(50), 6, 3, matching=False, width=48, hidden=32, layers=1).state_dict()
+    tensors = {key: torch.zeros(()).expand(x.shape) for key, x in sizes.items()}
     with pytest.raises(OptionError, match="stride: 3 leaves windows of 6 frames less than 4 shared"):
-        build_vistr(narrow, {}, CPU, "fp32", stride=3)
+        build_vistr(tensors, {}, CPU, "fp32", stride=3)
     with pytest.raises(OptionError, match="link_embeddings"):
-        build_vistr(narrow, {}, CPU, "fp32", link_embeddings=True)
-
-
-@torch.inference_mode()
-def test_the_prepared_network_gives_the_plain_ones_numbers(narrow, system):
-    frames, quick = noise(6), system.model
-    plain = published.network_of(narrow)
-    plain.load_state_dict(narrow)
-    expected = plain.eval()(torch.cat([quick.transform(frame.image) for frame in frames]).contiguous())
-    found = quick._looked_at([quick.encode(frame) for frame in frames], 0, SIZE)
-    torch.testing.assert_close(found.logits, expected.logits.transpose(0, 1), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(found.mask_logits(range(10)), expected.masks, rtol=1e-3, atol=1e-3)
-
-
-def test_live_options_hold_from_the_next_window_on(system):
-    assert any(answer.visible.any() for answer in system.run(noise(4)))
-    system.set_option("score_threshold", 1.0)
-    assert not any(answer.visible.any() for answer in system.run(noise(4)))
-    system.set_option("score_threshold", 0.0)
+        build_vistr(tensors, {}, CPU, "fp32", link_embeddings=True)
