@@ -1,8 +1,8 @@
-"""Who links MinVIS's instances better: its own slots, or the quasi-dense tracker, of the same queries.
+"""Who links MinVIS's instances better: its own slots, the quasi-dense tracker or matched graphs, of the same queries.
 
     python benchmarks/minvis_association.py [--steps 400] [--threads 1]
 
-A tiny MinVIS learns from nothing, frame by frame, what is in some synthetic videos whose objects cross; then both link
+A tiny MinVIS learns from nothing, frame by frame, what is in some synthetic videos whose objects cross; then all link
 what it finds in each of them, and in unseen ones. Nothing teaches it who is who: as published, that is left to its
 queries. The tracker compares their cosine, as they have unit length, and begins tracks at MinVIS's own threshold.
 """
@@ -41,6 +41,7 @@ from vis_core.models.mask2former_vis.training import Mask2FormerVISTraining
 from vis_core.structures import Frame
 from vis_core.system.driver import StreamSegmenter
 from vis_core.tracking.associator import Associator, Window
+from vis_core.tracking.graph_association import Detections, GraphAssociator
 from vis_core.tracking.lifecycle import TrackLifecycle
 from vis_core.tracking.quasi_dense import QuasiDenseAssociator
 
@@ -126,6 +127,8 @@ WAYS: dict[str, Callable[[], Associator[Any]]] = {
     "slots": lambda: SlotAssociator(0.5, 0.75),
     "quasi-dense": lambda: Linked(same_label=True),
     "quasi-dense, of any label": lambda: Linked(same_label=False),
+    "graph": lambda: GraphAssociator(1.0, birth_score=0, memory_features=0, describe=Detections.of),
+    "graph without edges": lambda: GraphAssociator(0.0, birth_score=0, memory_features=0, describe=Detections.of),
 }
 
 

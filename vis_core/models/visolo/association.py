@@ -66,7 +66,7 @@ class GridAssociator(Appearance[VISOLOInstances]):
 
 
 def graph_associator(edge_weight: float, birth_score: float) -> GraphAssociator[VISOLOInstances]:
-    """Matching of graphs, with both features of a cell as its embedding, and with the scores of VISOLO's instances."""
+    """Matching of graphs, by the reference features of cells, and with the scores that VISOLO shows."""
     return GraphAssociator(edge_weight, birth_score=birth_score, memory_features=0, describe=_embedded)
 
 
@@ -74,4 +74,4 @@ def _embedded(found: VISOLOInstances, window: Window) -> Detections:
     height, width = found.detections.masks.shape[1:]
     scale = np.tile((window.size[1] / width, window.size[0] / height), 2)
     classes = found.class_scores * (found.scores / found.class_scores.max(1, initial=1e-12))[:, None]
-    return Detections(found.boxes * scale, classes, torch.cat((found.query, found.reference)).T)
+    return Detections(found.boxes * scale, classes, found.reference.T)
