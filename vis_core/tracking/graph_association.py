@@ -41,7 +41,7 @@ _NEARNESS = 0.15  # standard deviation, in diagonals of the image
 _MOMENTUM = 0.9
 
 
-class EmbeddedInstances(Protocol):
+class EmbeddedBoxes(Protocol):
     """What is linked by graph matching: N instances of one frame."""
 
     @property
@@ -57,7 +57,7 @@ class EmbeddedInstances(Protocol):
         """``[N, E]``, alike by their cosine; None: there are none."""
 
 
-class LinkedInstances(EmbeddedInstances, Protocol):
+class LinkedInstances(EmbeddedBoxes, Protocol):
     """The same, with what is kept of them."""
 
     @property
@@ -75,7 +75,7 @@ class Detections:
     features: Tensor | None = None
 
     @staticmethod
-    def of(found: EmbeddedInstances, window: Window) -> Detections:
+    def of(found: EmbeddedBoxes, window: Window) -> Detections:
         """What is linked of a system's instances that have no features to keep."""
         return Detections(found.boxes, found.class_scores, found.embeddings)
 

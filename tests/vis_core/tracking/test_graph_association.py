@@ -1,9 +1,12 @@
 """The graph associator: the recorded tracks, and what a user may rely on."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+import vis_core
 from vis_core.errors import OptionError
 from vis_core.masks import RunLengths
 from vis_core.structures import Frame, TrackState
@@ -297,6 +300,24 @@ def test_a_system_may_say_what_of_its_instances_is_linked():
     stream = Stream(GraphAssociator(describe=enlarged))
     assert stream.ids(found) == [1]
     np.testing.assert_array_equal(stream.associator.remembered[1].box, 10 * found.boxes[0])
+
+
+def test_the_documented_lines_link_what_any_detector_finds(monkeypatch):
+    text = (Path(__file__).parents[3] / "docs" / "graph_matching.md").read_text(encoding="utf-8")
+    frames = [Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), t, t) for t in range(4)]
+    monkeypatch.setattr(vis_core, "open_video", lambda name: frames)
+    left = iter([seen((100, 100), (300, 100)), NOTHING, seen((104, 100), (500, 100), scores=[0.9, 0.2]), NOTHING])
+
+    def detect(image):
+        found = next(left)
+        masks = np.ones((len(found.boxes), *image.shape[:2]), bool)
+        return found.boxes, found.class_scores, found.embeddings, masks
+
+    code = text.split("```python\n")[1].split("```")[0] + "    answers.append((ids, instances))\n"
+    answers = []
+    exec(code, {"detect": detect, "answers": answers})
+    assert [ids for ids, _ in answers] == [{0: 1, 1: 2}, {}, {0: 1}, {}]
+    assert answers[2][1].track_ids.tolist() == [1, 2]
 
 
 def test_options_that_make_no_sense_are_refused():
