@@ -8,11 +8,17 @@ from torch.nn import functional as F
 
 
 class Attention(nn.Module):
-    """Multi-head attention, its three projections in one matrix."""
+    """Multi-head attention, its three projections in one matrix.
 
-    def __init__(self, width: int, heads: int) -> None:
+    Args:
+        width: of queries, keys and values.
+        heads: a divisor of it.
+        dropout: share of the weights that are left out in training.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
@@ -26,18 +32,25 @@ class Attention(nn.Module):
             for x, weight, bias in zip((query, key, value), weights, biases)
         )
         mask = None if attends is None else attends[:, None]
-        found: Tensor = self.out_proj(
-            F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
-        )
+        dropout = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        found: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return found
 
 
 class NormedAttention(nn.Module):
-    """Attention, added to its query, then normalised."""
+    """Attention, added to its query, then normalised.
 
-    def __init__(self, width: int, heads: int) -> None:
+    Args:
+        width: of queries, keys and values.
+        heads: a divisor of it.
+        dropout: share of the weights, and of what is added, that is left out in training.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.attention = Attention(width, heads)
+        self.attention = Attention(width, heads, dropout)
+        self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width)
 
     def forward(
@@ -51,19 +64,27 @@ class NormedAttention(nn.Module):
         """Attention of queries x at their positions to others, or to themselves."""
         query = x + position
         found = self.attention(query, query if key is None else key, x if value is None else value, attends)
-        out: Tensor = self.norm(x + found)
+        out: Tensor = self.norm(x + self.dropout(found))
         return out
 
 
 class FeedForward(nn.Module):
-    """Two linear layers, added to their input, then normalised."""
+    """Two linear layers, added to their input, then normalised.
 
-    def __init__(self, width: int, hidden: int) -> None:
+    Args:
+        width: of the input.
+        hidden: between the layers.
+        dropout: share of the hidden values, and of what is added, that is left out in training.
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.linear1 = nn.Linear(width, hidden)
         self.linear2 = nn.Linear(hidden, width)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.norm(x + self.linear2(F.relu(self.linear1(x))))
+        hidden = self.dropout(F.relu(self.linear1(x)))
+        out: Tensor = self.norm(x + self.dropout(self.linear2(hidden)))
         return out

@@ -27,10 +27,10 @@ _EPSILON = 1e-6
 class EncoderLayer(nn.Module):
     """Attention of all tokens to one another, and a feed-forward part; norms follow the sums."""
 
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.self_attention = NormedAttention(width, heads)
-        self.feedforward = FeedForward(width, hidden)
+        self.self_attention = NormedAttention(width, heads, dropout)
+        self.feedforward = FeedForward(width, hidden, dropout)
 
     def forward(self, x: Tensor, position: Tensor, attends: Tensor | None) -> Tensor:
         """Tokens ``[1, S, d]``; attends: bool ``[1, 1, S]``."""
@@ -41,11 +41,11 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """Attention of all queries to one another, then to all tokens, and a feed-forward part; norms follow the sums."""
 
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.self_attention = NormedAttention(width, heads)
-        self.cross_attention = NormedAttention(width, heads)
-        self.feedforward = FeedForward(width, hidden)
+        self.self_attention = NormedAttention(width, heads, dropout)
+        self.cross_attention = NormedAttention(width, heads, dropout)
+        self.feedforward = FeedForward(width, hidden, dropout)
 
     def forward(self, x: Tensor, place: Tensor, key: Tensor, value: Tensor, attends: Tensor | None) -> Tensor:
         """Queries ``[1, n, d]`` at their places; key and value: tokens ``[1, S, d]``, with and without positions."""
@@ -104,6 +104,7 @@ class ClipNetwork(nn.Module):
         heads: of the attention.
         hidden: width of the feed-forward parts.
         layers: of the encoder, and of the decoder.
+        dropout: in their layers, in training; published: 0.1.
     """
 
     def __init__(
@@ -117,14 +118,15 @@ class ClipNetwork(nn.Module):
         heads: int = 8,
         hidden: int = 2048,
         layers: int = 6,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.clip_length, self.classes, self.slots, self.width = clip_length, classes, slots, width
         self.backbone = backbone
         channels: Sequence[int] = backbone.channels  # type: ignore[assignment]
         self.input_proj = nn.Conv2d(channels[3], width, 1)
-        self.encoder = nn.ModuleList(EncoderLayer(width, heads, hidden) for _ in range(layers))
-        self.decoder = nn.ModuleList(DecoderLayer(width, heads, hidden) for _ in range(layers))
+        self.encoder = nn.ModuleList(EncoderLayer(width, heads, hidden, dropout) for _ in range(layers))
+        self.decoder = nn.ModuleList(DecoderLayer(width, heads, hidden, dropout) for _ in range(layers))
         self.decoder_norm = nn.LayerNorm(width)
         self.query_embed = nn.Embedding(clip_length * slots, width)
         self.class_embed = nn.Linear(width, classes + 2)

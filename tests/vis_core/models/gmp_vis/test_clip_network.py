@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.vis_core.models.gmp_vis.recorded_clips import Case, recorded_weights
+from tests.vis_core.models.gmp_vis.small_clip import small_network
 from vis_core.models.gmp_vis import published
 from vis_core.models.gmp_vis.clip_network import video_code
 
@@ -80,3 +81,13 @@ def test_second_classifier_is_left_out_where_the_published_code_fails(network_of
     network = network_of(6)
     fails = [side for side in range(8, 300) if network.second_logits(torch.zeros(10, 6, side, 40)) is None]
     assert fails == [*range(8, 24), *range(25, 28), 29, 30, 33, 34, 35, 41, 49]
+
+
+def test_dropout_acts_in_training_alone():
+    images = torch.rand(6, 3, 32, 64)
+    with torch.inference_mode():
+        plain, dropping = small_network().eval(), small_network(dropout=0.5).eval()
+        torch.testing.assert_close(dropping(images).logits, plain(images).logits, rtol=0, atol=0)
+        first, second = (dropping.train()(images).logits for _ in range(2))
+        assert not torch.equal(first, second)
+        torch.testing.assert_close(plain.train()(images).logits, plain.eval()(images).logits, rtol=0, atol=0)
