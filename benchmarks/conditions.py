@@ -54,14 +54,14 @@ Seconds = list[tuple[float, float]]
 
 
 def take_turns(
-    runs: Mapping[str, Callable[[], Any]], rounds: int, frames: int
+    runs: Mapping[str, Callable[[], Any]], rounds: int, frames: int | Mapping[str, int]
 ) -> tuple[dict[str, Seconds], dict[str, Any]]:
     """Seconds a frame of each run, and what each gave last; all run once in each round, and once before to warm up.
 
     Args:
         runs: by name.
         rounds: their number.
-        frames: that each works on.
+        frames: that each works on, for all or by name.
     """
     seconds: dict[str, Seconds] = {name: [] for name in runs}
     results = {}
@@ -70,8 +70,9 @@ def take_turns(
             start = time.perf_counter(), time.process_time()
             results[name] = run()
             spent = time.perf_counter() - start[0], time.process_time() - start[1]
+            count = frames if isinstance(frames, int) else frames[name]
             if number:
-                seconds[name].append((spent[0] / frames, spent[1] / frames))
+                seconds[name].append((spent[0] / count, spent[1] / count))
     return seconds, results
 
 

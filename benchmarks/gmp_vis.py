@@ -16,6 +16,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -162,7 +163,7 @@ def main(
     if precision._has_fast_bfloat16():
         runs["bf16"] = Clip(network, "bf16")
     neighbours = Neighbours()
-    seconds, results = take_turns({name: lambda run=run: run(frames) for name, run in runs.items()}, rounds, length)
+    seconds, results = take_turns({name: partial(run, frames) for name, run in runs.items()}, rounds, length)
     title = f"VisTR, ResNet-50, 533x300, a clip of {length}, {threads} threads, {cpu_name()}"
     table = Table(
         "", "seconds a frame", "ratio", "CPU seconds", "ratio", "scores differ", "least mask IoU", title=title

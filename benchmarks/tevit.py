@@ -20,10 +20,9 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 
-import statistics
 import tempfile
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,7 +30,7 @@ import numpy as np
 import plain
 import torch
 import typer
-from conditions import Neighbours, cpu_name, first_frames
+from conditions import Neighbours, beside, cpu_name, first_frames, take_turns
 from rich.console import Console
 from rich.table import Table
 from roi_align import by_grid
@@ -252,27 +251,16 @@ def measure(frames: list[Frame], threads: int, rounds: int) -> None:
         variants["streamed, backbone: window"] = Stream(weights, "window")
         variants["streamed, backbone: stream"] = Stream(weights, "stream")
     neighbours = Neighbours()
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
-    for number in range(rounds + 1):
-        for name, run in variants.items():
-            start = time.perf_counter(), time.process_time()
-            result = run(frames)
-            if number:  # the first round warms up
-                count = 4 if isinstance(run, Stream) else LENGTH
-                spent = time.perf_counter() - start[0], time.process_time() - start[1]
-                seconds[name].append((spent[0] / count, spent[1] / count))
-            if name == "plain":
-                expected = result
+    runs = {name: partial(run, frames) for name, run in variants.items()}
+    counts = {name: 4 if isinstance(run, Stream) else LENGTH for name, run in variants.items()}
+    seconds, results = take_turns(runs, rounds, counts)
     title = f"TeViT, MsgShifT, 640x360, a clip of {LENGTH}, {threads} threads, {cpu_name()}"
     columns = "seconds a frame", "ratio", "CPU seconds", "ratio", "scores differ", "boxes, pixels", "least mask IoU"
     table = Table("", *columns, title=title)
     for name, run in variants.items():
-        row = [name]
-        for own, first in zip(zip(*seconds[name]), zip(*seconds["plain"])):
-            ratio = statistics.median(a / b for a, b in zip(own, first))
-            row += [f"{statistics.median(own):.3f}", f"{ratio:.2f}x"]
+        row = [name, *beside(seconds[name], seconds["plain"])]
         if isinstance(run, Clip):
-            scores, boxes, overlap = run.difference(*expected)
+            scores, boxes, overlap = run.difference(*results["plain"])
             row += [f"{scores:.1e}", f"{boxes:.1e}", f"{overlap:.4f}"]
             if name == "fp32" and (scores > 1e-4 or boxes > 0.05):
                 console.print(f"{name}: these are not the plain formulation's numbers")

@@ -17,9 +17,8 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 
-import statistics
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -27,7 +26,7 @@ import numpy as np
 import plain
 import torch
 import typer
-from conditions import Neighbours, cpu_name, first_frames
+from conditions import Neighbours, beside, cpu_name, first_frames, take_turns
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -199,27 +198,17 @@ def main(
         variants["streamed, a window of 5 for every frame"] = Stream("video-knet", files["video-knet"]), frames
         variants["online, 1248x384"] = Stream("video-knet-online", files["video-knet-online"]), wide
     neighbours = Neighbours()
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
-    for number in range(rounds + 1):
-        for name, (run, given) in variants.items():
-            start = time.perf_counter(), time.process_time()
-            result = run(given)
-            if number:  # the first round warms up
-                spent = time.perf_counter() - start[0], time.process_time() - start[1]
-                seconds[name].append((spent[0] / LENGTH, spent[1] / LENGTH))
-            if name == "plain":
-                expected = result
+    runs = {name: partial(run, given) for name, (run, given) in variants.items()}
+    seconds, results = take_turns(runs, rounds, LENGTH)
     title = f"Video K-Net, ResNet-50, 640x360, a clip of {LENGTH}, {threads} threads, {cpu_name()}"
     table = Table(
         "", "seconds a frame", "ratio", "CPU seconds", "ratio", "scores differ", "least mask IoU", title=title
     )
     for name, (run, given) in variants.items():
-        row = [name]
-        for own, first in zip(zip(*seconds[name]), zip(*seconds["plain"])):
-            ratio = f"{statistics.median(a / b for a, b in zip(own, first)):.2f}x" if given is frames else ""
-            row += [f"{statistics.median(own):.3f}", ratio]
+        wall, ratio, cpu, cpu_ratio = beside(seconds[name], seconds["plain"])
+        row = [name, wall, ratio, cpu, cpu_ratio] if given is frames else [name, wall, "", cpu, ""]
         if isinstance(run, Clip):
-            scores, overlap = run.difference(expected)
+            scores, overlap = run.difference(results["plain"])
             row += [f"{scores:.1e}", f"{overlap:.4f}"]
         table.add_row(*row)
     console.print(table)
