@@ -212,6 +212,7 @@ def trainable(
     clip_length: Annotated[
         int, Option("frames that the network looks at together, those of a clip of the training: clip.frames", 2, 128)
     ] = 36,
+    dropout: Annotated[float, Option("of the transformer, as published 0.1", 0, 0.9)] = 0.1,
     published_quirks: Annotated[
         bool,
         Option(
@@ -232,6 +233,7 @@ def trainable(
         generator: its seed is that of the first weights.
         depth: of the ResNet.
         clip_length: frames of a clip; weights for longer clips give their first frames' queries.
+        dropout: see `ClipNetwork`.
         published_quirks: see `ClipTraining`, as are the others.
         permutation_weight: the same.
         contrastive_weight: the same.
@@ -241,7 +243,7 @@ def trainable(
         raise OptionError(f"vistr: depth {depth} is none of {', '.join(map(str, BLOCKS))}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
-        network = ClipNetwork(ResNet(depth), clip_length, len(class_names))
+        network = ClipNetwork(ResNet(depth), clip_length, len(class_names), dropout=dropout)
         network.initialise()
     if tensors is not None:
         start_from(network, tensors)

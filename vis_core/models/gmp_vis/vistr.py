@@ -11,7 +11,7 @@ from torch import Tensor
 from vis_core.checkpoints import load_tensors
 from vis_core.data.vocabularies import class_names_of
 from vis_core.errors import CheckpointError, OptionError
-from vis_core.models.gmp_vis import published
+from vis_core.models.gmp_vis import clip_training, published
 from vis_core.models.gmp_vis.clip import VisTRModel, VisTRVideoModel, WholePixels
 from vis_core.models.gmp_vis.clip_network import ClipNetwork
 from vis_core.models.gmp_vis.linking import ClipAssociator, VideoAssociator
@@ -147,4 +147,5 @@ VISTR = System(
         "YouTube-VIS 2019 val, ResNet-50": "AP 35.6, AP50 56.8, AP75 37.0, AR1 35.2, AR10 40.2 (vistr_r50.pth)",
         "YouTube-VIS 2019 val, ResNet-101": "AP 38.6, AP50 61.3, AP75 42.3, AR1 37.6, AR10 44.2 (vistr_r101.pth)",
     },
+    trainable=clip_training.trainable,
 )
