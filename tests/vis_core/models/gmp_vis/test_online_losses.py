@@ -15,7 +15,12 @@ SIZE = (40, 80)
 def targets(masks, labels=(0, 1), exhaustive=(True, True, True), ignore_masks=(), ignore_labels=()):
     ignored = np.array(ignore_masks, bool).reshape(-1, masks.shape[1], *SIZE)
     return Targets.of(
-        np.array(labels, np.int64), masks, np.array(exhaustive), ignored, np.array(ignore_labels, np.int64), torch.device("cpu")
+        np.array(labels, np.int64),
+        masks,
+        np.array(exhaustive),
+        ignored,
+        np.array(ignore_labels, np.int64),
+        torch.device("cpu"),
     )
 
 
