@@ -3,10 +3,11 @@
     python benchmarks/video_knet_synthetic.py FOLDER [--steps 1500] [--more 500]
 
 A tiny network learns synthetic scenes in short clips, first of successive frames, then of frames further apart. After
-each part its detections of unseen scenes are linked in three ways: by the learned embeddings, by the kernels
-themselves, and, to compare with, by the overlap of masks alone. The state is
-saved every 100 steps, so that the same command goes on where it was stopped; FOLDER/log.csv holds the losses, and the
-table comes twice: of tracks that are forgotten after 5 frames, as the system does by default, and after 30.
+each part its detections of unseen scenes are linked in five ways: by the learned embeddings, by the kernels themselves,
+by matching graphs of instances with those embeddings, the same without edges, and, to compare with, by the overlap of
+masks alone. The state is saved every 100 steps, so that the same command goes on where it was stopped; FOLDER/log.csv
+holds the losses, and the table comes twice: of tracks that are forgotten after 5 frames, as the system does by default,
+and after 30.
 """
 
 from __future__ import annotations
@@ -51,13 +52,14 @@ from vis_core.models.video_knet.vocabulary import numbered_stuff
 from vis_core.system.driver import StreamSegmenter
 from vis_core.tracking.assignment import assign
 from vis_core.tracking.associator import Associator, Window, shown_rows
+from vis_core.tracking.graph_association import Detections, GraphAssociator
 from vis_core.tracking.lifecycle import TrackLifecycle
 from vis_core.tracking.quasi_dense import QuasiDenseAssociator
 
 SIZES = Sizes(kernels=8, width=64, heads=4, hidden=128)
 MEMORIES = (5, 30)  # frames after which a track that is not seen ends, whatever links; 5 is the system's default
 BIRTH, CONTINUES, LEAST_OVERLAP = 0.35, 0.3, 0.2  # scores and IoU
-LINKS = ("embeddings", "kernels", "mask overlap")
+LINKS = ("embeddings", "kernels", "graph", "no edges", "mask overlap")
 GAPS = (1, 4, 8, 16, 24)
 
 
@@ -116,6 +118,9 @@ def segmenter(network: OnlineNetwork, link: str, memory: int) -> StreamSegmenter
     associator: Associator[Any] = QuasiDenseAssociator(BIRTH, CONTINUES, memory_frames=memory)
     if link == "mask overlap":
         associator = MaskOverlapAssociator()
+    elif link in ("graph", "no edges"):
+        weight = float(link == "graph")
+        associator = GraphAssociator(weight, birth_score=BIRTH, memory_features=0, describe=Detections.of)
     return StreamSegmenter(model, associator, TrackLifecycle(memory, None))
 
 
