@@ -111,13 +111,9 @@ class GraphTrack:
         of_features = sum(x.nbytes for _, x in self.features)
         return self.box.nbytes + self.velocity.nbytes + self.embedding.nbytes + of_features
 
-    def predicted(self, frame: int) -> _Floats:
-        """Box in a later frame ``[4]``."""
-        return self.box + np.tile(self.velocity * min(frame - self.last_frame, _PREDICTED), 2)
-
     def see(self, box: _Floats, embedding: npt.NDArray[np.float32], score: float, frame: int) -> None:
         """Take a new sight."""
-        moved = (box - self.box).reshape(2, 2).mean(0) / max(frame - self.last_frame, 1)
+        moved = (box[:2] - self.box[:2] + box[2:] - self.box[2:]) / (2 * max(frame - self.last_frame, 1))
         self.velocity = 0.5 * self.velocity + 0.5 * moved
         if self.embedding.shape == embedding.shape:
             self.embedding = np.float32(_MOMENTUM) * self.embedding + np.float32(1 - _MOMENTUM) * embedding
@@ -299,7 +295,7 @@ class GraphAssociator(Associator[Found]):
         """Tracks, in order of their birth, and detections."""
         tracks: list[GraphTrack] = list(self.remembered.values())
         count, frame = len(tracks), window.first
-        boxes = np.concatenate((np.stack([track.predicted(frame) for track in tracks]), sights.boxes))
+        boxes = np.concatenate((predicted_boxes(tracks, frame), sights.boxes))
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2
         distances = np.linalg.norm(centres[:, None] - centres, axis=2) / np.hypot(*window.size)
         nothing = np.zeros(sights.embeddings.shape[1], np.float32)
@@ -364,6 +360,13 @@ class GraphAssociator(Associator[Found]):
         means = {i: track.score_sum / track.sights for i, track in self.remembered.items()}
         weakest = min(means, key=lambda i: means[i], default=None)
         return weakest if weakest is not None and means[weakest] < score else None
+
+
+def predicted_boxes(tracks: Sequence[GraphTrack], frame: int) -> _Floats:
+    """Where tracks, at least one, are expected in a frame to come ``[n, 4]``."""
+    gaps = np.array([min(frame - track.last_frame, _PREDICTED) for track in tracks])
+    moved = np.stack([track.velocity for track in tracks]) * gaps[:, None]
+    return np.stack([track.box for track in tracks]) + np.tile(moved, 2)
 
 
 def _matched(graphs: _Graphs, weight: float) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from vis_core.masks import RunLengths
 from vis_core.structures import Frame, TrackState
 from vis_core.tracking import graph_association
 from vis_core.tracking.associator import Window
-from vis_core.tracking.graph_association import Detections, GraphAssociator
+from vis_core.tracking.graph_association import Detections, GraphAssociator, predicted_boxes
 from vis_core.tracking.lifecycle import TrackLifecycle
 
 HEIGHT, WIDTH = 360, 640
@@ -103,7 +103,7 @@ def test_a_track_is_expected_where_its_velocity_carries_it_for_three_frames():
         stream.step(seen((x, 100)))
     track = stream.associator.remembered[1]
     np.testing.assert_allclose(track.velocity, (20, 0), atol=0.2)
-    middles = [track.predicted(7 + gap)[[0, 2]].mean() for gap in (1, 2, 3, 4, 10)]
+    middles = [predicted_boxes([track], 7 + gap)[0, [0, 2]].mean() for gap in (1, 2, 3, 4, 10)]
     np.testing.assert_allclose(middles, (260, 280, 300, 300, 300), atol=0.5)
     stream.step(NOTHING)
     assert stream.ids(seen((280, 100))) == [1]
