@@ -6,11 +6,10 @@ what any system or detector finds frame by frame: boxes and class scores, and em
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +17,12 @@ import torch
 from torch import Tensor
 
 from vis_core.errors import OptionError
-from vis_core.tracking.assignment import assign
 from vis_core.tracking.associator import Associator, Window, shown_rows
-from vis_core.tracking.graph_matching import match_graphs
+from vis_core.tracking.graph_pairs import Graphs, matched_pairs, neighbour_edges
 from vis_core.tracking.lifecycle import TrackLifecycle
 from vis_core.tracking.motion import box_iou
 
 _Floats = npt.NDArray[np.float64]
-
-LARGEST = 100
-"""Nodes of a graph at most; larger ones are matched without edges."""
 
 _BARRED = -10.0
 _SAME_CLASS = 0.25
@@ -37,7 +32,6 @@ _UNMATCHED = 0.15  # of a live track and of a detection; of a lost track 0
 _LONG = 5  # frames without a track, beyond which its place says nothing, and its look must
 _RETURN_SIMILARITY = 0.6
 _PREDICTED = 3  # frames that a track moves on unseen
-_NEARNESS = 0.15  # standard deviation, in diagonals of the image
 _MOMENTUM = 0.9
 
 
@@ -144,36 +138,6 @@ class _Sights:
     features: Tensor | None
 
 
-class _Graphs(NamedTuple):
-    """Tracks ``[n]`` and detections ``[m]`` of a frame as a matching problem.
-
-    Attributes:
-        affinity: ``[n, m]``.
-        unmatched: cost of leaving each track unmatched ``[n]``; of a detection it is `_UNMATCHED`.
-        edges1: between tracks ``[n, n]``.
-        edges2: between detections ``[m, m]``.
-    """
-
-    affinity: _Floats
-    unmatched: _Floats
-    edges1: _Floats
-    edges2: _Floats
-
-    @property
-    def worth(self) -> _Floats:
-        """What matching a pair saves ``[n, m]``."""
-        return self.affinity + self.unmatched[:, None] + _UNMATCHED
-
-    def chosen(self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> _Graphs:
-        """Of some of the tracks and detections."""
-        return _Graphs(
-            self.affinity[np.ix_(rows, columns)],
-            self.unmatched[rows],
-            self.edges1[np.ix_(rows, rows)],
-            self.edges2[np.ix_(columns, columns)],
-        )
-
-
 class GraphAssociator(Associator[Found]):
     """Matches the graph of tracks, live and lost, with the graph of a frame's detections.
 
@@ -233,7 +197,8 @@ class GraphAssociator(Associator[Found]):
         continues: list[int | None] = [None] * len(sights.rows)
         if self.remembered and continues:
             ids = list(self.remembered)
-            for track, detection in self._pairs(self._graphs(sights, window, lifecycle)):
+            graphs = self._graphs(sights, window, lifecycle)
+            for track, detection in matched_pairs(graphs, self.edge_weight, self.prune):
                 continues[detection] = ids[track]
         born = self._born(continues, sights.scores, lifecycle)
         stay = [k for k, track_id in enumerate(continues) if track_id is not None or k in born]
@@ -291,7 +256,7 @@ class GraphAssociator(Associator[Found]):
         labels = classes.argmax(1) if classes.shape[1] else np.zeros(len(rows), np.intp)
         return _Sights(rows, boxes, classes.max(1, initial=0), labels, _unit(embeddings), described.features)
 
-    def _graphs(self, sights: _Sights, window: Window, lifecycle: TrackLifecycle) -> _Graphs:
+    def _graphs(self, sights: _Sights, window: Window, lifecycle: TrackLifecycle) -> Graphs:
         """Tracks, in order of their birth, and detections."""
         tracks: list[GraphTrack] = list(self.remembered.values())
         count, frame = len(tracks), window.first
@@ -309,33 +274,15 @@ class GraphAssociator(Associator[Found]):
         affinity = alike + _SAME_CLASS * same - _DISTANCE * distances[:count, count:]
         barred = (alike < _LEAST_ALIKE) | ((absences > _LONG) & (cosines[:count, count:] < _RETURN_SIMILARITY))
         affinity[barred | ~same if self.class_aware else barred] = _BARRED
-        edges = np.exp(-((distances / _NEARNESS) ** 2) / 2)
-        if nothing.size:
-            edges *= (1 + cosines) / 2
-        np.fill_diagonal(edges, 0)
-        unmatched = np.where(absences[:, 0] == 0, _UNMATCHED, 0)
-        return _Graphs(affinity, unmatched, edges[:count, :count], edges[count:, count:])
-
-    def _pairs(self, graphs: _Graphs) -> list[tuple[int, int]]:
-        """Pairs of track and detection that belong together."""
-        rows, columns = (np.arange(length) for length in graphs.affinity.shape)
-        if self.prune:
-            worthwhile = graphs.worth > 0
-            rows, columns = np.flatnonzero(worthwhile.any(1)), np.flatnonzero(worthwhile.any(0))
-            graphs = graphs.chosen(rows, columns)
-        largest = max(graphs.affinity.shape)
-        if largest > LARGEST:
-            warnings.warn(
-                f"graph of {largest} nodes is matched without its edges: they are used up to {LARGEST}",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        worth = graphs.worth
-        if self.edge_weight == 0 or min(worth.shape) < 2 or largest > LARGEST:
-            pairs = assign(worth.clip(0), worth > 0)
-        else:
-            pairs = [(row, column) for row, column in _matched(graphs, self.edge_weight) if worth[row, column] > 0]
-        return [(int(rows[row]), int(columns[column])) for row, column in pairs]
+        places = torch.from_numpy(centres / np.hypot(*window.size))
+        edges = neighbour_edges(places, torch.from_numpy(embeddings) if nothing.size else None).numpy()
+        return Graphs(
+            affinity,
+            np.where(absences[:, 0] == 0, _UNMATCHED, 0),
+            np.full(len(sights.boxes), _UNMATCHED),
+            edges[:count, :count],
+            edges[count:, count:],
+        )
 
     def _born(self, continues: list[int | None], scores: _Floats, lifecycle: TrackLifecycle) -> set[int]:
         """Which detections begin tracks; where there is no room, tracks end, and what continues them no longer does."""
@@ -367,21 +314,6 @@ def predicted_boxes(tracks: Sequence[GraphTrack], frame: int) -> _Floats:
     gaps = np.array([min(frame - track.last_frame, _PREDICTED) for track in tracks])
     moved = np.stack([track.velocity for track in tracks]) * gaps[:, None]
     return np.stack([track.box for track in tracks]) + np.tile(moved, 2)
-
-
-def _matched(graphs: _Graphs, weight: float) -> list[tuple[int, int]]:
-    """Pairs of the matching of two graphs."""
-    mean_degree = (graphs.edges1.sum(1).mean() + graphs.edges2.sum(1).mean()) / 2
-    scale = np.sqrt(weight / max(1.0, mean_degree))
-    affinity = torch.from_numpy(graphs.affinity)
-    columns = match_graphs(
-        torch.from_numpy(scale * graphs.edges1),
-        torch.from_numpy(scale * graphs.edges2),
-        affinity,
-        unmatched_rows=torch.from_numpy(graphs.unmatched),
-        unmatched_columns=affinity.new_full((affinity.shape[1],), _UNMATCHED),
-    ).columns.tolist()
-    return [(row, column) for row, column in enumerate(columns) if column >= 0]
 
 
 def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -10,7 +10,7 @@ import vis_core
 from vis_core.errors import OptionError
 from vis_core.masks import RunLengths
 from vis_core.structures import Frame, TrackState
-from vis_core.tracking import graph_association
+from vis_core.tracking import graph_pairs
 from vis_core.tracking.associator import Window
 from vis_core.tracking.graph_association import Detections, GraphAssociator, predicted_boxes
 from vis_core.tracking.lifecycle import TrackLifecycle
@@ -203,8 +203,8 @@ def test_embeddings_may_come_and_go():
 
 
 def test_larger_graphs_are_matched_without_edges_and_it_is_told(monkeypatch):
-    monkeypatch.setattr(graph_association, "LARGEST", 20)
-    monkeypatch.setattr(graph_association, "match_graphs", lambda *_, **__: pytest.fail("edges were used"))
+    monkeypatch.setattr(graph_pairs, "LARGEST", 20)
+    monkeypatch.setattr(graph_pairs, "match_graphs", lambda *_, **__: pytest.fail("edges were used"))
     centres = [(20 + 60 * x, 20 + 60 * y) for x in range(7) for y in range(3)]
     stream = Stream(GraphAssociator())
     stream.step(seen(*centres))
@@ -214,13 +214,13 @@ def test_larger_graphs_are_matched_without_edges_and_it_is_told(monkeypatch):
 
 def test_tracks_that_can_be_matched_with_nothing_take_part_only_if_not_pruned(monkeypatch):
     sizes = []
-    matched = graph_association.match_graphs
+    matched = graph_pairs.match_graphs
 
     def counted(edges1, edges2, affinity, **options):
         sizes.append(list(affinity.shape))
         return matched(edges1, edges2, affinity, **options)
 
-    monkeypatch.setattr(graph_association, "match_graphs", counted)
+    monkeypatch.setattr(graph_pairs, "match_graphs", counted)
     for prune in (True, False):
         stream = Stream(GraphAssociator(prune=prune))
         stream.step(seen((100, 100), (160, 100), (500, 100)))

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vis_core.tracking.graph_matching import relax
+from vis_core.tracking.graph_pairs import neighbour_edges
 
 RIDGE = 1.0
 """With less, mistakes have no gradient: their entries of the matching are exactly 0 or 1."""
 TEMPERATURE = 0.07
 _UNMATCHED = 0.15
-_NEARNESS = 0.15  # standard deviation, in diagonals of the image
 
 
 class Graph(NamedTuple):
@@ -53,7 +53,7 @@ def matching_losses(before: Graph, now: Graph, edge_weight: float = 1.0) -> tupl
     if not true.numel():
         nothing = 0 * (before.embeddings.sum() + now.embeddings.sum())
         return nothing, nothing
-    edges = [_edges(embeddings, graph.centres) for embeddings, graph in ((first, before), (second, now))]
+    edges = [neighbour_edges(graph.centres, embeddings) for embeddings, graph in ((first, before), (second, now))]
     degree = torch.stack([x.sum(1).mean() for x in edges]).mean()
     scale = (edge_weight / degree.clamp(min=1)).sqrt()
     matching = relax(
@@ -66,13 +66,6 @@ def matching_losses(before: Graph, now: Graph, edge_weight: float = 1.0) -> tupl
     ).matching
     permutation = (matching[~true].sum() / 2 - matching[true].sum()) / len(true)
     return permutation, (_contrastive(cosines, true) + _contrastive(cosines.T, true.T)) / 2
-
-
-def _edges(embeddings: Tensor, centres: Tensor) -> Tensor:
-    """Weights ``[n, n]`` of the edges of a graph, from embeddings of unit length: of neighbours that look alike."""
-    squares = (centres[:, None] - centres).square().sum(2)
-    weights = (-squares / (2 * _NEARNESS**2)).exp() * (1 + embeddings @ embeddings.T) / 2
-    return weights * (1 - torch.eye(len(weights), device=weights.device))
 
 
 def _contrastive(cosines: Tensor, true: Tensor) -> Tensor:

@@ -7,25 +7,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vis_core.system.clip import size_of
-from vis_core.tracking.assignment import assign
 from vis_core.tracking.associator import Associator, Window, shown_rows
-from vis_core.tracking.graph_matching import match_graphs
+from vis_core.tracking.graph_pairs import Graphs, matched_pairs, neighbour_edges
 from vis_core.tracking.lifecycle import TrackLifecycle
-
-_Floats = npt.NDArray[np.float64]
 
 SHARED_FRAMES = 4
 """That successive clips share at least, if they are longer."""
 
 _UNMATCHED = 0.1
 _SIMILARITY = 0.5
-_NEARNESS = 0.15  # standard deviation, in diagonals of the image
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +111,15 @@ def link(tracks: Sequence[Looks], now: Looks, min_affinity: float) -> list[tuple
         looks.append(embedding)
     centres, embeddings = now.between(now.first, min(max(track.end for track in tracks), now.end)).mean()
     worth = np.stack(affinity)
-    of_tracks = _edges(torch.cat(places), None if embeddings is None else torch.cat(looks))  # type: ignore[arg-type]
-    columns = _matched(np.where(worth >= min_affinity, worth, -1), of_tracks, _edges(centres, embeddings))
-    return [(row, column) for row, column in columns if worth[row, column] >= min_affinity]
+    of_tracks = neighbour_edges(torch.cat(places), None if embeddings is None else torch.cat(looks))  # type: ignore[arg-type]
+    graphs = Graphs(
+        np.where(worth >= min_affinity, worth, -1),
+        np.full(len(worth), _UNMATCHED),
+        np.full(count, _UNMATCHED),
+        of_tracks.cpu().numpy(),
+        neighbour_edges(centres, embeddings).cpu().numpy(),
+    )
+    return [(row, column) for row, column in matched_pairs(graphs) if worth[row, column] >= min_affinity]
 
 
 class ClipAppearance(Protocol):
@@ -178,37 +179,3 @@ def _overlaps(before: Tensor, after: Tensor) -> Tensor:
     common = torch.einsum("tp,ntp->nt", one, others)
     union = one.sum(1) + others.sum(2) - common
     return (common / union.clamp(min=1)).double().mean(1).cpu()
-
-
-def _edges(centres: Tensor, embeddings: Tensor | None) -> _Floats:
-    """Between slots, ``[N, N]``, of their mean centres and unit embeddings."""
-    edges = torch.exp(-((torch.cdist(centres, centres) / _NEARNESS) ** 2) / 2)
-    if embeddings is not None:
-        edges = edges * (1 + embeddings @ embeddings.T) / 2
-    return edges.fill_diagonal_(0).cpu().numpy()
-
-
-def _matched(affinity: _Floats, edges1: _Floats, edges2: _Floats) -> list[tuple[int, int]]:
-    """Pairs of the matching of two graphs that are worth more than none.
-
-    What can be matched with nothing is left out: it would only take from its neighbours.
-    """
-    worth = affinity + 2 * _UNMATCHED
-    rows, columns = np.flatnonzero((worth > 0).any(1)), np.flatnonzero((worth > 0).any(0))
-    worth, affinity = worth[np.ix_(rows, columns)], affinity[np.ix_(rows, columns)]
-    if min(worth.shape) < 2:
-        pairs = assign(worth.clip(0), worth > 0)
-    else:
-        edges1, edges2 = edges1[np.ix_(rows, rows)], edges2[np.ix_(columns, columns)]
-        scale = max(1.0, (edges1.sum(1).mean() + edges2.sum(1).mean()) / 2) ** -0.5
-        costs = [torch.full((n,), _UNMATCHED, dtype=torch.float64) for n in worth.shape]
-        found = match_graphs(
-            torch.from_numpy(scale * edges1),
-            torch.from_numpy(scale * edges2),
-            torch.from_numpy(affinity),
-            unmatched_rows=costs[0],
-            unmatched_columns=costs[1],
-        )
-        numbered = enumerate(found.columns.tolist())
-        pairs = [(row, column) for row, column in numbered if column >= 0 and worth[row, column] > 0]
-    return [(int(rows[row]), int(columns[column])) for row, column in pairs]
