@@ -351,6 +351,8 @@ def test_the_options_are_the_published_ones():
         "reweighting": True,
         "published_quirks": False,
         "vocabulary": "auto",
+        "association": "grid",
+        "edge_weight": 1.0,
     }
 
 
