@@ -26,6 +26,7 @@ FORMAT = "vis_core 1"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl")
 _NESTED = ("model", "state_dict", "model_state_dict")
 _LISTED = 20
+_LARGEST_SIDE = 10_000
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +86,19 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+def shape_of(tensors: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
+    """Shape of a tensor that tells the sizes of the network to be made: bounded before anything is allocated.
+
+    Raises:
+        CheckpointError: it is missing, or not of a possible shape.
+    """
+    x = tensors.get(key)
+    if x is None or x.dim() != dimensions or not all(0 < n <= _LARGEST_SIDE for n in x.shape):
+        found = "missing" if x is None else f"of shape {list(x.shape)}"
+        raise CheckpointError(f"{key}, which tells the sizes of the network, is {found}")
+    return tuple(x.shape)
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from vis_core.checkpoints import rename
+from vis_core.checkpoints import rename, shape_of
 from vis_core.errors import CheckpointError
 from vis_core.nn import queryinst
 from vis_core.nn.backbones import resnet
@@ -22,7 +22,6 @@ _DETECTRON = (
     ("init_proposal_", "init_proposal_"),
     ("head.", "head."),
 )
-_LARGEST_SIDE = 10_000  # bounded before anything is allocated
 
 
 def recognise(keys: Collection[str]) -> bool:
@@ -80,17 +79,11 @@ def sizes(tensors: Mapping[str, Tensor]) -> tuple[int, int, int, Dimensions]:
         CheckpointError: a tensor that tells them is missing or not of a possible shape.
     """
 
-    def shape(key: str, dimensions: int) -> tuple[int, ...]:
-        x = tensors.get(key)
-        if x is None or x.dim() != dimensions or not all(0 < n <= _LARGEST_SIDE for n in x.shape):
-            found = "missing" if x is None else f"of shape {list(x.shape)}"
-            raise CheckpointError(f"{key}, which tells the sizes of the network, is {found}")
-        return tuple(x.shape)
-
     stage = "head.head_series.0."
-    classes, _ = shape(f"{stage}class_logits.weight", 2)
-    queries, width = shape("init_proposal_features.weight", 2)
-    (dynamic,), (feedforward, _) = shape(f"{stage}inst_interact.norm1.weight", 1), shape(f"{stage}linear1.weight", 2)
+    classes, _ = shape_of(tensors, f"{stage}class_logits.weight", 2)
+    queries, width = shape_of(tensors, "init_proposal_features.weight", 2)
+    (dynamic,) = shape_of(tensors, f"{stage}inst_interact.norm1.weight", 1)
+    feedforward, _ = shape_of(tensors, f"{stage}linear1.weight", 2)
     if width % PUBLISHED.heads:
         raise CheckpointError(
             f"init_proposal_features.weight, which tells the width of the network, is of shape {[queries, width]}; the "

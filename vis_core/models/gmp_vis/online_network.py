@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vis_core.checkpoints import shape_of
 from vis_core.errors import CheckpointError
 from vis_core.models.gmp_vis import deformable_transformer
 from vis_core.models.gmp_vis.deformable_transformer import Decoder, Encoder
@@ -26,7 +27,6 @@ from vis_core.nn.position_codes import image_code
 
 LEVELS = 4
 _GROUPS = 32
-_LARGEST_SIDE = 10_000  # bounded before anything is allocated
 
 
 class Dimensions(NamedTuple):
@@ -185,17 +185,10 @@ def arguments_of(tensors: Mapping[str, Tensor]) -> tuple[int, int, bool, Dimensi
         CheckpointError: a tensor that tells them is missing or not of a possible shape.
     """
 
-    def shape(key: str, dimensions: int) -> tuple[int, ...]:
-        x = tensors.get(key)
-        if x is None or x.dim() != dimensions or not all(0 < n <= _LARGEST_SIDE for n in x.shape):
-            found = "missing" if x is None else f"of shape {list(x.shape)}"
-            raise CheckpointError(f"{key}, which tells the sizes of the network, is {found}")
-        return tuple(x.shape)
-
-    queries, width = shape("query_embed.weight", 2)[0], shape("class_embed.weight", 2)[1]
-    classes = shape("class_embed.weight", 2)[0] - 1
-    heads = shape("mask_head.lay1.weight", 4)[0] - width
-    places, _ = shape("encoder.layers.0.attention.attention_weights.weight", 2)
+    queries, width = shape_of(tensors, "query_embed.weight", 2)[0], shape_of(tensors, "class_embed.weight", 2)[1]
+    classes = shape_of(tensors, "class_embed.weight", 2)[0] - 1
+    heads = shape_of(tensors, "mask_head.lay1.weight", 4)[0] - width
+    places, _ = shape_of(tensors, "encoder.layers.0.attention.attention_weights.weight", 2)
     if classes < 1 or heads < 1 or width % heads or width % _GROUPS or places % (heads * LEVELS):
         raise CheckpointError(
             f"class_embed.weight, mask_head.lay1.weight and encoder.layers.0.attention.attention_weights.weight, which "
@@ -206,11 +199,11 @@ def arguments_of(tensors: Mapping[str, Tensor]) -> tuple[int, int, bool, Dimensi
     sizes = Dimensions(
         queries=queries,
         width=width,
-        hidden=shape("encoder.layers.0.linear1.weight", 2)[0],
+        hidden=shape_of(tensors, "encoder.layers.0.linear1.weight", 2)[0],
         layers=max(numbers, default=0) + 1,
         heads=heads,
         points=places // (heads * LEVELS),
-        embedding=shape("matching.projection.weight", 2)[0],
+        embedding=shape_of(tensors, "matching.projection.weight", 2)[0],
     )
     temporal = any(key.startswith("matching.aggregation.") for key in tensors)
     depth = 101 if any(key.startswith("backbone.res4.6.") for key in tensors) else 50

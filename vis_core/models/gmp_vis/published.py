@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
-from vis_core.checkpoints import rename
+from vis_core.checkpoints import rename, shape_of
 from vis_core.errors import CheckpointError
 from vis_core.models.gmp_vis.clip_network import ClipNetwork
 from vis_core.nn.backbones import resnet
@@ -34,7 +34,6 @@ _LAYERS = (
 )
 _BOX_LAYER = re.compile(r"^bbox_embed\.layers\.(\d)\.")
 _MATCHING = ("cross_graph.", "proposal2matching.", "fc.")
-_LARGEST_SIDE = 100_000  # bounded before anything is allocated
 
 _log = logging.getLogger(__name__)
 
@@ -76,9 +75,9 @@ def network_of(tensors: Mapping[str, Tensor], slots: int = SLOTS) -> ClipNetwork
     Raises:
         CheckpointError: a tensor that tells the sizes is missing or not of a possible shape.
     """
-    channels, width = _shape(tensors, "class_embed.weight")
-    queries, _ = _shape(tensors, "query_embed.weight")
-    hidden, _ = _shape(tensors, "encoder.0.feedforward.linear1.weight")
+    channels, width = shape_of(tensors, "class_embed.weight", 2)
+    queries, _ = shape_of(tensors, "query_embed.weight", 2)
+    hidden, _ = shape_of(tensors, "encoder.0.feedforward.linear1.weight", 2)
     if queries % slots:
         raise CheckpointError(f"query_embed.weight has {queries} rows, not a multiple of the {slots} slots of a frame")
     if channels < 3 or width % 48:
@@ -99,11 +98,3 @@ def network_of(tensors: Mapping[str, Tensor], slots: int = SLOTS) -> ClipNetwork
         hidden,
         layers,
     )
-
-
-def _shape(tensors: Mapping[str, Tensor], key: str) -> tuple[int, int]:
-    x = tensors.get(key)
-    if x is None or x.dim() != 2 or not all(0 < n <= _LARGEST_SIDE for n in x.shape):
-        found = "missing" if x is None else f"of shape {list(x.shape)}"
-        raise CheckpointError(f"{key}, which tells the sizes of the network, is {found}")
-    return x.shape[0], x.shape[1]

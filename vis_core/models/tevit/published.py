@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
+from vis_core.checkpoints import shape_of
 from vis_core.errors import CheckpointError
 from vis_core.models.tevit.msgshift import MsgShifT
 from vis_core.models.tevit.network import Backbone
@@ -16,7 +17,6 @@ from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.backbones.swin import SwinTransformer, SwinVariant
 from vis_core.nn.region_queries import PUBLISHED, Dimensions
 
-_LARGEST_SIDE = 100_000  # bounded before anything is allocated
 _LARGEST_DEPTH = 100
 _MSGSHIFT, _RESNET, _SWIN = "backbone.layers.0.0.projection.weight", "backbone.conv1.weight", "backbone.stages.0."
 _HEAD_WIDTH = 64  # of MsgShifT's attention
@@ -92,10 +92,10 @@ def sizes(tensors: Mapping[str, Tensor]) -> tuple[int, int, Dimensions]:
         CheckpointError: a tensor that tells them is missing or not of a possible shape.
     """
     stage = "head.head_series.0."
-    classes, _ = _shape(tensors, f"{stage}class_logits.weight", 2)
-    queries, width = _shape(tensors, "init_proposal_features.weight", 2)
-    (dynamic,) = _shape(tensors, f"{stage}inst_interact.norm1.weight", 1)
-    feedforward, _ = _shape(tensors, f"{stage}linear1.weight", 2)
+    classes, _ = shape_of(tensors, f"{stage}class_logits.weight", 2)
+    queries, width = shape_of(tensors, "init_proposal_features.weight", 2)
+    (dynamic,) = shape_of(tensors, f"{stage}inst_interact.norm1.weight", 1)
+    feedforward, _ = shape_of(tensors, f"{stage}linear1.weight", 2)
     if width % PUBLISHED.heads:
         raise CheckpointError(
             f"init_proposal_features.weight, which tells the width of the network, is of shape {[queries, width]}; the "
@@ -118,36 +118,28 @@ def backbone_of(tensors: Mapping[str, Tensor], **messengers: str) -> Backbone:
     if _MSGSHIFT in tensors:
         widths, depths = [], []
         for i in range(4):
-            widths.append(_shape(tensors, f"backbone.layers.{i}.0.projection.weight", 4)[0])
+            widths.append(shape_of(tensors, f"backbone.layers.{i}.0.projection.weight", 4)[0])
             depths.append(_count(tensors, rf"backbone\.layers\.{i}\.1\.(\d{{1,2}})\."))
             if widths[i] % _HEAD_WIDTH:
                 raise CheckpointError(
                     f"backbone.layers.{i}.0.projection.weight has {widths[i]} channels, not a multiple of {_HEAD_WIDTH}"
                 )
         # No tokens, or tokens that attend to each other: ablations, of which there are files of trainings here alone.
-        tokens = _shape(tensors, "backbone.msg_tokens", 3)[1] if "backbone.msg_tokens" in tensors else 0
+        tokens = shape_of(tensors, "backbone.msg_tokens", 3)[1] if "backbone.msg_tokens" in tensors else 0
         if any(".exchange." in key for key in tensors):
             messengers["messengers"] = "attention"
         if tokens % 4:
             raise CheckpointError(f"backbone.msg_tokens has {tokens} tokens, not a multiple of 4")
         return MsgShifT(tokens, tuple(widths), tuple(depths), **messengers)  # type: ignore[arg-type]
     if "backbone.layers.0.blocks.0.norm1.weight" in tensors:
-        width = _shape(tensors, "backbone.patch_embed.proj.weight", 4)[0]
+        width = shape_of(tensors, "backbone.patch_embed.proj.weight", 4)[0]
         tables = [
-            _shape(tensors, f"backbone.layers.{i}.blocks.0.attn.relative_position_bias_table", 2) for i in range(4)
+            shape_of(tensors, f"backbone.layers.{i}.blocks.0.attn.relative_position_bias_table", 2) for i in range(4)
         ]
         depths = [_count(tensors, rf"backbone\.layers\.{i}\.blocks\.(\d{{1,2}})\.") for i in range(4)]
         window = (int(tables[0][0] ** 0.5) + 1) // 2
         return SwinTransformer(SwinVariant(width, tuple(depths), tuple(t[1] for t in tables), window), drop_path=0.2)  # type: ignore[arg-type]
     return ResNet(101 if any(key.startswith("backbone.res4.6.") for key in tensors) else 50)
-
-
-def _shape(tensors: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
-    x = tensors.get(key)
-    if x is None or x.dim() != dimensions or not all(0 < n <= _LARGEST_SIDE for n in x.shape):
-        found = "missing" if x is None else f"of shape {list(x.shape)}"
-        raise CheckpointError(f"{key}, which tells the sizes of the network, is {found}")
-    return tuple(x.shape)
 
 
 def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:

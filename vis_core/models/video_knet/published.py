@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vis_core.checkpoints import rename
+from vis_core.checkpoints import rename, shape_of
 from vis_core.errors import CheckpointError
 from vis_core.models.video_knet.network import STAGES, Sizes
 from vis_core.nn.backbones import resnet
@@ -17,7 +17,6 @@ from vis_core.nn.backbones.swin import VARIANTS
 
 THINGS = {19: 2, 124: 58}
 """Thing classes of the published checkpoints by their number of classes: KITTI-STEP and VIPSeg."""
-_LARGEST_SIDE = 10_000  # bounded before anything is allocated
 _HEADS = 8
 _CONVOLUTION = (("conv.", ""), ("gn.", "norm."))
 _STAGE = (
@@ -142,7 +141,7 @@ def convert(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key in [key for key in found if key.endswith(".feat_transform.weight")]:
         found[key] = found[key].flatten(1)  # a 1x1 convolution there
     if any(key.startswith("track_head.") for key in tensors):
-        classes = _shape(found, "frame_stages.2.fc_cls.weight", 2)[0]
+        classes = shape_of(found, "frame_stages.2.fc_cls.weight", 2)[0]
         if classes not in THINGS:
             known = ", ".join(map(str, THINGS))
             raise CheckpointError(
@@ -176,9 +175,9 @@ def frame_sizes(tensors: Mapping[str, Tensor]) -> Found:
     Raises:
         CheckpointError: a tensor that tells is missing, or not of a possible shape.
     """
-    kernels, width = _shape(tensors, "initial_head.init_kernels.weight", 4)[:2]
-    classes = _shape(tensors, "initial_head.conv_seg.weight", 4)[0]
-    hidden = _shape(tensors, "frame_stages.0.ffn.linear1.weight", 2)[0]
+    kernels, width = shape_of(tensors, "initial_head.init_kernels.weight", 4)[:2]
+    classes = shape_of(tensors, "initial_head.conv_seg.weight", 4)[0]
+    hidden = shape_of(tensors, "frame_stages.0.ffn.linear1.weight", 2)[0]
     if width % 32:
         raise CheckpointError(f"initial_head.init_kernels.weight: its width, {width}, is no multiple of 32")
     deformable = "neck.level_embed" in tensors
@@ -187,7 +186,7 @@ def frame_sizes(tensors: Mapping[str, Tensor]) -> Found:
         layers = {int(m[1]) for key in tensors if (m := re.match(r"neck\.layers\.(\d{1,2})\.", key))}
         encoder = {
             "encoder_layers": max(layers, default=-1) + 1,
-            "encoder_hidden": _shape(tensors, "neck.layers.0.linear1.weight", 2)[0],
+            "encoder_hidden": shape_of(tensors, "neck.layers.0.linear1.weight", 2)[0],
         }
     sizes = Sizes(kernels, width, _HEADS, hidden, **encoder)
     return Found(_backbone(tensors), "deformable" if deformable else "fpn", classes, sizes)
@@ -225,18 +224,10 @@ def links(tensors: Mapping[str, Tensor], classes: int) -> FoundLinks:
     return FoundLinks(int(things), linking, "fusion.norm.weight" in tensors, layers if embeds else None)
 
 
-def _shape(tensors: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
-    x = tensors.get(key)
-    if x is None or x.dim() != dimensions or not all(0 < n <= _LARGEST_SIDE for n in x.shape):
-        found = "missing" if x is None else f"of shape {list(x.shape)}"
-        raise CheckpointError(f"{key}, which tells the sizes of the network, is {found}")
-    return tuple(x.shape)
-
-
 def _backbone(tensors: Mapping[str, Tensor]) -> str:
     if "backbone.stem.conv1.weight" in tensors:
         return "resnet101" if any(key.startswith("backbone.res4.22.") for key in tensors) else "resnet50"
-    (width,) = _shape(tensors, "backbone.patch_embed.proj.bias", 1)
+    (width,) = shape_of(tensors, "backbone.patch_embed.proj.bias", 1)
     for name, variant in VARIANTS.items():
         last, after = (f"backbone.layers.2.blocks.{variant.depths[2] - i}.norm1.weight" for i in (1, 0))
         if variant.width == width and last in tensors and after not in tensors:
