@@ -35,7 +35,10 @@ def evaluate(
     metrics: Annotated[
         str | None, typer.Option(help="Scores, with commas, of ap, hota, clear, identity; without: all of them.")
     ] = None,
-    class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Ignore the categories.")] = False,
+    class_agnostic: Annotated[
+        bool,
+        typer.Option("--class-agnostic", help="Ignore the categories; those that the ground truth lacks count too."),
+    ] = False,
     compat: Annotated[
         bool, typer.Option("--compat", help="Reproduce what the official tools get wrong in silence.")
     ] = False,
@@ -97,7 +100,7 @@ def evaluate(
     from vis_core.evaluation.reports.metrics_file import comparison_metrics
     from vis_core.evaluation.reports.metrics_file import metrics as metrics_of
 
-    files = [_read(path, ground_truth, first_frame, compat) for path in results]
+    files = [_read(path, ground_truth, first_frame, compat, class_agnostic) for path in results]
     found = [_evaluate(*pair, jobs, options) for pair in files]
     if compare:
         from vis_core.evaluation.comparison import compare as compare_evaluations
@@ -110,7 +113,9 @@ def evaluate(
     print_evaluation(found[0])
     _write(metrics_of(found[0], str(ground_truth), str(results[0]), options), out, "metrics.json")
     if out is not None:
-        _write_report(found[0], *files[0], out / "report.html", (ground_truth, results[0]), images, class_agnostic)
+        truth, read = files[0]
+        counted = read.counted(truth.categories, class_agnostic=class_agnostic, compat=compat)
+        _write_report(found[0], truth, counted, out / "report.html", (ground_truth, results[0]), images, class_agnostic)
 
 
 def submit(
@@ -134,11 +139,13 @@ def submit(
     output.print(f"Written: {escape(str(target))}: {tracks} tracks in {used} videos, {size:.1f} MB")
 
 
-def _read(results: Path, ground_truth: Path, first_frame: int, compat: bool) -> tuple[GroundTruth, Results]:
+def _read(
+    results: Path, ground_truth: Path, first_frame: int, compat: bool, class_agnostic: bool
+) -> tuple[GroundTruth, Results]:
     if ground_truth.is_dir() or ground_truth.suffix == ".txt":
         from vis_core.evaluation.inputs.mots import read_mots
 
-        return read_mots(ground_truth, results, first_frame=first_frame)
+        return read_mots(ground_truth, results, first_frame=first_frame, class_agnostic=class_agnostic)
     from vis_core.evaluation.inputs.ground_truth import read_ground_truth
     from vis_core.evaluation.inputs.results import read_results
 

@@ -82,8 +82,10 @@ def compare(first: Evaluation, second: Evaluation, *, draws: int = DRAWS, seed: 
         seed: of the draws.
 
     Raises:
-        OptionError: the evaluations are not of the same videos and categories.
+        OptionError: the evaluations are not of the same videos and categories, or one alone ignores the categories.
     """
+    if first.class_agnostic != second.class_agnostic:
+        raise OptionError("compare: one evaluation ignores the categories (class_agnostic), the other does not")
     if _ground_truth(first) != _ground_truth(second):
         raise OptionError("compare: the two evaluations are of different ground truths")
     count = len(first.videos)

@@ -10,7 +10,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -58,6 +58,7 @@ class Evaluation:
         matches: by video id and category id what was matched for AP.
         tracks: everything of HOTA, CLEAR and Identity, or None if not asked for.
         warnings: what is odd in the files.
+        class_agnostic: whether the categories were ignored.
     """
 
     videos: Mapping[int, str]
@@ -69,6 +70,7 @@ class Evaluation:
     matches: Mapping[int, Mapping[int, Matches]]
     tracks: TrackScores | None
     warnings: tuple[str, ...] = ()
+    class_agnostic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def evaluate(
         ground_truth: path of a JSON file (YouTube-VIS, OVIS, COCO images), the object it holds, or one that was read.
         results: path of a JSON file, the list that it holds, or one that was read.
         metrics: which scores to compute, of ``METRICS``.
-        class_agnostic: ignore the category labels.
+        class_agnostic: ignore the category labels, those of results that the ground truth does not have too.
         compat: reproduce what the official tools get wrong in silence.
         jobs: number of processes; the scores are the same bits. With more than one, a script that has threads keeps
             its main part under ``if __name__ == "__main__"``, as ``multiprocessing`` asks for.
@@ -117,6 +119,7 @@ def evaluate(
         ground_truth = read_ground_truth(ground_truth, compat=compat)
     if not isinstance(results, Results):
         results = read_results(results, ground_truth, compat=compat)
+    results = results.counted(ground_truth.categories, class_agnostic=class_agnostic, compat=compat)
     told = ground_truth.warnings + results.warnings
     for text in told:
         warnings.warn(text, InputWarning, stacklevel=2)
@@ -142,7 +145,8 @@ def evaluate(
     for job, (of_ap, of_tracks) in zip(todo, _run(todo, jobs)):
         matches[job.video.id], scores[job.video.id] = of_ap, of_tracks
     names = {number: video.name for number, video in ground_truth.videos.items()}
-    return _summarise(names, categories, matches, scores, ap, families, occlusions, _counts(todo), told)
+    evaluation = _summarise(names, categories, matches, scores, ap, families, occlusions, _counts(todo), told)
+    return replace(evaluation, class_agnostic=class_agnostic)
 
 
 def _families(metrics: Collection[str]) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ class StreamEvaluation:
         latency: ``p50``, ``p95``, ``p99`` and ``max`` of arrival minus stamp, over all messages.
         id_switches_per_minute: of the policy ``answered``.
         first_detection: by id of each track that is no crowd: from its first visible frame to the first arrival of a
-            message that has it (category and IoU of 0.5); None: never.
+            message that has it (its category, unless these are ignored, and IoU of 0.5); None: never.
         warnings: what is odd in the files.
     """
 
@@ -85,7 +85,7 @@ def evaluate_stream(
         ground_truth: of one video, with ``stamps``.
         stream: path of a file with one JSON message a line, these objects, or one that was read.
         metrics: as of ``evaluate``; ``clear`` is always among them.
-        class_agnostic: ignore the category labels.
+        class_agnostic: ignore the category labels, those of messages that the ground truth does not have too.
 
     Raises:
         InputError: a file is not usable.
@@ -96,7 +96,7 @@ def evaluate_stream(
     video, stamps = streamed_video(ground_truth)
     if not isinstance(stream, Stream):
         stream = read_stream(stream, ground_truth)
-    told = ground_truth.warnings + stream.warnings
+    told = ground_truth.warnings + stream.warnings + (() if class_agnostic else stream.category_warnings)
     for text in told:
         warnings.warn(text, InputWarning, stacklevel=2)
 
@@ -111,10 +111,10 @@ def evaluate_stream(
         ("hold", _latest(messages, stamps, by_arrival=False)),
         ("live", _latest(messages, stamps, by_arrival=True)),
     ):
-        policies[policy] = evaluate(truth, _results(messages, taken, truth), names, class_agnostic=class_agnostic)
+        policies[policy] = evaluate(truth, _results(messages, taken, video), names, class_agnostic=class_agnostic)
     part = _only_frames(truth, video, answered)
     taken = [message for message in strict if message is not None]
-    policies["answered"] = evaluate(part, _results(messages, taken, part), names, class_agnostic=class_agnostic)
+    policies["answered"] = evaluate(part, _results(messages, taken, video), names, class_agnostic=class_agnostic)
 
     interval = float(np.median(np.diff(stamps))) if stamps.size > 1 else 0.0
     duration = (float(stamps[-1] - stamps[0]) + interval) / _SECOND
@@ -129,7 +129,9 @@ def evaluate_stream(
         rate=float(answered.sum()) / duration if duration else None,
         latency=_latency(messages),
         id_switches_per_minute=switches / (duration / 60) if duration else None,
-        first_detection=MappingProxyType(_first_detections(ground_truth.tracks[video.id], messages, video, stamps)),
+        first_detection=MappingProxyType(
+            _first_detections(ground_truth.tracks[video.id], messages, video, stamps, class_agnostic)
+        ),
         warnings=told,
     )
 
@@ -151,7 +153,7 @@ def _latest(messages: Sequence[Message], stamps: npt.NDArray[np.int64], *, by_ar
     return [ordered[i - 1] if i else None for i in np.searchsorted(times, stamps, side="right").tolist()]
 
 
-def _results(messages: Sequence[Message], taken: Sequence[Message | None], ground_truth: GroundTruth) -> Results:
+def _results(messages: Sequence[Message], taken: Sequence[Message | None], video: Video) -> Results:
     """One result a track id: its category and score from all messages, its masks from those taken for the frames."""
     scores: defaultdict[int, list[float]] = defaultdict(list)
     by_category: defaultdict[int, defaultdict[int, float]] = defaultdict(lambda: defaultdict(float))
@@ -172,11 +174,9 @@ def _results(messages: Sequence[Message], taken: Sequence[Message | None], groun
     results = []
     for entry, number in enumerate(sorted(masks)):
         category = min(by_category[number], key=lambda c: (-by_category[number][c], c))
-        if category in ground_truth.categories:
-            score = float(np.mean(scores[number]))
-            results.append(Result(entry, category, score, tuple(masks[number]), areas[number], number))
-    (video,) = ground_truth.videos
-    return Results({video: tuple(results)})
+        score = float(np.mean(scores[number]))
+        results.append(Result(entry, category, score, tuple(masks[number]), areas[number], number))
+    return Results({video.id: tuple(results)})
 
 
 def _only_frames(ground_truth: GroundTruth, video: Video, kept: npt.NDArray[np.bool_]) -> GroundTruth:
@@ -204,7 +204,11 @@ def _latency(messages: Sequence[Message]) -> dict[str, float] | None:
 
 
 def _first_detections(
-    tracks: Sequence[Track], messages: Sequence[Message], video: Video, stamps: npt.NDArray[np.int64]
+    tracks: Sequence[Track],
+    messages: Sequence[Message],
+    video: Video,
+    stamps: npt.NDArray[np.int64],
+    class_agnostic: bool,
 ) -> dict[int, float | None]:
     """Seconds from the first visible frame of each track to the first arrival that has it."""
     frame_at = {stamp: frame for frame, stamp in enumerate(stamps.tolist())}
@@ -223,7 +227,7 @@ def _first_detections(
         )
         for row, column in zip(*np.nonzero(ious >= _DETECTED)):
             track = visible[column]
-            if held[row].category == track.category:
+            if class_agnostic or held[row].category == track.category:
                 earliest[track.id] = min(earliest.get(track.id, message.arrival), message.arrival)
     out: dict[int, float | None] = {}
     for track in wanted:

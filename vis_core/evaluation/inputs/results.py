@@ -29,7 +29,8 @@ def read_results(
         ground_truth: what the results are of.
         compat: accept scores that are not finite, and tracks with fewer or more frames than their video, as the
             official tool does.
-        known_categories_only: refuse an unknown category, where else it is dropped with a warning.
+        known_categories_only: refuse an unknown category, where else the evaluation drops it with a warning, unless it
+            ignores the categories.
         path: of the file that a list was read from, for messages.
 
     Raises:
@@ -40,7 +41,7 @@ def read_results(
         path = os.fspath(source)
         content = parse_json(read_text(source, "results"), path, "results")
     findings = Findings(path, "results")
-    reader = _Reader(findings, ground_truth, compat, known_categories_only)
+    reader = _Reader(findings, path, ground_truth, compat, known_categories_only)
     if isinstance(content, (list, tuple)):
         for index, entry in enumerate(content):
             reader.add_entry(entry, index)
@@ -58,9 +59,15 @@ _MAX_UNKNOWN = 10
 
 class _Reader:
     def __init__(
-        self, findings: Findings, ground_truth: GroundTruth, compat: bool, known_categories_only: bool
+        self,
+        findings: Findings,
+        path: str | None,
+        ground_truth: GroundTruth,
+        compat: bool,
+        known_categories_only: bool,
     ) -> None:
         self._findings = findings
+        self._category_findings = Findings(path, "results")
         self._ground_truth = ground_truth
         self._compat = compat
         self._known_categories_only = known_categories_only
@@ -130,13 +137,13 @@ class _Reader:
                         self._findings.warn("duplicate", f"[{other.entry}]", text)
                         break
                 same.append(result)
-            if category in self._ground_truth.categories:
-                tracks[video].append(result)
+            tracks[video].append(result)
         self._read.clear()
-        return Results({video: tuple(items) for video, items in tracks.items()}, self._findings.warnings())
+        kept = {video: tuple(items) for video, items in tracks.items()}
+        return Results(kept, self._findings.warnings(), self._category_findings.warnings())
 
     def _warn_of_categories(self) -> None:
-        """Tell of entries that are dropped because the ground truth has no such category."""
+        """Tell of entries that are dropped, if categories count, because the ground truth has no such category."""
         known = set(self._ground_truth.categories)
         used = {category for _, _, category, *_ in self._read}
         hint = ""
@@ -146,7 +153,7 @@ class _Reader:
             more = f" ({len(entries)} entries)" if len(entries) > 1 else ""
             text = f"category_id {category} is not in the ground truth; dropped{more}{hint}"
             kind = f"category {category}" if position < _MAX_UNKNOWN else "more categories"
-            self._findings.warn(kind, f"[{entries[0]}]", text)
+            self._category_findings.warn(kind, f"[{entries[0]}]", text)
 
     def _integer(self, entry: Mapping[str, Any], key: str, place: str, index: int) -> int | None:
         value = entry.get(key)

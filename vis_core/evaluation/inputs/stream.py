@@ -53,10 +53,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A recorded stream: its messages in file order, and what is odd in it."""
+    """A recorded stream: its messages in file order, what is odd in it, and, for whom does not ignore them, in its
+    categories."""
 
     messages: tuple[Message, ...]
     warnings: tuple[str, ...] = ()
+    category_warnings: tuple[str, ...] = ()
 
 
 def streamed_video(ground_truth: GroundTruth) -> tuple[Video, npt.NDArray[np.int64]]:
@@ -84,22 +86,23 @@ def read_stream(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], gr
         InputError: the stream is not usable; the text names all errors, up to 20.
     """
     video, stamps = streamed_video(ground_truth)
+    path = None
     if isinstance(source, (str, os.PathLike)):
-        findings = Findings(os.fspath(source), "stream")
+        path = os.fspath(source)
         lines = enumerate(read_text(source, "stream", may_be_empty=True).split("\n"), 1)
-        content = [(n, parse_json(line, os.fspath(source), f"stream line {n}")) for n, line in lines if line.strip()]
+        content = [(n, parse_json(line, path, f"stream line {n}")) for n, line in lines if line.strip()]
     else:
-        findings = Findings(None, "stream")
         content = list(enumerate(source, 1))
-    reader = _Reader(findings, video, stamps)
+    reader = _Reader(path, video, stamps)
     for number, message in content:
         reader.add_message(message, number)
     return reader.finish(ground_truth)
 
 
 class _Reader:
-    def __init__(self, findings: Findings, video: Video, stamps: npt.NDArray[np.int64]) -> None:
-        self._findings = findings
+    def __init__(self, path: str | None, video: Video, stamps: npt.NDArray[np.int64]) -> None:
+        self._findings = findings = Findings(path, "stream")
+        self._category_findings = Findings(path, "stream")
         self._video = video
         self._stamps = set(stamps.tolist())
         self._segmentations = SegmentationReader(findings, polygons=False, frames=False)
@@ -152,7 +155,7 @@ class _Reader:
             for track in tracks:
                 if track[1] not in ground_truth.categories:
                     text = f"category_id {track[1]} is not in the ground truth; a track of it is dropped"
-                    self._findings.warn(f"category {track[1]}", f"track_id {track[0]}", text)
+                    self._category_findings.warn(f"category {track[1]}", f"track_id {track[0]}", text)
             parts = tuple(
                 StreamedTrack(track_id, category, score, masks[0], int(areas[0]))
                 for track_id, category, score, masks, areas in tracks
@@ -161,7 +164,7 @@ class _Reader:
         if messages and not any(message.stamp in self._stamps for message in messages):
             text = "no message has the stamp of a frame of the ground truth; is it another recording?"
             self._findings.warn("stamps", "", text)
-        return Stream(tuple(messages), self._findings.warnings())
+        return Stream(tuple(messages), self._findings.warnings(), self._category_findings.warnings())
 
     def _track(self, track: Any, place: str, number: int) -> tuple[int, int, float, Masks, Areas] | None:
         if not isinstance(track, Mapping):

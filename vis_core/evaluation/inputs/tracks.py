@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -112,12 +112,30 @@ class Results:
     """A result file.
 
     Attributes:
-        tracks: of each video of the ground truth, in file order.
+        tracks: of each video of the ground truth, in file order; those of unknown categories too.
         warnings: what is odd in the file.
+        category_warnings: what is odd in its categories, for whom does not ignore them.
     """
 
     tracks: Mapping[int, tuple[Result, ...]]
     warnings: tuple[str, ...] = ()
+    category_warnings: tuple[str, ...] = ()
+
+    def counted(self, categories: Collection[int], *, class_agnostic: bool, compat: bool = False) -> Results:
+        """The results that count: of known categories; where categories are ignored, all of them.
+
+        Args:
+            categories: ids that the ground truth has.
+            class_agnostic: ignore the category labels.
+            compat: leave out unknown categories all the same, as the official tool does.
+        """
+        if class_agnostic and not compat:
+            return Results(self.tracks, self.warnings)
+        kept = {
+            video: tuple(result for result in results if result.category in categories)
+            for video, results in self.tracks.items()
+        }
+        return Results(kept, self.warnings + self.category_warnings)
 
 
 def group_by_category(results: Sequence[Result], tracks: Sequence[Track], *, class_agnostic: bool) -> Groups:

@@ -55,7 +55,8 @@ def write_report(
     text = Template(template).substitute(
         title=escape(Path(results).name),
         files=f"{escape(results)} against {escape(ground_truth)}",
-        counts=f"{len(evaluation.videos)} videos, {summary['GT_IDs']:.0f} tracks, {summary['IDs']:.0f} results",
+        counts=f"{len(evaluation.videos)} videos, {summary['GT_IDs']:.0f} tracks, {summary['IDs']:.0f} results"
+        + (", categories ignored" if evaluation.class_agnostic else ""),
         warnings=f'<ul class="warnings">{warnings}</ul>' if warnings else "",
         headline="".join(_tiles(summary, names) for names in _HEADLINES),
         charts=_charts(evaluation),
