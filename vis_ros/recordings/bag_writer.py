@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -18,7 +19,8 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 
 from vis_core.errors import InputError, OptionError
 from vis_core.structures import Frame
-from vis_ros.recordings.bags import COMPRESSED_IMAGE, IMAGE, STORAGE_SUFFIXES, Topic, typestore
+from vis_ros.recordings.bags import COMPRESSED_IMAGE, IMAGE, typestore
+from vis_ros.recordings.recording import STORAGE_SUFFIXES, Topic
 
 DEFAULT_TOPIC = "/camera/image_raw"
 
@@ -65,7 +67,7 @@ def write_bag(
         The topic as written.
 
     Raises:
-        InputError: there is no frame, or ``path`` is there and may not be replaced.
+        InputError: there is no frame, ``path`` is there and may not be replaced, or SQLite cannot write under its name.
         OptionError: an unknown encoding, storage or compression.
         OSError: the recording cannot be written.
     """
@@ -77,6 +79,8 @@ def write_bag(
     ):
         if value not in known:
             raise OptionError(f"{what} {value!r} is none of {', '.join(known)}")
+    if storage == "sqlite3":
+        _check_name(path)
     _check_replaceable(path, force)
     compressed = encoding not in _RAW
     message_type = COMPRESSED_IMAGE if compressed else IMAGE
@@ -135,6 +139,16 @@ def _to_message(frame: Frame, encoding: Encoding, frame_id: str) -> Any:
     if not written:
         raise InputError(f"frame {frame.index}: {encoding} cannot hold {frame.size[1]}x{frame.size[0]}")
     return types[COMPRESSED_IMAGE](header=header, format=f"rgb8; {encoding} compressed bgr8", data=data.reshape(-1))
+
+
+def _check_name(path: Path) -> None:
+    """Refuse what would be written elsewhere: ``rosbags`` opens SQLite files by address, with marks of its own."""
+    name = str(path.absolute())
+    if unquote(name.partition("?")[0].partition("#")[0]) != name:
+        raise InputError(
+            f"{path}: not written: for SQLite, a ? or # begins another part of an address, and % with two digits is a "
+            "character; take another name, or --storage mcap"
+        )
 
 
 def _check_replaceable(path: Path, force: bool) -> None:
