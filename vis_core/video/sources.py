@@ -21,17 +21,12 @@ import numpy.typing as npt
 from vis_core.errors import InputError
 from vis_core.structures import Frame
 from vis_core.video import images as image_files
+from vis_core.video.containers import read_contents
 from vis_core.video.images import MAX_PIXELS, read_image
+from vis_core.video.rates import checked_rate
 
 DEFAULT_FPS = 25.0
 """Rate assumed where nothing states one (a folder of images)."""
-
-_COUNTED_CONTAINERS = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".avi",
-)  # these store their number of frames, others have it estimated
 
 
 class Skipped(NamedTuple):
@@ -195,7 +190,8 @@ class ImageSequence(VideoSource):
 class VideoFile(VideoSource):
     """A video file, in any container and codec that OpenCV reads; stamps are the container's presentation times.
 
-    A packet that does not decode is a frame left out. What a decoder conceals by itself is not seen from here.
+    A packet that does not decode is a frame left out. What a decoder conceals by itself is not seen from here. The rate
+    is the stated one where the frames' times bear it out.
 
     Raises:
         InputError: the file does not open, holds no frame, or its frames are over `MAX_PIXELS`.
@@ -212,7 +208,11 @@ class VideoFile(VideoSource):
                 capture.get(cv2.CAP_PROP_FRAME_COUNT),
                 capture.get(cv2.CAP_PROP_FPS),
             )
-            length = int(count) if 0 < count < 1e9 else None
+            fps = fps if 0.01 < fps < 1e4 else DEFAULT_FPS
+            rate = checked_rate(path, fps)
+            self._contents = read_contents(path)
+            # Where nothing is counted, OpenCV's number is the duration times the stated rate.
+            length = self._contents.frames or (round(count * rate / fps) if 0 < count < 1e9 else None)
             for _ in range(_attempts(length, 0)):
                 found, image = capture.read()
                 if found:
@@ -222,7 +222,7 @@ class VideoFile(VideoSource):
         finally:
             capture.release()
         # The first frame tells the size, since a rotation stored in the file has been applied to it.
-        super().__init__(path.stem, length, fps if 0.01 < fps < 1e4 else DEFAULT_FPS, image.shape[:2])
+        super().__init__(path.stem, length, rate, image.shape[:2])
 
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(str(self.path))
@@ -252,13 +252,21 @@ class VideoFile(VideoSource):
                 stamp = round(shown) if stamp < shown < 2**62 else max(stamp, 0) + period
                 yield Frame(_rgb(image), stamp, index)
                 index += 1
-            counted = self.path.suffix.lower() in _COUNTED_CONTAINERS
-            announced = self.length or 0
-            if announced - index > (0 if counted else max(1, announced // 50)):
-                reason = f"the file announces {announced} frames{'' if counted else ' (by its duration)'}, {index} came"
-                yield Skipped(f"{self.path.name}: {announced - index} frames", f"{reason}; damaged or cut off")
+            if missing := self._missing(index):
+                yield missing
         finally:
             capture.release()
+
+    def _missing(self, came: int) -> Skipped | None:
+        """What the file should hold by its own entries and did not give."""
+        due = self._contents.least
+        if due is not None and due > came:
+            reason = f"the file announces {due} frames, {came} came"
+            return Skipped(f"{self.path.name}: {due - came} frames", f"{reason}; damaged or cut off")
+        if due is None and self._contents.cut_off:
+            reason = f"the file breaks off within its frames, {came} came"
+            return Skipped(f"{self.path.name}: its rest", f"{reason}; damaged or cut off")
+        return None
 
     def _frame_name(self, index: int) -> str:
         return f"{self.path.name} frame {index}"

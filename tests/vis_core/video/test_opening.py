@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.vis_core.video.container_files import write_video
 from tests.vis_core.video.fake_capture import FakeCapture
 from tests.vis_core.video.image_files import picture, read_all, write_folder
 from vis_core.errors import InputError
@@ -18,15 +19,6 @@ from vis_core.video.sources import Camera
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the data folder ../shared/data is absent")
-
-
-def write_video(path: Path, count: int, codec: str, fps: float = 10) -> None:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (160, 120))
-    if not writer.isOpened():
-        pytest.skip(f"this OpenCV has no encoder for {codec} in {path.suffix}")
-    for i in range(count):
-        writer.write(np.roll(picture(0, (120, 160)), 3 * i, 1))
-    writer.release()
 
 
 def test_a_folder_gives_its_images_in_natural_order_as_rgb_with_stamps_by_rate(tmp_path):
