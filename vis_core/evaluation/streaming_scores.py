@@ -2,7 +2,7 @@
 
 Four policies fill the frames of the ground truth from the messages of a stream:
 
-* ``strict``: the message with the stamp of the frame, else nothing;
+* ``strict``: the message of the frame, else nothing: the one that says so, or has its stamp;
 * ``hold``: the latest message stamped at or before the frame;
 * ``live``: the message that arrived last by the time of the frame: what a planner knew at that moment;
 * ``answered``: strict, and only the frames that were answered are scored.
@@ -42,7 +42,7 @@ class StreamEvaluation:
         duration: from the first frame to the end of the last.
         frames: of the ground truth.
         messages: of the stream.
-        answered_frames: frames with a message of their stamp.
+        answered_frames: frames with a message of theirs.
         dropped_frames: the others.
         rate: answered frames a second.
         latency: ``p50``, ``p95``, ``p99`` and ``max`` of arrival minus stamp, over all messages.
@@ -101,7 +101,8 @@ def evaluate_stream(
         warnings.warn(text, InputWarning, stacklevel=2)
 
     messages = stream.messages
-    strict = _strict(messages, stamps)
+    by_frame = {message.frame: message for message in messages}  # of several the last in the file
+    strict = [by_frame.get(frame) for frame in range(video.length)]
     answered = np.array([message is not None for message in strict])
     truth = replace(ground_truth, warnings=())
     names = list(dict.fromkeys((*metrics, "clear")))
@@ -134,12 +135,6 @@ def evaluate_stream(
         ),
         warnings=told,
     )
-
-
-def _strict(messages: Sequence[Message], stamps: npt.NDArray[np.int64]) -> list[Message | None]:
-    """For each frame the last message in the file with its stamp."""
-    by_stamp = {message.stamp: message for message in messages}
-    return [by_stamp.get(stamp) for stamp in stamps.tolist()]
 
 
 def _latest(messages: Sequence[Message], stamps: npt.NDArray[np.int64], *, by_arrival: bool) -> list[Message | None]:
@@ -211,11 +206,10 @@ def _first_detections(
     class_agnostic: bool,
 ) -> dict[int, float | None]:
     """Seconds from the first visible frame of each track to the first arrival that has it."""
-    frame_at = {stamp: frame for frame, stamp in enumerate(stamps.tolist())}
     wanted = [track for track in tracks if not track.crowd]
     earliest: dict[int, int] = {}
     for message in messages:
-        frame = frame_at.get(message.stamp)
+        frame = message.frame
         held = [track for track in message.tracks if track.mask is not None]
         visible = [track for track in wanted if frame is not None and track.masks[frame] is not None]
         if not held or not visible or frame is None:

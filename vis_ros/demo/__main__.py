@@ -146,7 +146,7 @@ def _through_topics(
     names: dict[int, str] = {}
 
     def deliver(received: Received, latency: int) -> None:
-        answers[received.instances.stamp] = received.instances
+        answers[received.instances.index] = received.instances
         names.update(received.class_names)
 
     output.print("\n[bold]The node, through real topics[/]")
@@ -183,13 +183,14 @@ def _draw(
     pictures, titles = [], []
     with VideoWriter(video, bag.fps) as writer:
         for frame in bag:
-            if (instances := answers.get(frame.stamp)) is None:
+            if (instances := answers.get(frame.index)) is None:
                 continue
             picture = draw_overlay(frame.image, instances, class_names)
             writer.write(_captioned(picture, _RANDOM) if random else picture, frame.stamp)
-            if frame.stamp in chosen:
+            if frame.index in chosen:
                 pictures.append(picture)
-                titles.append(f"{(frame.stamp - answered[0]) / 1e9:.1f} s" + (f", {_RANDOM}" if random else ""))
+                seconds = (frame.stamp - answers[answered[0]].stamp) / 1e9
+                titles.append(f"{seconds:.1f} s" + (f", {_RANDOM}" if random else ""))
     write_image(sheet, contact_sheet(pictures, 3, titles))
     return [writer.path, sheet]
 

@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from vis_core.errors import InputError
 from vis_core.evaluation import GroundTruth, Video, evaluate, evaluate_stream, read_ground_truth
 from vis_core.evaluation.evaluator import METRICS
@@ -19,7 +21,7 @@ from vis_core.evaluation.reports.metrics_file import stream_metrics
 from vis_core.files.results_writer import ResultsWriter
 from vis_core.structures import Instances
 from vis_ros.recordings.bags import ImageBag
-from vis_ros.recordings.pairing import Pairing, frame_stamps, pair
+from vis_ros.recordings.pairing import Pairing, frame_stamps, pair, timed
 from vis_ros.recordings.stream_files import new_stream, write_stream_message
 
 if TYPE_CHECKING:
@@ -96,6 +98,7 @@ def evaluate_bag(
             f"{width}x{height}"
         )
     pairing = pair(bag.stamps(), entry, by)
+    pairing = timed(pairing, lambda: np.array([time for time, _ in bag.messages()], np.int64), bag.path)
     names: dict[int, str] = {}
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial.", dir=out) as partial:
@@ -177,7 +180,8 @@ def answer_live(
 ) -> dict[str, Any]:
     """Play a recording through real topics into the real node, and record the stream of its answers.
 
-    An arrival is told on the clock of the stamps: the image's stamp and the time from its publication to the answer.
+    An answer is that of an image, not of a stamp: stamps may be equal, zero or go back. An arrival is told on the clock
+    of the pairing's stamps: the image's stamp there and the time from its publication to the answer.
 
     Args:
         bag: the recording.
@@ -197,9 +201,9 @@ def answer_live(
 
         def deliver(received: Received, latency: int) -> None:
             instances = received.instances
-            write_stream_message(stream, instances, instances.stamp + latency)
-            position = pairing.position_of(instances.stamp)
-            if position is not None:
+            position, stamp = int(pairing.positions[instances.index]), int(pairing.stamps[instances.index])
+            write_stream_message(stream, replace(instances, stamp=stamp), stamp + latency, position)
+            if position >= 0:
                 take(position, instances, received.class_names)
 
         report = replay(bag, system, parameters, deliver, **replay_arguments)

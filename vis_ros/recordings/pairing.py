@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +21,7 @@ class Pairing:
     Attributes:
         by: ``stamps`` or ``order``.
         positions: int64 ``[images]``, position in the video; -1 for an image that is no frame of it.
-        stamps: int64 ``[images]``, nanoseconds.
+        stamps: int64 ``[images]``, nanoseconds; of several images one stamp may be the same, see `timed`.
         frames: length of the video.
     """
 
@@ -38,11 +41,6 @@ class Pairing:
             f"{self.frames - self.paired} frames without an image, {len(self.positions) - self.paired} images unscored"
         )
 
-    def position_of(self, stamp: int) -> int | None:
-        """The frame of the image with a stamp; None if it is none."""
-        found = np.flatnonzero((self.stamps == stamp) & (self.positions >= 0))
-        return int(self.positions[found[0]]) if len(found) else None
-
 
 def pair(stamps: npt.NDArray[np.int64], video: Video, by: str = "auto") -> Pairing:
     """Pair images with the frames of a video.
@@ -56,7 +54,7 @@ def pair(stamps: npt.NDArray[np.int64], video: Video, by: str = "auto") -> Pairi
         by: ``stamps``, ``order``, or ``auto``: by stamps where the video has them.
 
     Raises:
-        InputError: by stamps, but the video has none, or none fits.
+        InputError: by stamps, but the video has none, none fits, or all images have the same.
     """
     stamps = np.asarray(stamps, np.int64)
     if by == "order" or (by == "auto" and video.stamps is None):
@@ -64,6 +62,11 @@ def pair(stamps: npt.NDArray[np.int64], video: Video, by: str = "auto") -> Pairi
         return Pairing("order", np.where(order < video.length, order, -1), stamps, video.length)
     if video.stamps is None:
         raise InputError(f"ground truth video {video.id} has no 'stamps' to pair by; pair by order")
+    if len(stamps) > 1 and (stamps == stamps[0]).all():
+        raise InputError(
+            f"ground truth video {video.id}: cannot be paired by stamps, all {len(stamps)} images have the stamp "
+            f"{stamps[0] / 1e9:.3f} s (a driver that stamps nothing?); --pair order pairs one after the other"
+        )
     positions = _nearest(stamps, video.stamps)
     if not (positions >= 0).any():
         raise InputError(
@@ -71,6 +74,39 @@ def pair(stamps: npt.NDArray[np.int64], video: Video, by: str = "auto") -> Pairi
             "have nothing in common; is it another recording? --pair order pairs one after the other"
         )
     return Pairing("stamps", positions, stamps, video.length)
+
+
+def timed(pairing: Pairing, recorded: Callable[[], npt.NDArray[np.int64]], source: str | Path) -> Pairing:
+    """A pairing whose stamps tell when each image was: those of the recording if the images' own cannot.
+
+    Paired by stamps, they can. Paired by order they must grow from image to image; a driver that stamps nothing, or
+    several images alike, and a clock that is set back leave only the time of recording, which then stands for them.
+
+    Args:
+        pairing: of images with the stamps that they have.
+        recorded: gives int64 ``[images]``, nanoseconds at which each was recorded; asked only if needed.
+        source: of the images, for warnings: that the times of recording are taken, or that of images with one stamp
+            it cannot be told which is the frame.
+    """
+    stamps = pairing.stamps
+    if pairing.by == "stamps":
+        if again := len(stamps) - len(np.unique(stamps)):
+            text = f"{source}: {again} of {len(stamps)} images have the stamp of another; a frame is one of those alike"
+            warnings.warn(f"{text}; --pair order pairs one after the other", stacklevel=2)
+        return pairing
+    before = np.concatenate([[-1], stamps[:-1]])
+    odd = np.flatnonzero((stamps <= before) | (stamps < 0))
+    if not len(odd):
+        return pairing
+    image = int(odd[0])
+    after = f" after {before[image] / 1e9:.3f} s" if image else ""
+    warnings.warn(
+        f"{source}: stamps do not grow, image {image} (from 0) has {stamps[image] / 1e9:.3f} s{after}; "
+        "the times of recording stand for them",
+        stacklevel=2,
+    )
+    times, ranks = recorded(), np.arange(len(stamps))
+    return replace(pairing, stamps=np.maximum.accumulate(times - ranks) + ranks)  # grows, by a nanosecond at least
 
 
 def frame_stamps(video: Video, pairing: Pairing) -> npt.NDArray[np.int64]:

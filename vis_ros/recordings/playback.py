@@ -12,12 +12,11 @@ import queue
 import threading
 import time
 import warnings
-from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -46,12 +45,14 @@ class Received:
         class_names: class id to name, of the tracks in it.
         arrival: the node clock's time at which it came, nanoseconds.
         received_at: the same on the monotonic clock, nanoseconds.
+        frame_id: of its header, which is the image's.
     """
 
     instances: Instances
     class_names: Mapping[int, str]
     arrival: int
     received_at: int
+    frame_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,9 +88,11 @@ class ImagePlayer:
 
     Args:
         session: where to publish.
-        bag: the recording; its messages go out unchanged.
+        bag: the recording; its messages go out unchanged, but for what ``numbered`` says.
         topic: default: the recording's.
         on_sent: called with the stamp and the monotonic time of each image, just before it goes out.
+        numbered: the ``frame_id`` of each header becomes the image's position in the topic, from 0, so that an answer
+            tells which image it answers, whatever their stamps.
     """
 
     def __init__(
@@ -98,10 +101,12 @@ class ImagePlayer:
         bag: ImageBag,
         topic: str | None = None,
         on_sent: Callable[[int, int], None] = lambda stamp, at: None,
+        numbered: bool = False,
     ) -> None:
         self.topic = topic or bag.topic.name
         self._bag = bag
         self._on_sent = on_sent
+        self._numbered = numbered
         kind = CompressedImage if bag.compressed else Image
         self._publisher = session.node.create_publisher(kind, self.topic, qos_profile_sensor_data)
 
@@ -131,7 +136,7 @@ class ImagePlayer:
             if ended.wait(max(offset + due - now, 0.0)) and process is not None:
                 process.check()
             self._on_sent(serialised_stamp(data), time.monotonic_ns())
-            self._publisher.publish(data)
+            self._publisher.publish(_numbered(data, count) if self._numbered else data)
             count += 1
         return count
 
@@ -204,7 +209,7 @@ class InstanceRecorder:
                 continue
             names = {int(track.class_id): str(track.class_name) for track in message.tracks}
             try:
-                self._deliver(Received(instances, names, arrival, received_at))
+                self._deliver(Received(instances, names, arrival, received_at, str(message.header.frame_id)))
             except Exception as error:
                 self._error = error
             self.count += 1
@@ -228,7 +233,8 @@ def replay(
         bag: the recording.
         system: segmentation system.
         parameters: of the node, beside it; those absent have their defaults.
-        deliver: called with each answer and its latency, nanoseconds from the image's publication to the arrival.
+        deliver: called with each answer, whose ``index`` is its image's position in the topic, and its latency,
+            nanoseconds from the image's publication to the arrival.
         rate: 2 is twice as fast as recorded.
         domain_id: ROS domain; None: a free one of its own.
         on_stage: called with what happens next, for people.
@@ -243,17 +249,18 @@ def replay(
     image_topic = bag.topic.name.removesuffix("/compressed") if bag.compressed else bag.topic.name
 
     def on_image(stamp: int, at: int) -> None:
-        ledger.note_sent(stamp, at)
+        ledger.note_sent(at)
         on_sent()
 
     def on_answer(received: Received) -> None:
-        deliver(received, ledger.note_answer(received.instances.stamp, received.received_at))
+        image, latency = ledger.note_answer(received)
+        deliver(replace(received, instances=replace(received.instances, index=image)), latency)
 
     with ExitStack() as stack:
         domain = stack.enter_context(free_domain()) if domain_id is None else domain_id
         session = stack.enter_context(Session(domain))
         topic = image_topic + "/compressed" if bag.compressed else image_topic
-        player = ImagePlayer(session, bag, topic, on_image)
+        player = ImagePlayer(session, bag, topic, on_image, numbered=True)
         recorder = stack.enter_context(InstanceRecorder(session, on_answer))
         transport = "compressed" if bag.compressed else "raw"
         process = stack.enter_context(
@@ -286,28 +293,44 @@ class _Ledger:
 
     def __init__(self) -> None:
         self.latencies: list[int] = []
-        self._sent: dict[int, deque[int]] = {}
-        self._last: int | None = None
+        self._sent: dict[int, int] = {}
+        self._count = 0
 
     @property
     def last_is_answered(self) -> bool:
         """Whether the last image is answered: answers come in order, so nothing more is to come."""
-        return self._last is not None and self._last not in self._sent
+        return self._count > 0 and self._count - 1 not in self._sent
 
-    def note_sent(self, stamp: int, at: int) -> None:
-        """An image goes out, at a monotonic time; several may have one stamp."""
-        self._last = stamp
-        self._sent.setdefault(stamp, deque()).append(at)
+    def note_sent(self, at: int) -> None:
+        """The next image goes out, at a monotonic time."""
+        self._sent[self._count] = at
+        self._count += 1
 
-    def note_answer(self, stamp: int, at: int) -> int:
-        """An answer came, at a monotonic time; returns its latency, nanoseconds."""
-        waiting = self._sent.get(stamp)
-        if waiting is None:
-            raise InputError(f"an answer of stamp {stamp} answers no image that was sent: does another node publish?")
-        self.latencies.append(at - waiting.popleft())
-        if not waiting:
-            del self._sent[stamp]
-        return self.latencies[-1]
+    def note_answer(self, received: Received) -> tuple[int, int]:
+        """An answer came; returns which image it answers, by its ``frame_id``, and its latency, nanoseconds."""
+        image = int(received.frame_id) if received.frame_id.isdecimal() else -1
+        if image not in self._sent:
+            raise InputError(
+                f"an answer of frame_id {received.frame_id!r} and stamp {received.instances.stamp} answers no image "
+                "that waits for one: does another node publish?"
+            )
+        self.latencies.append(received.received_at - self._sent.pop(image))
+        return image, self.latencies[-1]
+
+
+def _numbered(data: bytes, number: int) -> bytes:
+    """A serialised message with a number as the ``frame_id`` of its header; one too short for a header is unchanged.
+
+    After the header an image and a compressed one align to 4 bytes at most, so the rest may move by a multiple of 4.
+    """
+    if len(data) < 16:
+        return data
+    order: Literal["little", "big"] = "little" if data[1] & 1 else "big"
+    rest = 16 + -(-int.from_bytes(data[12:16], order) // 4) * 4
+    if rest > len(data):
+        return data
+    text = str(number).encode() + b"\0"
+    return data[:12] + len(text).to_bytes(4, order) + text + bytes(-len(text) % 4) + data[rest:]
 
 
 def _wait_for_answers(process: NodeProcess, recorder: InstanceRecorder, ledger: _Ledger) -> None:

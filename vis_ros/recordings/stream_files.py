@@ -29,9 +29,17 @@ def new_stream(path: Path, force: bool = False) -> Iterator[TextIO]:
         yield stream
 
 
-def write_stream_message(stream: TextIO, instances: Instances, arrival: int) -> None:
-    """Append one message to a recorded stream: a JSON line of stamp, arrival (nanoseconds) and visible tracks."""
+def write_stream_message(stream: TextIO, instances: Instances, arrival: int, frame: int | None = None) -> None:
+    """Append one message to a recorded stream: a JSON line of stamp, arrival (nanoseconds) and visible tracks.
+
+    Args:
+        stream: to write to.
+        instances: of one image.
+        arrival: when they came.
+        frame: position in its video of the frame that the image is, -1 if it is none; None: only its stamp tells.
+    """
     keys = ("track_id", "category_id", "score", "segmentation")
     tracks = [{key: track[key] for key in keys} for track in instances.to_coco()]
-    stream.write(json.dumps({"stamp": instances.stamp, "arrival": arrival, "tracks": tracks}) + "\n")
+    place = {} if frame is None else {"frame": frame}
+    stream.write(json.dumps({"stamp": instances.stamp, "arrival": arrival, **place, "tracks": tracks}) + "\n")
     stream.flush()

@@ -89,6 +89,43 @@ def test_of_two_messages_with_one_stamp_the_later_in_the_file_counts():
     assert evaluation.policies["answered"].matches[1][1].ious[0, 0] == 0
 
 
+def test_a_message_that_says_its_frame_is_found_by_it_whatever_the_stamps():
+    """Stamps go back, are equal, are zero, or are another frame's."""
+    right = [message(1, 1, 0), message(2, 2, 1), message(3, 3, 2), message(4, 4, 3)]
+    expected = score(truth([0, 1, 2, 3]), right)
+    for stamps in ([4, 3, 2, 1], [2, 2, 2, 2], [0, 0, 0, 0]):
+        told = [{**item, "stamp": stamp * SECOND, "frame": f} for f, (item, stamp) in enumerate(zip(right, stamps))]
+        found = score(truth([0, 1, 2, 3]), told)
+        for policy in ("strict", "answered"):
+            assert found.policies[policy].summary == expected.policies[policy].summary
+        assert found.first_detection == expected.first_detection == {1: 0}
+        assert (found.answered_frames, found.dropped_frames) == (4, 0)
+
+
+def test_a_message_that_says_it_is_no_frame_is_none_though_a_frame_has_its_stamp():
+    messages = [{**message(1, 1.1, 0), "frame": 0}, {**message(1, 1.2, 9), "frame": -1}]
+    evaluation = score(truth([0, 1, 2, 3]), messages)
+    assert evaluation.answered_frames == 1
+    assert evaluation.policies["answered"].matches[1][1].ious[0, 0] == 1
+
+
+@pytest.mark.parametrize("frame", [4, -2, 1.0, None, "1", True])
+def test_a_frame_that_the_video_does_not_have_is_refused(frame):
+    with pytest.raises(InputError, match=r"stream line 1: frame .* is no position in a video of 4 frames"):
+        score(truth([0, 1, 2, 3]), [{**message(1, 1, 0), "frame": frame}])
+
+
+def test_messages_that_only_a_stamp_of_zero_tells_apart_are_refused():
+    score(truth([0, 1, 2, 3]), [message(0, 1, 0), message(2, 2, 1)])
+    with pytest.raises(InputError, match=r"stream line 3: stamp 0 as in line 1: .*its frame"):
+        score(truth([0, 1, 2, 3]), [message(0, 1, 0), message(2, 2, 1), message(0, 2, 1)])
+
+
+def test_messages_with_one_stamp_are_told():
+    with pytest.warns(InputWarning, match="stream line 2: stamp 1000000000 as in line 1: .*last counts"):
+        evaluate_stream(truth([0, 1, 2, 3]), [message(1, 1, 0), message(1, 2, 0)])
+
+
 def test_of_two_messages_that_arrived_together_live_takes_the_later_stamp():
     messages = [message(2, 3, 2), message(1, 3, 9)]
     assert score(truth([None, None, 2, None]), messages).policies["live"].matches[1][1].ious[0, 0] == 0.5

@@ -7,7 +7,7 @@ import pytest
 
 from vis_core.errors import InputError
 from vis_core.evaluation import Video
-from vis_ros.recordings.pairing import Pairing, frame_stamps, pair
+from vis_ros.recordings.pairing import Pairing, frame_stamps, pair, timed
 
 
 def video_of(stamps: list[int] | None, length: int = 0) -> Video:
@@ -63,9 +63,44 @@ def test_stamps_that_have_nothing_in_common_are_an_error_that_shows_both():
         pair(np.array([0]), video_of(None, 1), "stamps")
 
 
-def test_an_answer_finds_its_frame_by_its_stamp():
-    found = pair(np.array([10, 50, 110, 110]), video_of([0, 100]))
-    assert [found.position_of(stamp) for stamp in (10, 50, 110, 7)] == [0, None, 1, None]
+def test_of_images_with_one_stamp_one_is_the_frame():
+    assert positions([10, 50, 110, 110], [0, 100]) == [0, -1, 1, -1]
+
+
+@pytest.mark.parametrize("by", ["auto", "stamps"])
+def test_images_that_all_have_one_stamp_are_not_paired_by_it(by):
+    with pytest.raises(InputError, match=r"video 1: .*all 3 images have the stamp 0\.000 s.*--pair order"):
+        pair(np.zeros(3, np.int64), video_of([0, 100, 200]), by)
+    assert pair(np.zeros(3, np.int64), video_of([0, 100, 200]), "order").positions.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "told"),
+    [
+        ([0, 0, 0, 0], r"cam\.bag: .*image 1 \(from 0\) has 0\.000 s after 0\.000 s"),
+        ([5, 5, 6, 6], "image 1 "),
+        ([5, 6, 3, 4], "image 2 "),
+        ([-1, 0, 1, 2], "image 0 "),
+    ],
+)
+def test_where_stamps_do_not_grow_the_times_of_recording_stand_for_them(stamps, told):
+    found = pair(np.array(stamps), video_of(None, 4))
+    with pytest.warns(UserWarning, match=told):
+        found = timed(found, lambda: np.array([100, 100, 300, 400]), "cam.bag")
+    assert found.positions.tolist() == [0, 1, 2, 3]
+    assert found.stamps.tolist() == [100, 101, 300, 400]
+    assert frame_stamps(video_of(None, 4), found).tolist() == [100, 101, 300, 400]
+
+
+@pytest.mark.filterwarnings("error")
+def test_stamps_that_serve_stay_and_times_of_recording_are_not_asked_for():
+    for images, frames in (([7, 9], None), ([9, 7], [7, 9])):
+        assert timed(pair(np.array(images), video_of(frames, 2)), pytest.fail, "cam.bag").stamps.tolist() == images
+
+
+def test_where_a_stamp_does_not_tell_which_image_is_the_frame_it_is_said():
+    with pytest.warns(UserWarning, match=r"cam\.bag: 2 of 4 images have the stamp of another"):
+        timed(pair(np.array([0, 0, 100, 100]), video_of([0, 100])), pytest.fail, "cam.bag")
 
 
 def test_the_pairing_is_told_in_one_line():

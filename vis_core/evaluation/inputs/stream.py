@@ -43,11 +43,13 @@ class Message:
     Attributes:
         stamp: of the frame, nanoseconds.
         arrival: when it was received, nanoseconds, on the clock of the stamps.
+        frame: position in its video, as the message says or else by its stamp; None: it is no frame of it.
         tracks: all that it holds.
     """
 
     stamp: int
     arrival: int
+    frame: int | None
     tracks: tuple[StreamedTrack, ...]
 
 
@@ -78,6 +80,8 @@ def streamed_video(ground_truth: GroundTruth) -> tuple[Video, npt.NDArray[np.int
 def read_stream(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], ground_truth: GroundTruth) -> Stream:
     """Read and check a recorded stream.
 
+    A message tells its ``frame``, the position in the video (-1: none), or is found by its stamp.
+
     Args:
         source: path of a file with one JSON object a line, or these objects.
         ground_truth: of the one video that was streamed.
@@ -104,9 +108,10 @@ class _Reader:
         self._findings = findings = Findings(path, "stream")
         self._category_findings = Findings(path, "stream")
         self._video = video
-        self._stamps = set(stamps.tolist())
+        self._frames = {stamp: frame for frame, stamp in enumerate(stamps.tolist())}
+        self._lines: dict[int, int] = {}
         self._segmentations = SegmentationReader(findings, polygons=False, frames=False)
-        self._read: list[tuple[int, int, list[tuple[int, int, float, Masks, Areas]]]] = []
+        self._read: list[tuple[int, int, int | None, list[tuple[int, int, float, Masks, Areas]]]] = []
 
     def add_message(self, message: Any, number: int) -> None:
         """Take the message of a line."""
@@ -140,7 +145,26 @@ class _Reader:
                     self._findings.error(f"{place} tracks[{position}]", text, index=number)
                 read.append(one)
         if len(times) == 2:
-            self._read.append((times[0], times[1], read))
+            self._read.append((times[0], times[1], self._frame(message, times[0], place, number), read))
+
+    def _frame(self, message: Mapping[str, Any], stamp: int, place: str, number: int) -> int | None:
+        """The frame that a message is of; without one of its own, its stamp has to tell it from other messages."""
+        if "frame" in message:
+            frame, length = message["frame"], self._video.length
+            if not is_integer(frame) or not -1 <= frame < length:
+                text = f"frame {shown(frame)} is no position in a video of {length} frames, nor -1"
+                self._findings.error(place, text, index=number)
+                return None
+            return frame if frame >= 0 else None
+        first = self._lines.setdefault(stamp, number)
+        if first != number and stamp == 0:
+            text = f"stamp 0 as in line {first}: the camera stamps nothing, so frames cannot be told; "
+            text += "stamp the images, or give each message its frame (its position in the video; -1: none)"
+            self._findings.error(place, text, index=number)
+        elif first != number:
+            text = f"stamp {stamp} as in line {first}: of messages with one stamp the last counts as its frame"
+            self._findings.warn("repeated", place, text)
+        return self._frames.get(stamp)
 
     def finish(self, ground_truth: GroundTruth) -> Stream:
         """The stream.
@@ -151,7 +175,7 @@ class _Reader:
         self._segmentations.finish()
         self._findings.raise_errors()
         messages = []
-        for stamp, arrival, tracks in self._read:
+        for stamp, arrival, frame, tracks in self._read:
             for track in tracks:
                 if track[1] not in ground_truth.categories:
                     text = f"category_id {track[1]} is not in the ground truth; a track of it is dropped"
@@ -160,8 +184,8 @@ class _Reader:
                 StreamedTrack(track_id, category, score, masks[0], int(areas[0]))
                 for track_id, category, score, masks, areas in tracks
             )
-            messages.append(Message(stamp, arrival, parts))
-        if messages and not any(message.stamp in self._stamps for message in messages):
+            messages.append(Message(stamp, arrival, frame, parts))
+        if messages and all(message.frame is None for message in messages):
             text = "no message has the stamp of a frame of the ground truth; is it another recording?"
             self._findings.warn("stamps", "", text)
         return Stream(tuple(messages), self._findings.warnings(), self._category_findings.warnings())
