@@ -1,9 +1,10 @@
-"""What a container's own tables and layout say of its frames, read without decoding: MP4/MOV, AVI, Matroska/WebM.
+"""What the tables and the layout of a container say of its frames, without decoding: MP4/MOV, AVI, Matroska/WebM, FLV.
 
 A container's totals are no truth: an edit list hides samples, an AVI counts chunks that hold nothing, Matroska states a
 duration and no count. So the entries themselves are counted.
 
-Sources: ISO/IEC 14496-12; Microsoft's AVI RIFF reference; RFC 9559 (Matroska), RFC 8794 (EBML), RFC 6386 (VP8).
+Sources: ISO/IEC 14496-12; Microsoft's AVI RIFF reference; RFC 9559 (Matroska), RFC 8794 (EBML), RFC 6386 (VP8);
+Adobe Flash Video File Format Specification 10.1.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def read_contents(path: Path) -> Contents:
                 return _of_avi(file)
             if start.startswith(_EBML.to_bytes(4, "big")):
                 return _of_matroska(file)
+            if start.startswith(b"FLV\1"):
+                return _of_flv(file)
             if start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide"):
                 return _of_mp4(file)
     except (OSError, ValueError, LookupError, struct.error):
@@ -163,6 +166,18 @@ def _of_avi(file: BinaryIO) -> Contents:
     if cut_off or not sound:
         return Contents(stated, stated, cut_off)
     return Contents(frames, frames - empty, False)
+
+
+def _of_flv(file: BinaryIO) -> Contents:
+    """Tags are not counted, since some hold no frame; where the last one ends is told."""
+    end, at = _size(file), 13
+    while at + 11 <= end:
+        file.seek(at)
+        head = file.read(4)
+        if head[0] & 0x1F not in (8, 9, 18):  # audio, video, script
+            return Contents(None, None, any(head))
+        at += 11 + int.from_bytes(head[1:], "big") + 4
+    return Contents(None, None, at - 4 > end)  # the size that follows the last tag may lack
 
 
 def _of_matroska(file: BinaryIO) -> Contents:

@@ -80,6 +80,17 @@ def test_a_matroska_file_cut_off_behind_its_frames_is_sound(tmp_path):
     assert len(read_all(video)) == len(PAUSES) and video.skipped == []
 
 
+def test_a_flash_video_that_breaks_off_is_told(tmp_path):
+    path = tmp_path / "a.flv"
+    write_video(path, 30, "FLV1")
+    _expect_sound(path, 30)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    video = open_video(path)
+    assert 10 < len(read_all(video)) < 30
+    assert "a.flv" in video.skipped[-1].name and "damaged or cut off" in video.skipped[-1].reason
+
+
 def test_an_mp4_that_is_cut_off_tells_how_many_frames_are_missing(tmp_path):
     write_video(tmp_path / "a.mp4", 30, "mp4v")
     data = tables_first((tmp_path / "a.mp4").read_bytes())
