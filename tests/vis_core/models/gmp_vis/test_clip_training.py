@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.vis_core.models.by_heart import LENGTH, check_losses, check_tracks, clip_of, learn, leaving_scene
 from tests.vis_core.models.gmp_vis.small_clip import TinyBackbone, small_network
 from vis_core.data.clips import TrainingClip
-from vis_core.data.synthetic import CLASS_NAMES, synthetic_video, write_youtube_vis
+from vis_core.data.synthetic import CLASS_NAMES
 from vis_core.errors import CheckpointError, OptionError
-from vis_core.evaluation import evaluate
-from vis_core.files.results_writer import ResultsWriter
 from vis_core.models.gmp_vis.clip import VisTRModel, WholePixels
 from vis_core.models.gmp_vis.clip_network import ClipNetwork
 from vis_core.models.gmp_vis.clip_training import ClipTraining, start_from, trainable
@@ -170,53 +169,22 @@ def test_a_resnet_of_torchvision_starts_the_backbone():
         trainable(("cat",), None, torch.Generator(), **{**options, "depth": 60})
 
 
-STEPS, LENGTH = 240, 4
+STEPS = 240
 
 
 @pytest.mark.slow
 def test_a_short_training_learns_one_scene_by_heart(tmp_path):
-    scene = synthetic_video(1, length=LENGTH, size=SIZE, objects=3, radius=(0.2, 0.28))
-    masks = np.stack([scene.object_image == 1 + item for item in range(3)])
-    assert masks[:, :3].any((2, 3)).all() and not masks[2, 3].any()  # one leaves
-    clip = TrainingClip(
-        images=scene.frames,
-        masks=masks,
-        labels=scene.labels,
-        exhaustive=np.ones(len(CLASS_NAMES), bool),
-        ignore_masks=np.zeros((0, LENGTH, *SIZE), bool),
-        ignore_labels=np.zeros(0, np.int64),
-    )
+    scene = leaving_scene(SIZE)
     torch.manual_seed(0)
     network = ClipNetwork(TinyBackbone(), LENGTH, len(CLASS_NAMES), 5, width=96, heads=4, hidden=128, layers=2)
     network.initialise()
     network.mask_head.lay1.weight.data[:, network.width :] *= 60  # where slots look tells their masks apart, sooner
     training = ClipTraining(network)
-    optimizer = torch.optim.AdamW(training.parameters(), 3e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, STEPS)
-    first, last = {}, {}
-    for _ in range(STEPS):
-        parts = training([clip], alone)
-        optimizer.zero_grad()
-        sum(parts.values()).backward()
-        torch.nn.utils.clip_grad_norm_(training.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        last = {name: float(x.detach()) for name, x in parts.items()}
-        first = first or last
+    first, last = learn(training, [clip_of(scene)] * STEPS, 3e-3)
     permutation = last.pop("permutation")
     assert permutation == pytest.approx(-1, abs=0.01) or permutation == pytest.approx(-2 / 3, abs=0.01)  # one left
-    for name, loss in last.items():
-        assert loss < 0.5 * first[name], (name, first[name], loss)
+    check_losses(first, last)
 
-    network.eval().requires_grad_(False)
     model = VisTRModel(network, CLASS_NAMES, WholePixels(SIZE[0]), 0.1, True)
     segmenter = StreamSegmenter(model, ClipAssociator(0.1, LENGTH), TrackLifecycle(30, 100), LENGTH, 1)
-    answers = list(segmenter.run(scene.frame(t) for t in range(len(scene))))
-    *seen, fewer = [set(x.track_ids[x.scores > 0].tolist()) for x in answers]
-    assert seen == [{1, 2, 3}] * 3 and len(fewer) == 2 and fewer < seen[0]
-    truth = write_youtube_vis([scene], tmp_path)
-    with ResultsWriter(tmp_path / "results.json") as results:
-        for instances in answers:
-            results.add(1, instances.index, instances)
-    scores = evaluate(str(truth), str(tmp_path / "results.json")).summary
-    assert scores["AP50"] > 0.99 and scores["AP"] > 0.4
+    check_tracks(segmenter, scene, tmp_path, least_ap=0.4)

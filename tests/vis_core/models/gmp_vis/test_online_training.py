@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.vis_core.models.by_heart import check_losses, check_tracks, clip_of, learn, leaving_scene
 from tests.vis_core.models.gmp_vis.small_online import SIZES, small_network
 from vis_core.catalog import SYSTEMS
 from vis_core.data.clips import TrainingClip
-from vis_core.data.synthetic import CLASS_NAMES, synthetic_video, write_youtube_vis
+from vis_core.data.synthetic import CLASS_NAMES
 from vis_core.errors import OptionError
-from vis_core.evaluation import evaluate
-from vis_core.files.results_writer import ResultsWriter
 from vis_core.models.gmp_vis.online import GMPVISModel
 from vis_core.models.gmp_vis.online_network import arguments_of
 from vis_core.models.gmp_vis.online_training import OnlineTraining
@@ -18,24 +17,12 @@ from vis_core.system.driver import StreamSegmenter
 from vis_core.tracking.graph_association import GraphAssociator
 from vis_core.tracking.lifecycle import TrackLifecycle
 
-SIZE, STEPS = (96, 160), 250
-
-
-def scene_clip(scene, order):
-    masks = np.stack([scene.object_image == 1 + item for item in range(len(scene.labels))])
-    return TrainingClip(
-        images=scene.frames[order],
-        masks=masks[:, order],
-        labels=scene.labels,
-        exhaustive=np.ones(len(CLASS_NAMES), bool),
-        ignore_masks=np.zeros((0, len(order), *scene.size), bool),
-        ignore_labels=np.zeros(0, np.int64),
-    )
+STEPS = 250
 
 
 @pytest.fixture(scope="module")
 def scene():
-    return synthetic_video(1, length=4, size=(64, 96), objects=3, radius=(0.2, 0.28))
+    return leaving_scene((64, 96))
 
 
 def total(parts):
@@ -46,7 +33,7 @@ def test_all_that_learns_is_taught(scene):
     training = OnlineTraining(small_network(len(CLASS_NAMES)))
     for parameter in training.network.matching.parameters():
         torch.nn.init.normal_(parameter, std=0.3)  # as it begins, its memory has no weight
-    total(training([scene_clip(scene, [0, 1, 2])], lambda x: x)).backward()
+    total(training([clip_of(scene, [0, 1, 2])], lambda x: x)).backward()
     # What is said of boxes by a layer is taught through it; in a clip of these shapes nothing else may be left out.
     untaught = [name for name, p in training.named_parameters() if p.grad is None]
     assert not untaught
@@ -55,7 +42,7 @@ def test_all_that_learns_is_taught(scene):
 @pytest.mark.parametrize("temporal", [False, True])
 def test_a_clip_without_instances_and_one_of_a_single_frame_teach_too(scene, temporal):
     training = OnlineTraining(small_network(len(CLASS_NAMES), temporal))
-    empty = scene_clip(scene, [0, 1])
+    empty = clip_of(scene, [0, 1])
     empty = TrainingClip(
         empty.images,
         empty.masks[:0],
@@ -64,7 +51,7 @@ def test_a_clip_without_instances_and_one_of_a_single_frame_teach_too(scene, tem
         empty.ignore_masks,
         empty.ignore_labels,
     )
-    for clip in (empty, scene_clip(scene, [2])):
+    for clip in (empty, clip_of(scene, [2])):
         parts = training([clip], lambda x: x)
         assert all(torch.isfinite(x) for x in parts.values())
         assert parts["permutation"] == 0 and parts["contrastive"] == 0
@@ -75,7 +62,7 @@ def test_a_clip_without_instances_and_one_of_a_single_frame_teach_too(scene, tem
 
 def test_losses_of_two_clips_are_those_of_one_batch(scene):
     training = OnlineTraining(small_network(len(CLASS_NAMES), temporal=False))
-    clips = [scene_clip(scene, [0, 1]), scene_clip(scene, [2, 3])]
+    clips = [clip_of(scene, [0, 1]), clip_of(scene, [2, 3])]
     both = training(clips, lambda x: x)
     # Two processes with a clip each: counts are summed over both, and what each gives is averaged.
     counts = [], []
@@ -91,7 +78,7 @@ def test_losses_of_two_clips_are_those_of_one_batch(scene):
 
 def test_the_matching_teaches_queries_of_the_frames_before(scene):
     training = OnlineTraining(small_network(len(CLASS_NAMES), temporal=False))
-    parts = training([scene_clip(scene, [0, 1, 2])], lambda x: x)
+    parts = training([clip_of(scene, [0, 1, 2])], lambda x: x)
     (gradient,) = torch.autograd.grad(parts["contrastive"], training.network.matching.projection.weight)
     assert gradient.abs().sum() > 0
 
@@ -110,34 +97,14 @@ def test_an_impossible_depth_is_refused():
 
 @pytest.mark.slow
 def test_a_short_training_learns_one_scene_by_heart(tmp_path):
-    scene = synthetic_video(1, length=4, size=SIZE, objects=3, radius=(0.2, 0.28))
+    scene = leaving_scene()
     network = small_network(len(CLASS_NAMES), temporal=False)
     training = OnlineTraining(network)
-    optimizer = torch.optim.AdamW(training.parameters(), 3e-3, weight_decay=1e-4, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, STEPS)
     random = np.random.default_rng(0)  # frames come in any order
-    first, last = {}, {}
-    for _ in range(STEPS):
-        parts = training([scene_clip(scene, random.permutation(4))], lambda x: x)
-        optimizer.zero_grad()
-        total(parts).backward()
-        torch.nn.utils.clip_grad_norm_(training.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        last = {name: x.item() for name, x in parts.items()}
-        first = first or last
-    for name, loss in last.items():
-        assert loss < 0.5 * first[name], (name, first[name], loss)
-    network.eval().requires_grad_(False)
+    clips = [clip_of(scene, random.permutation(4)) for _ in range(STEPS)]
+    check_losses(*learn(training, clips, 3e-3))
+
     associator = GraphAssociator()
     model = GMPVISModel(network, CLASS_NAMES, associator, None)
     segmenter = StreamSegmenter(model, associator, TrackLifecycle(30, None))
-    answers = list(segmenter.run(scene.frame(t) for t in range(len(scene))))
-    *seen, fewer = [set(x.track_ids[x.scores > 0].tolist()) for x in answers]
-    assert seen == [{1, 2, 3}] * 3 and len(fewer) == 2 and fewer < seen[0]
-    truth = write_youtube_vis([scene], tmp_path)
-    with ResultsWriter(tmp_path / "results.json") as results:
-        for instances in answers:
-            results.add(1, instances.index, instances)
-    scores = evaluate(str(truth), str(tmp_path / "results.json")).summary
-    assert scores["AP50"] > 0.99 and scores["AP"] > 0.6
+    check_tracks(segmenter, scene, tmp_path, least_ap=0.6)
