@@ -94,7 +94,7 @@ class OnlineNetwork(nn.Module):
     """
 
     def __init__(
-        self, backbone: int | nn.Module, classes: int, temporal: bool = True, sizes: Dimensions = DEFAULT
+        self, backbone: int | nn.Module, classes: int, temporal: bool = False, sizes: Dimensions = DEFAULT
     ) -> None:
         super().__init__()
         self.classes, self.sizes = classes, sizes
