@@ -173,7 +173,7 @@ def test_two_trainings_never_share_a_folder(tmp_path):
     other = context.Process(target=hold, args=(tmp_path, ready, done))
     other.start()
     try:
-        assert ready.wait(60)
+        assert ready.wait(240)
         with pytest.raises(OptionError, match="another training writes there"), locked(tmp_path):
             pass
     finally:
