@@ -47,13 +47,7 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
         clip_length: int | None = 1,
         stride: int = 1,
     ) -> None:
-        if clip_length is not None and stride > clip_length - associator.shared_frames:
-            if not associator.shared_frames:
-                raise OptionError(f"option stride: {stride} is more than the {clip_length} frames of a window")
-            raise OptionError(
-                f"option stride: {stride} leaves windows of {clip_length} frames without a shared one, by which tracks "
-                "are handed over; choose less than clip_length"
-            )
+        check_windows(clip_length, stride, associator)
         self.model, self.associator, self.lifecycle = model, associator, lifecycle
         self.network, self.class_names = model.network, model.class_names
         self.semantic_class_names = model.semantic_class_names
@@ -145,6 +139,21 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
         """Drop the frame that no window with the next frame holds."""
         if len(self._clip) == self.clip_length:
             self._clip.popleft()
+
+
+def check_windows(clip_length: int | None, stride: int, associator: Associator[Any]) -> None:
+    """Refuse windows that leave frames out, or that share too few for the associator.
+
+    Raises:
+        OptionError: they are such.
+    """
+    if clip_length is not None and stride > clip_length - associator.shared_frames:
+        if not associator.shared_frames:
+            raise OptionError(f"option stride: {stride} is more than the {clip_length} frames of a window")
+        raise OptionError(
+            f"option stride: {stride} leaves windows of {clip_length} frames without a shared one, by which tracks "
+            "are handed over; choose less than clip_length"
+        )
 
 
 class _Tracks(Generic[Found]):

@@ -46,6 +46,7 @@ def recorded_clip(case):
     return TrainingClip(images, masks, labels, np.ones(40, bool), nothing, np.zeros(0, np.int64)), boxes
 
 
+@pytest.mark.slow
 def test_a_training_step_is_the_recorded_one(shared, fill, one_thread, monkeypatch):
     case = Case(shared, "case_6_training")
     given = recorded_weights(shared, fill)

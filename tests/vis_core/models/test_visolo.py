@@ -214,7 +214,7 @@ def run_long(load, frames):
 
 
 def test_memory_is_flat_over_hundreds_of_frames(load):
-    state, growth = run_long(load, 400)
+    state, growth = run_long(load, 240)
     assert state <= 1.1
     assert growth < 8 << 20
 

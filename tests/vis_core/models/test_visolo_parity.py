@@ -154,10 +154,16 @@ VIDEOS = [
 ]
 
 
+def asked(name, quirks=False, convolution="direct"):
+    """One of the parameters of the next test; the longer cases are slow, and each kind is left in a shorter one."""
+    marks = [pytest.mark.slow] if name in ("case_3_long", "case_9_resnet101") else []
+    return pytest.param(name, quirks, convolution, marks=marks)
+
+
 @pytest.mark.parametrize(
     ("name", "quirks", "convolution"),
-    [(name, name == "case_2_other_size", "direct") for name in VIDEOS]
-    + [("case_2_other_size", False, "direct"), ("case_1_small", False, "winograd")],
+    [asked(name, name == "case_2_other_size") for name in VIDEOS]
+    + [asked("case_2_other_size"), asked("case_1_small", convolution="winograd")],
 )
 def test_a_video_gives_the_published_intermediates_identities_and_masks(
     name, quirks, convolution, checkpoint, monkeypatch

@@ -25,7 +25,7 @@ from vis_core.models.efficientvis.training import trainable
 from vis_core.nn.precision import exact_type
 from vis_core.nn.prepacked_convolution import pack_convolutions
 from vis_core.nn.winograd import use_winograd
-from vis_core.system.driver import StreamSegmenter
+from vis_core.system.driver import StreamSegmenter, check_windows
 from vis_core.system.entry import PublishedFormat, System
 from vis_core.system.option import Option, Vocabulary
 from vis_core.system.segmenter import Segmenter
@@ -94,6 +94,11 @@ def build(
     vocabulary: Vocabulary = "auto",
 ) -> Segmenter:
     """EfficientVIS; depth, classes and number of queries are the tensors', without any ResNet-50's, 40 and 10."""
+    slots = Slots(carry, proposals_carry, max_lost_clips) if linking == "queries" else None
+    associator: Associator[EfficientVISInstances] = slots or OverlapAssociator(link_threshold, same_label=True)
+    if stride is None:
+        stride = 1 if clip_length is None else clip_length - associator.shared_frames
+    check_windows(clip_length, stride, associator)
     options = {
         "attention": attention,
         "dynamic_convolution": dynamic_convolution,
@@ -110,11 +115,7 @@ def build(
     pack_convolutions(network)
     use_winograd(network)
     names = class_names_of(metadata, network.classes, vocabulary)
-    slots = Slots(carry, proposals_carry, max_lost_clips) if linking == "queries" else None
     model = EfficientVISModel(network, names, slots, input_size, score_threshold, presence_threshold)
-    associator: Associator[EfficientVISInstances] = slots or OverlapAssociator(link_threshold, same_label=True)
-    if stride is None:
-        stride = 1 if clip_length is None else clip_length - associator.shared_frames
     # The slots end tracks by a rule of their own; a window may be longer than any age.
     return StreamSegmenter(model, associator, TrackLifecycle(None), clip_length, stride)
 
