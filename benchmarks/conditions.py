@@ -53,6 +53,30 @@ Seconds = list[tuple[float, float]]
 """Of each round, wall-clock and CPU time of all threads."""
 
 
+class WholeClip:
+    """A system as it ships, on a whole clip, and what its model found in the last one.
+
+    Args:
+        segmenter: of one that is answered at its end.
+    """
+
+    def __init__(self, segmenter: Any) -> None:
+        self.segmenter = segmenter
+        self.found: Any = None
+        segment = segmenter.model.segment
+
+        def keep(*given: Any) -> Any:
+            self.found = segment(*given)
+            return self.found
+
+        segmenter.model.segment = keep
+
+    def __call__(self, frames: list[Frame]) -> None:
+        self.segmenter.reset()
+        for _ in self.segmenter.run(frames, prefetch=False):
+            pass
+
+
 def take_turns(
     runs: Mapping[str, Callable[[], Any]], rounds: int, frames: int | Mapping[str, int]
 ) -> tuple[dict[str, Seconds], dict[str, Any]]:

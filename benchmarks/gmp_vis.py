@@ -24,7 +24,7 @@ import numpy as np
 import plain
 import torch
 import typer
-from conditions import Neighbours, beside, cpu_name, first_frames, take_turns
+from conditions import Neighbours, WholeClip, beside, cpu_name, first_frames, take_turns
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -118,25 +118,11 @@ def _deformed(x: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
     return F.conv2d(torch.stack(samples, 2).flatten(1, 2), weight.flatten(1)[..., None, None])
 
 
-class Clip:
-    """The system as it ships, on a whole clip, and what it found in the last one."""
+class Clip(WholeClip):
+    """The system as it ships, on a whole clip."""
 
     def __init__(self, network: ClipNetwork, kind: str) -> None:
-        self.segmenter = VISTR.build(network.state_dict(), {}, torch.device("cpu"), kind, unbounded=True)
-        self.found: Any = None
-        model: Any = self.segmenter.model  # type: ignore[attr-defined]
-        segment = model.segment
-
-        def keep(*given: Any) -> Any:
-            self.found = segment(*given)
-            return self.found
-
-        model.segment = keep
-
-    def __call__(self, frames: list[Frame]) -> None:
-        self.segmenter.reset()
-        for _ in self.segmenter.run(frames, prefetch=False):
-            pass
+        super().__init__(VISTR.build(network.state_dict(), {}, torch.device("cpu"), kind, unbounded=True))
 
     def difference(self, scores: Tensor, masks: Tensor) -> tuple[float, float]:
         """From the plain formulation: the largest of the slots' scores, and the least mask IoU."""

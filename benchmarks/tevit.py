@@ -30,7 +30,7 @@ import numpy as np
 import plain
 import torch
 import typer
-from conditions import Neighbours, beside, cpu_name, first_frames, take_turns
+from conditions import Neighbours, WholeClip, beside, cpu_name, first_frames, take_turns
 from rich.console import Console
 from rich.table import Table
 from roi_align import by_grid
@@ -133,25 +133,11 @@ def _pooled(levels: Sequence[Tensor], boxes: Tensor, size: int) -> Tensor:
     return by_grid(levels, boxes.flatten(0, 1), index, size).unflatten(0, (frames, count))
 
 
-class Clip:
-    """The system as it ships, on a whole clip, and what it found in the last one."""
+class Clip(WholeClip):
+    """The system as it ships, on a whole clip."""
 
     def __init__(self, weights: Path, kind: str) -> None:
-        self.segmenter = vis_core.load("tevit", weights, device="cpu", precision=kind, unbounded=True)
-        self.found: Any = None
-        model: Any = self.segmenter.model  # type: ignore[attr-defined]
-        segment = model.segment
-
-        def keep(*given: Any) -> Any:
-            self.found = segment(*given)
-            return self.found
-
-        model.segment = keep
-
-    def __call__(self, frames: list[Frame]) -> None:
-        self.segmenter.reset()
-        for _ in self.segmenter.run(frames, prefetch=False):
-            pass
+        super().__init__(vis_core.load("tevit", weights, device="cpu", precision=kind, unbounded=True))
 
     @torch.inference_mode()
     def difference(self, scores: Tensor, boxes: Tensor, masks: Tensor) -> tuple[float, float, float]:

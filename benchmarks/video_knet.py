@@ -26,7 +26,7 @@ import numpy as np
 import plain
 import torch
 import typer
-from conditions import Neighbours, beside, cpu_name, first_frames, take_turns
+from conditions import Neighbours, WholeClip, beside, cpu_name, first_frames, take_turns
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -135,25 +135,11 @@ def _stage(stage: Any, features: Tensor, masks: Tensor, kernels: Tensor) -> tupl
     return logits, torch.einsum("bnc,bchw->bnhw", made, features), kernels
 
 
-class Clip:
-    """The system as it ships, on a whole clip, and what it found in the last one."""
+class Clip(WholeClip):
+    """The system as it ships, on a whole clip."""
 
     def __init__(self, weights: Path, kind: str) -> None:
-        self.segmenter = vis_core.load("video-knet", weights, device="cpu", precision=kind, unbounded=True)
-        self.found: Any = None
-        model: Any = self.segmenter.model  # type: ignore[attr-defined]
-        segment = model.segment
-
-        def keep(*given: Any) -> Any:
-            self.found = segment(*given)
-            return self.found
-
-        model.segment = keep
-
-    def __call__(self, frames: list[Frame]) -> None:
-        self.segmenter.reset()
-        for _ in self.segmenter.run(frames, prefetch=False):
-            pass
+        super().__init__(vis_core.load("video-knet", weights, device="cpu", precision=kind, unbounded=True))
 
     @torch.inference_mode()
     def difference(self, answer: Answer) -> tuple[float, float]:

@@ -15,12 +15,7 @@ from vis_core.models.gmp_vis import online_network, online_training, published
 from vis_core.models.gmp_vis.memory_attention import MEMORY_FEATURES
 from vis_core.models.gmp_vis.online import FrameInstances, GMPVISModel
 from vis_core.models.gmp_vis.online_network import OnlineNetwork
-from vis_core.models.gmp_vis.vistr import VISTR, build_vistr
-from vis_core.nn.backbones.resnet import ResNet
-from vis_core.nn.memory_format import channels_last
-from vis_core.nn.precision import exact_type
-from vis_core.nn.prepacked_convolution import pack_convolutions
-from vis_core.nn.winograd import use_winograd
+from vis_core.models.gmp_vis.vistr import VISTR, build_vistr, prepare
 from vis_core.system.driver import StreamSegmenter
 from vis_core.system.entry import PublishedFormat, System
 from vis_core.system.option import Option, Vocabulary
@@ -96,14 +91,7 @@ def build(
             vocabulary=vocabulary,
         )
     network = _online_network(tensors)
-    network.eval().requires_grad_(False)
-    if isinstance(network.backbone, ResNet):
-        network.backbone.fold_norms()
-    channels_last(network.to(device))
-    # With `auto` in float32: boxes are refined layer by layer, and masks follow them.
-    network.backbone.to(exact_type(precision))
-    pack_convolutions(network)
-    use_winograd(network)
+    prepare(network, device, precision)
     associator: GraphAssociator[FrameInstances] = GraphAssociator(
         edge_weight,
         class_aware,

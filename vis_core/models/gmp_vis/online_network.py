@@ -128,6 +128,10 @@ class OnlineNetwork(nn.Module):
         nn.init.zeros_(self.reference_points.bias)
         self.matching.initialise()
 
+    def run_in(self, kind: torch.dtype) -> None:
+        """Let the backbone compute in a type; all else keeps its own."""
+        self.backbone.to(kind)
+
     def maps(self, images: Tensor) -> list[Tensor]:
         """The backbone's, float32, at strides 4, 8, 16 and 32, of normalised images ``[B, 3, H, W]``."""
         return [m.float() for m in self.backbone(images)]

@@ -15,6 +15,7 @@ from vis_core.models.gmp_vis import clip_training, published
 from vis_core.models.gmp_vis.clip import VisTRModel, VisTRVideoModel, WholePixels
 from vis_core.models.gmp_vis.clip_network import ClipNetwork
 from vis_core.models.gmp_vis.linking import ClipAssociator, VideoAssociator
+from vis_core.models.gmp_vis.online_network import OnlineNetwork
 from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.memory_format import channels_last
 from vis_core.nn.precision import exact_type
@@ -84,7 +85,6 @@ def build_vistr(
         OptionError: windows would share too few frames, or there are no embeddings to link by.
     """
     network = clip_network(tensors)
-    network.eval().requires_grad_(False)
     if link_embeddings and not network.matching:
         raise OptionError("option link_embeddings: these weights have no embeddings; they are a file of VisTR")
     associator = ClipAssociator(link_threshold, network.clip_length)
@@ -124,12 +124,13 @@ def clip_network(tensors: Mapping[str, Tensor] | None) -> ClipNetwork:
     return network
 
 
-def prepare(network: ClipNetwork, device: torch.device, precision: str) -> None:
+def prepare(network: ClipNetwork | OnlineNetwork, device: torch.device, precision: str) -> None:
     """Move a network to a device, in the form that runs fastest there."""
+    network.eval().requires_grad_(False)
     if isinstance(network.backbone, ResNet):
         network.backbone.fold_norms()
     channels_last(network.to(device))
-    # With `auto` in float32: what tells slots apart is small beside what they have in common.
+    # With `auto` in float32: slots differ by little beside what they have in common; refined boxes take masks along.
     network.run_in(exact_type(precision))
     pack_convolutions(network)
     use_winograd(network)
