@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from array import array
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -156,3 +157,22 @@ def test_a_wrong_command_line_is_an_error_without_a_traceback(ros_domain_id, arg
     assert process.returncode == 1
     assert named in output
     assert "Traceback" not in output
+
+
+def test_a_node_does_not_outlive_the_process_that_started_it():
+    code = (
+        "import os, sys, threading\n"
+        "from vis_ros.recordings.node_process import NodeProcess\n"
+        "from vis_ros.recordings.session import Session, free_domain\n"
+        "waits = (sys.executable, '-c', 'import os, signal; print(os.getpid(), flush=True); signal.pause()')\n"
+        "started = threading.Event()\n"
+        "tell = lambda line: (print(line, flush=True), started.set())\n"
+        "with free_domain() as domain, Session(domain) as session:\n"
+        "    with NodeProcess(session, {}, command=waits, on_output=tell):\n"
+        "        started.wait()\n"
+        "        os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(done.stdout)).wait(TIMEOUT)
