@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
@@ -71,8 +70,8 @@ def encode(mask: npt.NDArray[Any]) -> RunLengths:
         mask = mask != 0
     pixels = np.ascontiguousarray(mask).view(np.uint8)
     size = (int(mask.shape[0]), int(mask.shape[1]))
-    x, y, width, height = cv2.boundingRect(pixels) if pixels.size else (0, 0, 0, 0)
-    if width == 0 or height == 0:
+    x, y, width, height = tight_box(pixels)
+    if width == 0:
         return RunLengths(size)
     flat = (pixels[y : y + height, x : x + width] != 0).ravel()
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
@@ -80,6 +79,21 @@ def encode(mask: npt.NDArray[Any]) -> RunLengths:
     runs = np.diff(np.concatenate((lead, edges, [flat.size]))).astype(np.uint32)
     runs.flags.writeable = False
     return RunLengths(size, (x, y, width, height), runs)
+
+
+def tight_box(mask: npt.NDArray[Any]) -> tuple[int, int, int, int]:
+    """x, y, width, height of the box around what is not 0 in a bool or uint8 ``[H, W]``, pixels; all 0 if nothing is.
+
+    Not by OpenCV: `boundingRect` of 4.6 to 4.8, which Ubuntu 24.04 has, is a row short for some small masks.
+    """
+    pixels = mask.view(np.uint8)
+    rows = np.flatnonzero(np.maximum.reduce(pixels, axis=1, initial=0))
+    if not rows.size:
+        return 0, 0, 0, 0
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    columns = np.flatnonzero(np.bitwise_or.reduce(pixels[top:bottom], axis=0))
+    left, right = int(columns[0]), int(columns[-1]) + 1
+    return left, top, right - left, bottom - top
 
 
 def from_box(size: tuple[int, int], box: tuple[int, int, int, int], runs: npt.ArrayLike) -> RunLengths:

@@ -33,6 +33,19 @@ def test_runs_sum_to_the_tight_box_and_begin_with_background(mask):
         assert packed.box == (0, 0, 0, 0) and packed.runs.size == 0
 
 
+@pytest.mark.parametrize("width", range(1, 17))
+def test_no_row_or_column_is_lost_at_any_width(width):
+    for height in range(1, 9):
+        for top in range(height):
+            for left in range(width):
+                mask = np.zeros((height, width), np.uint8)
+                mask[top:, left : left + 6] = 255
+                mask[height - 1, left] = 0 if height - top > 1 and width - left > 1 else 255
+                packed = masks.encode(mask)
+                assert packed.box == (left, top, min(6, width - left), height - top)
+                assert np.array_equal(packed.dense(), mask != 0)
+
+
 @given(dense)
 def test_coco_run_lengths_are_those_of_pycocotools(mask):
     packed = masks.encode(mask)

@@ -23,6 +23,7 @@ from vis_core.data.augmentation import (
 from vis_core.data.clips import TrainingClip
 from vis_core.data.frame_draws import SHUFFLED, FrameDraw
 from vis_core.errors import InputError
+from vis_core.masks import tight_box
 
 _MAX_INSTANCES = 120  # of an item in one clip; the rest is ignored, the numbers of pasted ones follow in one byte
 _MIN_AREA = 12  # pixels of the clip's frame; what is less is ignored
@@ -177,7 +178,7 @@ class Clips:
             return
         number = numbers[int(random.integers(len(numbers)))]
         mask = (objects == number).astype(np.uint8)
-        x, y, w, h = cv2.boundingRect(mask)
+        x, y, w, h = tight_box(mask)
         image = item.image(frame)
         x0, y0, x1, y1 = max(x - 2, 0), max(y - 2, 0), min(x + w + 2, mask.shape[1]), min(y + h + 2, mask.shape[0])
         image, mask = image[y0:y1, x0:x1], mask[y0:y1, x0:x1]
@@ -196,7 +197,7 @@ class Clips:
             moved = draw.warps[t] @ still if together else motion.at(_time(t, self._frames), random)
             warp = moved @ matrix
             alpha = warp_opacity(soft, warp, self._size)
-            x, y, w, h = cv2.boundingRect(alpha)
+            x, y, w, h = tight_box(alpha)
             if w == 0:
                 continue
             part = np.s_[y : y + h, x : x + w]
@@ -231,7 +232,7 @@ class Clips:
         if together:
             kin = [n for n in there.tolist() if draw.labels[n - 1] == label]
             there = np.array(kin) if kin else there
-        x, y, w, h = cv2.boundingRect((draw.objects[0] == random.choice(there)).astype(np.uint8))
+        x, y, w, h = tight_box(draw.objects[0] == random.choice(there))
         if not together:
             side = max(0.12 * height, max(w, h) * float(np.exp(random.uniform(-0.5, 0.3))))
             return side, np.array([x, y]) + np.array([w, h]) * random.uniform((-0.1, -0.2), (1.1, 0.8)), False
@@ -366,7 +367,7 @@ def _around(objects: Numbers, random: np.random.Generator) -> tuple[float, float
     numbers = numbers[numbers > 0]
     if not len(numbers) or random.random() < 0.25:
         return None
-    x, y, w, h = cv2.boundingRect((objects == numbers[int(random.integers(len(numbers)))]).astype(np.uint8))
+    x, y, w, h = tight_box(objects == numbers[int(random.integers(len(numbers)))])
     return x + w / 2, y + h / 2
 
 
