@@ -26,8 +26,17 @@ class MissingDependencyError(VisError):
     """An optional package is needed for what was asked; the text names how to install it."""
 
 
+def printable(text: object, limit: int = 300) -> str:
+    """Text from outside as a message shows it: on one line, control characters written out, and cut."""
+    whole = str(text)
+    line = " ".join(whole[: 4 * limit].split())
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    cut = len(line) > limit or len(whole) > 4 * limit
+    return f"{line[:limit]}... ({len(whole)} characters)" if cut else line
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """What a message about an unknown name ends with: the known one that is most like it, or all of them."""
     names = list(known)
-    close = get_close_matches(name, names, n=1, cutoff=0.4)
+    close = get_close_matches(name[:100], names, n=1, cutoff=0.4)
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names)}"

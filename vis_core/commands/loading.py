@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from vis_core.commands.terminal import screen
-from vis_core.errors import OptionError
+from vis_core.errors import InputError, OptionError, printable
 
 if TYPE_CHECKING:
     from vis_core.system.option import Option
@@ -98,13 +98,13 @@ def options_given(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise OptionError(f"--option {text}: write it as name=value")
+            raise OptionError(f"--option {printable(text, 200)}: write it as name=value")
         yield name, value
 
 
 def option_value(text: str, option: Option) -> Any:
     """What a text on the command line stands for; whether it fits is checked by the catalogue."""
-    import yaml
+    from vis_core.files.yaml_files import parse_yaml
 
     if option.kind is str and not option.optional:
         return text
@@ -113,7 +113,7 @@ def option_value(text: str, option: Option) -> Any:
     if option.kind is tuple and not text.startswith("["):
         text = f"[{text}]"
     try:
-        value = yaml.safe_load(text)
+        value = parse_yaml(text, "--option")
         return float(value) if option.kind is float and isinstance(value, str) else value
-    except (yaml.YAMLError, ValueError):
+    except (InputError, ValueError):
         return text

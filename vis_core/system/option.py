@@ -11,7 +11,7 @@ from functools import partial
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from vis_core.data.vocabularies import VOCABULARIES
-from vis_core.errors import OptionError, nearest
+from vis_core.errors import OptionError, nearest, printable
 
 _MISSING: Any = object()
 
@@ -65,7 +65,9 @@ class Option:
             return None
         if self.kind is tuple:
             if not isinstance(value, (tuple, list)) or len(value) != len(self.default):
-                raise OptionError(f"option {name}: expected {len(self.default)} values, got {value!r}")
+                raise OptionError(
+                    f"option {name}: expected {len(self.default)} values, got {printable(repr(value), 200)}"
+                )
             return tuple(
                 self._check_one(f"{name}[{i}]", v, type(d)) for i, (v, d) in enumerate(zip(value, self.default))
             )
@@ -75,9 +77,9 @@ class Option:
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise OptionError(f"option {name}: expected {kind.__name__}, got {value!r}")
+            raise OptionError(f"option {name}: expected {kind.__name__}, got {printable(repr(value), 200)}")
         if self.choices and value not in self.choices:
-            raise OptionError(f"option {name}: {value!r} is none of {', '.join(self.choices)}")
+            raise OptionError(f"option {name}: {printable(repr(value), 200)} is none of {', '.join(self.choices)}")
         if kind in (int, float):
             low = -float("inf") if self.minimum is None else self.minimum
             high = float("inf") if self.maximum is None else self.maximum
@@ -137,7 +139,7 @@ def check_given(options: Mapping[str, Option], given: Mapping[str, Any], key: st
             warnings.warn(f"{key}{name} is called {key}{present[name]} now", FutureWarning, stacklevel=3)
             name = present[name]
         if name not in options:
-            raise OptionError(f"{key}{name}: unknown option; {nearest(name, options)}")
+            raise OptionError(f"{key}{printable(name, 100)}: unknown option; {nearest(name, options)}")
         checked[name] = options[name].check(f"{key}{name}", value)
     return checked
 

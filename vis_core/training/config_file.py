@@ -14,10 +14,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from vis_core.errors import InputError, OptionError, nearest
+from vis_core.errors import InputError, OptionError, nearest, printable
+from vis_core.files.yaml_files import parse_yaml, read_yaml
 from vis_core.training.config import Config
 
 _WIDTH = 120
+_SHOWN = 200
+_MAX_LEVELS = 20
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -33,18 +36,15 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         OptionError: an unknown key, or a value of the wrong type or out of its range.
     """
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{path}: is no YAML: {error}") from error
+    content = read_yaml(path, "config")
     given = []
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise OptionError(f"{text!r}: write it as key=value")
-        content = _put(content, key.split("."), value, text)
+            raise OptionError(f"{_shown(text)}: write it as key=value")
+        if len(keys := key.split(".")) > _MAX_LEVELS:
+            raise OptionError(f"{_shown(text)}: no key has {len(keys)} levels")
+        content = _put(content, keys, value, _shown(text))
         given.append(key)
     return config_of(content, str(path), path.absolute().parent, given)
 
@@ -70,16 +70,16 @@ def _put(content: Any, keys: list[str], value: str, text: str) -> Any:
     """The content with a value at a place; what stands beside it stays."""
     if not keys:
         try:
-            return yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise OptionError(f"{text!r}: the value is no YAML: {error}") from error
+            return parse_yaml(value, f"{text}: the value")
+        except InputError as error:
+            raise OptionError(str(error)) from error
     if isinstance(content, list):
-        if not keys[0].isdigit() or int(keys[0]) >= len(content):
-            raise OptionError(f"{text!r}: {keys[0]!r} is not a place in a list of {len(content)}")
+        if not re.fullmatch("[0-9]{1,9}", keys[0]) or int(keys[0]) >= len(content):
+            raise OptionError(f"{text}: {_shown(keys[0])} is not a place in a list of {len(content)}")
         place = int(keys[0])
         return [_put(item, keys[1:], value, text) if i == place else item for i, item in enumerate(content)]
     if content is not None and not isinstance(content, dict):
-        raise OptionError(f"{text!r}: there is nothing below {content!r}")
+        raise OptionError(f"{text}: there is nothing below {_shown(content)}")
     content = dict(content or {})
     return {**content, keys[0]: _put(content.get(keys[0]), keys[1:], value, text)}
 
@@ -103,20 +103,20 @@ class _Converter:
             return self._tuple(arguments, value, key, bounds)
         if origin is Literal:
             if value not in arguments:
-                self._fail(key, f"{value!r} is none of {', '.join(arguments)}")
+                self._fail(key, f"{_shown(value)} is none of {', '.join(arguments)}")
             return value
         if kind is Any:
             return value
         if origin is not None:  # a mapping by name
             if value is not None and not isinstance(value, dict):
-                self._fail(key, f"{value!r} is not a mapping of names to values")
+                self._fail(key, f"{_shown(value)} is not a mapping of names to values")
             named = {str(k): v for k, v in (value or {}).items()}
             return {k: self.convert(arguments[1], v, f"{key}.{k}") for k, v in named.items()}
         return self._plain(kind, value, key, bounds)
 
     def _section(self, kind: Any, value: Any, key: str) -> Any:
         if value is not None and not isinstance(value, dict):
-            self._fail(key, f"{value!r} is not a mapping of keys to values")
+            self._fail(key, f"{_shown(value)} is not a mapping of keys to values")
         content = value or {}
         known = {f.name: f for f in fields(kind)}
         for name in content:
@@ -135,37 +135,42 @@ class _Converter:
         if value is None and kinds[-1] is Ellipsis:
             value = []
         if not isinstance(value, (list, tuple)):
-            self._fail(key, f"{value!r} is not a list")
+            self._fail(key, f"{_shown(value)} is not a list")
         if kinds[-1] is Ellipsis:
             kinds = (kinds[0],) * len(value)
         if len(value) != len(kinds):
-            self._fail(key, f"{value!r} has {len(value)} values, not {len(kinds)}")
+            self._fail(key, f"{_shown(value)} has {len(value)} values, not {len(kinds)}")
         return tuple(self.convert(kind, v, f"{key}.{i}", bounds) for i, (kind, v) in enumerate(zip(kinds, value)))
 
     def _plain(self, kind: Any, value: Any, key: str, bounds: tuple[float, float] | None) -> Any:
         if kind is Path:
             if not isinstance(value, str) or not value:
-                self._fail(key, f"{value!r} is not a path")
+                self._fail(key, f"{_shown(value)} is not a path")
+            if "\0" in value:
+                self._fail(key, f"{_shown(value)} is not a path: it holds a zero byte")
             typed = any(key == name or key.startswith(f"{name}.") for name in self._given)
-            return Path(os.path.normpath((Path.cwd() if typed else self._base) / Path(value).expanduser()))
+            try:
+                return Path(os.path.normpath((Path.cwd() if typed else self._base) / Path(value).expanduser()))
+            except RuntimeError as error:  # ~name of no user
+                self._fail(key, f"{_shown(value)} is not a path: {printable(error)}")
         if kind is float and isinstance(value, str):  # YAML 1.1 takes 1e-3 for a text
             try:
                 value = float(value)
             except ValueError:
-                self._fail(key, f"{value!r} is not a number")
+                self._fail(key, f"{_shown(value)} is not a number")
         if kind is float and type(value) is int:
             value = float(value)
         if type(value) is not kind:
             what = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[kind]
-            self._fail(key, f"{value!r} is not {what}")
+            self._fail(key, f"{_shown(value)} is not {what}")
         if bounds is not None and not bounds[0] <= value <= bounds[1]:
-            self._fail(key, f"{value!r} is not in [{bounds[0]:g}, {bounds[1]:g}]")
+            self._fail(key, f"{_shown(value)} is not in [{bounds[0]:g}, {bounds[1]:g}]")
         if kind is float and not math.isfinite(value):
-            self._fail(key, f"{value!r} is not finite")
+            self._fail(key, f"{_shown(value)} is not finite")
         return value
 
     def _fail(self, key: str, text: str) -> None:
-        raise OptionError(f"{self._name}: {key or 'the file'}: {text}")
+        raise OptionError(f"{self._name}: {printable(key or 'the file', _SHOWN)}: {text}")
 
 
 def _check(config: Config, name: str) -> None:
@@ -173,7 +178,7 @@ def _check(config: Config, name: str) -> None:
     if not config.classes:
         raise OptionError(f"{name}: classes: give at least one name")
     if len(set(config.classes)) < len(config.classes):
-        raise OptionError(f"{name}: classes: {list(config.classes)} holds a name twice")
+        raise OptionError(f"{name}: classes: {_shown(list(config.classes))} holds a name twice")
     if not any(entry.weight for entry in config.data):
         raise OptionError(f"{name}: data: give at least one set with a weight above 0")
     if config.batch % config.accumulate:
@@ -189,7 +194,9 @@ def _check(config: Config, name: str) -> None:
     for i, entry in enumerate(config.data):
         for old, new in entry.categories.items():
             if new not in config.classes:
-                raise OptionError(f"{name}: data.{i}.categories.{old}: {new!r} is not among the classes")
+                raise OptionError(
+                    f"{name}: data.{i}.categories.{printable(old, _SHOWN)}: {_shown(new)} is not among the classes"
+                )
 
 
 def print_config(config: Config, options: Mapping[str, str] | None = None) -> str:
@@ -260,3 +267,8 @@ def _attribute_texts(kind: type) -> dict[str, str]:
 
 def _join(key: str, name: object) -> str:
     return f"{key}.{name}" if key else str(name)
+
+
+def _shown(value: object) -> str:
+    """A value in a message: as it would be written in Python, cut."""
+    return printable(repr(value), _SHOWN)
