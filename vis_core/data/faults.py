@@ -49,7 +49,7 @@ class Faults:
 
     def warn(self, kind: str, entry: str, text: str, *, frame: int | None = None) -> None:
         """Note a mask that is odd."""
-        self.note(f"{kind} clipped", self.place(entry, frame), text)
+        self.note(kind, self.place(entry, frame), text)
 
     def place(self, entry: str, frame: int | None) -> str:
         """As in ``annotations[7] frame 2``, or without the frame."""

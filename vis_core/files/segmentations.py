@@ -14,12 +14,9 @@ import numpy.typing as npt
 
 from vis_core.files import run_lengths
 from vis_core.files.findings import is_number, shown
+from vis_core.files.polygons import read_polygons
 
 _BATCH_CHARACTERS = 1 << 16
-# pycocotools walks along the outline in memory, so its length must be bounded, by the image and absolutely.
-_MAX_OUTLINE = 100
-_MAX_OUTLINE_PIXELS = 10**6
-_MAX_COORDINATE = 10**6
 
 Masks = list[bytes | None]
 Areas = npt.NDArray[np.int64]
@@ -107,7 +104,8 @@ class SegmentationReader:
                 self._read_polygons(segmentation, masks, frame, size, entry, index)
             else:
                 wanted = "run lengths or polygons" if self._polygons else "run lengths {size, counts}"
-                self._error(entry, index, frame, f"segmentation {shown(segmentation)}; give {wanted} or null")
+                hint = " (not its text)" if isinstance(segmentation, str) and segmentation[:1] in ("[", "{") else ""
+                self._error(entry, index, frame, f"segmentation {shown(segmentation)}; give {wanted}{hint} or null")
         self._tracks.append(_Waiting(masks, areas, size, entry, index, len(texts)))
         if self._characters > _BATCH_CHARACTERS:
             self.finish()
@@ -150,7 +148,8 @@ class SegmentationReader:
         elif status == run_lengths.WRONG_SUM:
             self._wrong_sum(track.entry, track.index, frame, int(checked.sums[position]), track.size)
         else:
-            reason = f"counts {shown(text.decode('latin-1'))} {run_lengths.REASONS[status]}"
+            counts = text.decode("latin-1")
+            reason = f"counts {shown(counts)} {run_lengths.REASONS[status]}{_meant(counts)}"
             self._error(track.entry, track.index, frame, reason)
 
     def _check_size(
@@ -179,9 +178,12 @@ class SegmentationReader:
             self._error(entry, index, frame, text)
             return
         if set(map(type, counts)) - {int}:
-            odd = next(value for value in counts if type(value) is not int)
-            self._error(entry, index, frame, f"counts hold {shown(odd)}; runs are integers")
-            return
+            odd = next((v for v in counts if type(v) is not int and not (type(v) is float and v.is_integer())), None)
+            if odd is not None or None in counts:
+                self._error(entry, index, frame, f"counts hold {shown(odd)}; runs are integers")
+                return
+            self._warn(entry, frame, "counts written as floats", "counts hold whole floats; taken as integers")
+            counts = [int(run) for run in counts]
         total = sum(counts)
         if counts and min(counts) < 0:
             self._error(entry, index, frame, f"counts hold a negative run, {shown(min(counts))}")
@@ -203,31 +205,13 @@ class SegmentationReader:
         entry: str,
         index: int,
     ) -> None:
-        outline = 0.0
-        outside = False
-        for position, polygon in enumerate(polygons):
-            if not isinstance(polygon, list):
-                self._error(entry, index, frame, f"segmentation[{position}] {shown(polygon)} is not a polygon")
-                return
-            if len(polygon) < 6 or len(polygon) % 2:
-                wanted = "give x and y of three points or more"
-                self._error(entry, index, frame, f"polygon {position} has {len(polygon)} numbers; {wanted}")
-                return
-            points = _points(polygon)
-            if points is None:
-                odd = next(value for value in polygon if not is_number(value) or abs(value) > _MAX_COORDINATE)
-                self._error(entry, index, frame, f"polygon {position} holds {shown(odd)}; give pixels of the image")
-                return
-            outline += float(np.abs(np.diff(points, axis=0, append=points[:1])).sum())
-            outside |= bool((points < 0).any() or (points > (size[1], size[0])).any())
-        max_outline = min(_MAX_OUTLINE * (size[0] + size[1]), _MAX_OUTLINE_PIXELS)
-        if outline > max_outline:
-            text = f"polygons with an outline of {outline:.0f} pixels; at most {max_outline} are read in this video"
-            self._error(entry, index, frame, text)
+        read = read_polygons(polygons, size)
+        if isinstance(read, str):
+            self._error(entry, index, frame, read)
             return
-        if outside:
-            self._findings.warn("polygon", entry, "a polygon leaves the image; it is clipped", frame=frame)
-        masks[frame] = encoded = run_lengths.encode_polygons(polygons, size)
+        for kind, text in read.oddities:
+            self._warn(entry, frame, kind, text)
+        masks[frame] = encoded = run_lengths.encode_polygons(read.parts, size)
         self._texts.append(encoded)
         self._text_frames.append(frame)
         self._characters += len(encoded)
@@ -239,16 +223,17 @@ class SegmentationReader:
     def _error(self, entry: str, index: int, frame: int, text: str) -> None:
         self._findings.error(entry, text, index=index, frame=frame if self._frames else None)
 
+    def _warn(self, entry: str, frame: int, kind: str, text: str) -> None:
+        self._findings.warn(kind, entry, text, frame=frame if self._frames else None)
 
-def _points(polygon: list[Any]) -> npt.NDArray[np.float64] | None:
-    """Points ``[N, 2]`` of a polygon, None if it holds what is no pixel coordinate."""
-    if set(map(type, polygon)) - {int, float}:
-        return None
-    try:
-        points = np.array(polygon, np.float64).reshape(-1, 2)
-    except OverflowError:
-        return None
-    return points if np.abs(points).max() <= _MAX_COORDINATE else None  # a NaN is no less than anything
+
+def _meant(counts: str) -> str:
+    """What a text that is no compressed run lengths was probably meant to be."""
+    if counts[:1] == "[" and counts[-1:] == "]":
+        return "; it is the text of a list: give the list itself"
+    if counts[:2] in ("b'", 'b"'):
+        return "; it is Python's text of bytes: write counts.decode()"
+    return "; runs as numbers are given as a list" if counts[:1].isdigit() and {" ", ","} & {*counts} else ""
 
 
 def _is_size(given: Any, size: tuple[int, int]) -> bool:
