@@ -22,7 +22,7 @@ class Findings:
 
     Args:
         file: path of the file, or None if parsed objects were given.
-        what: the role of the file, ``results`` or ``ground truth``: each place begins with it.
+        what: the role of the file, ``results`` or ``ground truth``: each place begins with it; or empty.
     """
 
     def __init__(self, file: str | None, what: str) -> None:
@@ -36,7 +36,7 @@ class Findings:
     def place(self, entry: str = "", frame: int | None = None) -> str:
         """A place in the file, as in ``results [3] frame 7`` or ``ground truth annotations[3] frame 7``."""
         at = "" if frame is None else f" frame {frame}"
-        return f"{self._what}{' ' if entry else ''}{entry}{at}"
+        return f"{self._what}{' ' if entry and self._what else ''}{entry}{at}"
 
     def error(self, entry: str, text: str, *, index: int = -1, frame: int | None = None) -> None:
         """Note an error; those of one list are told in the order of ``index`` (of the entry) and ``frame``."""
