@@ -19,6 +19,7 @@ from vis_core import catalog, checkpoints
 from vis_core.data.clips import TrainingClip
 from vis_core.errors import VisError
 from vis_core.files.atomic import atomic_write
+from vis_core.files.outputs import say_nothing
 from vis_core.system.trainable import Trainable
 from vis_core.training.config import Config
 from vis_core.training.config_file import print_config
@@ -27,7 +28,7 @@ from vis_core.training.logs import CsvLog, Events
 from vis_core.training.observer import Observer
 from vis_core.training.optimization import MovingAverage, make_optimizer, rate_factor
 from vis_core.training.preparation import find_system, make_draws, make_fabric, make_trainable
-from vis_core.training.run_folder import begin_anew, locked
+from vis_core.training.run_folder import begin_anew, keep_replaced, locked, refuse_without_state
 from vis_core.training.sampling import Drawn, FaultCount, micro_batches
 from vis_core.training.state import check_unchanged, comparable, load_state, save_state
 
@@ -61,7 +62,7 @@ def train(
 
     Args:
         config: of the training.
-        restart: begin anew; what an earlier run left in the folder is removed.
+        restart: begin anew; what an earlier run left in the folder is removed once a new state stands.
         stop_asked: asked after each step; true ends the run with its state saved.
         observer: follows the training; None: nobody does, and warnings are Python's.
 
@@ -74,9 +75,10 @@ def train(
     first = fabric.global_rank == 0
     with ExitStack() as stack:
         if first:
-            stack.enter_context(locked(config.output))
+            stack.enter_context(locked(config.output, observer.tell if observer else say_nothing))
             if restart:
                 begin_anew(config.output)
+            refuse_without_state(config.output)
         fabric.barrier()
         sets = [open_set(entry, config.classes) for entry in config.evaluation.data] if first else []
         run = _Run(config, fabric, make_trainable(system, config), sets, observer or Observer(), stop_asked)
@@ -334,6 +336,7 @@ class _Run:
             "draws": {"made": self._faults.draws, "bad": self._faults.bad},
         }
         save_state(self._folder, state)
+        keep_replaced(self._folder)
         self._write_weights(LAST)
 
     def _resume(self) -> None:

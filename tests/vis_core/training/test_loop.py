@@ -16,7 +16,7 @@ from vis_core.errors import InputError, OptionError, VisError
 from vis_core.evaluation import evaluate
 from vis_core.training import loop
 from vis_core.training.evaluation import Scores
-from vis_core.training.run_folder import locked
+from vis_core.training.run_folder import begin_anew, locked
 from vis_core.training.state import load_state
 
 
@@ -161,6 +161,39 @@ def test_a_finished_run_is_left_as_it_is_and_restart_begins_anew(config, trained
     assert len(read(run.output / "log.csv")) == 8 and (run.output / "notes.txt").read_text() == "mine"
 
 
+def test_a_restart_that_comes_to_nothing_leaves_the_run_before_byte_for_byte(config, trained, tmp_path):
+    run = config()
+    trained(run)
+
+    def content():
+        return {p.relative_to(run.output): p.read_bytes() for p in run.output.rglob("*") if p.is_file()}
+
+    before = content()
+    for changed, error in (
+        ({"data": [{"annotations": "absent.json"}]}, InputError),
+        ({"options": {"explode": 2}}, VisError),
+    ):
+        with pytest.raises(error):
+            trained(config(**changed), restart=True)
+        assert content() == before
+    begin_anew(run.output)  # and killed there
+    assert not (run.output / "state.pt").exists()
+    assert trained(run).step == 8
+    assert before.items() - content().items() == set() and not (run.output / ".replaced").exists()
+
+
+def test_weights_without_a_state_are_not_written_over_unasked(config, trained):
+    run = config()
+    trained(run)
+    for name in ("state.pt", "state.previous.pt"):
+        (run.output / name).unlink(missing_ok=True)
+    before = (run.output / "last.safetensors").read_bytes()
+    with pytest.raises(InputError, match=r"last\.safetensors.*no state\.pt to go on from; --restart"):
+        trained(run)
+    assert (run.output / "last.safetensors").read_bytes() == before
+    assert trained(run, restart=True).step == 8
+
+
 def hold(folder, ready, done):
     with locked(folder):
         ready.set()
@@ -198,7 +231,7 @@ def test_what_a_config_asks_of_system_and_data_is_checked_before_anything_is_wri
     for changed, text in faults:
         with pytest.raises((OptionError, InputError), match=text):
             trained(config(**changed))
-    assert [p.name for p in (tmp_path / "run").iterdir()] == [".lock"]
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_image_is_told_and_passed_over(config, content, trained, annotations, tmp_path):

@@ -1,0 +1,273 @@
+"""Where commands write: nothing is replaced unasked or too early, nothing is torn, and no two runs share a folder.
+
+A run writes into a hidden folder beside what it is to make, ``OUT/.partial.COMMAND``; what is there takes its place when
+all of it is complete, in renames alone. What a killed run leaves there is found by the next one, which holds the
+folder's lock and so knows that nobody works on it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from vis_core.errors import InputError, OptionError
+from vis_core.files.atomic import FULL, clear_partials, errors_name
+
+LOCK = ".lock"
+_REPLACED, _PUBLISHING = ".replaced", ".publishing"
+_RESUMABLE = (".partial.segment",)
+
+_held: set[tuple[int, int]] = set()  # the system does not keep two locks of one process apart
+
+
+def say_nothing(text: str) -> None:
+    """Where nobody is to be told."""
+
+
+class OutputFolder:
+    """A folder that a run makes or makes anew.
+
+    Attributes:
+        folder: where the outputs will stand.
+        path: where they are to be written meanwhile. Names that begin with a dot never leave it.
+    """
+
+    def __init__(self, folder: Path, command: str, patterns: Sequence[str]) -> None:
+        self.folder = folder
+        self.path = folder / f".partial.{command}"
+        self._patterns = patterns
+        self._open = True
+        self._leaves = False
+
+    @property
+    def outputs(self) -> list[Path]:
+        """What stands in the folder of such a run, by its patterns."""
+        found = {path for pattern in self._patterns for path in self.folder.glob(pattern) if not path.is_dir()}
+        return sorted(found)
+
+    def final(self, path: Path) -> Path:
+        """Where something that is in `path` now will stand."""
+        return self.folder / path.relative_to(self.path)
+
+    def publish(self, keep: bool = False) -> None:
+        """Let what was written take its place, and what an earlier run left there go.
+
+        Args:
+            keep: what was written stays in `path` too, for a run that goes on from it.
+
+        Raises:
+            OSError: it cannot; then the folder is as it was.
+        """
+        self._open = False
+        names = [p.relative_to(self.path) for p in sorted(self.path.rglob("*")) if not p.is_dir()]
+        names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+        if not keep:
+            (self.path / _PUBLISHING).write_text(json.dumps([str(name) for name in names]), "utf-8")
+        old = set(self.outputs) | {self.folder / name for name in names if os.path.lexists(self.folder / name)}
+        self._exchange(sorted(old), names, _link if keep else _move)
+
+    def leave(self) -> None:
+        """Publish nothing; what was written stays in `path`."""
+        self._open, self._leaves = False, True
+
+    def discard(self) -> None:
+        """Publish nothing more; `path` goes at the end."""
+        self._open = False
+
+    def _recover(self) -> bool:
+        """Finish the renames that a kill has cut short; whether there were any."""
+        try:
+            names = [Path(name) for name in json.loads((self.path / _PUBLISHING).read_text("utf-8"))]
+        except (OSError, ValueError):
+            return False
+        waiting = [name for name in names if os.path.lexists(self.path / name)]
+        there = {self.folder / name for name in names if name not in waiting}
+        old = (set(self.outputs) - there) | {self.folder / n for n in waiting if os.path.lexists(self.folder / n)}
+        self._exchange(sorted(old), waiting, _move)
+        return True
+
+    def _exchange(self, old: Sequence[Path], names: Sequence[Path], place: Callable[[Path, Path], None]) -> None:
+        aside = self.path / _REPLACED
+        undo: list[Callable[[], object]] = []
+        try:
+            for path in old:
+                kept = aside / path.relative_to(self.folder)
+                _move(path, kept)
+                undo.append(partial(_move, kept, path))
+            for name in names:
+                source, target = self.path / name, self.folder / name
+                place(source, target)
+                undo.append(partial(_move, target, source) if place is _move else target.unlink)
+        except BaseException:
+            for step in reversed(undo):
+                with suppress(OSError):
+                    step()
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
+        for parent in {parent for path in old for parent in path.relative_to(self.folder).parents}:
+            with suppress(OSError):  # those that are left empty
+                (self.folder / parent).rmdir()
+
+
+@contextmanager
+def output_folder(
+    folder: Path,
+    command: str,
+    patterns: Sequence[str],
+    *,
+    force: bool = False,
+    resume: bool = False,
+    tell: Callable[[str], None] = say_nothing,
+) -> Iterator[OutputFolder]:
+    """A folder to write to, for as long as the run takes; what was written takes its place at the end, unless it fails.
+
+    Other files in the folder are left alone. On failure the folder is as it was, and gone if it was made for the run.
+
+    Args:
+        folder: made if it is not there.
+        command: that writes.
+        patterns: of all names that the command may write, as of `Path.glob`.
+        force: replace what such a run has left, as a whole.
+        resume: leave what a run that ended early has written in place.
+        tell: is told what of a killed run is removed.
+
+    Raises:
+        InputError: there are such outputs already, or the folder cannot be written to.
+        OptionError: another run writes there.
+    """
+    with locked(folder):
+        output = OutputFolder(folder, command, patterns)
+        for left in sorted(folder.glob(".partial.*")):
+            if left.is_dir() and (left == output.path or left.name not in _RESUMABLE):
+                owner = OutputFolder(folder, left.name.removeprefix(".partial."), patterns)
+                if owner._recover() or not (resume and left == output.path):
+                    shutil.rmtree(left, ignore_errors=True)
+                    tell(f"{left}: removed; a run that did not come to its end had left it")
+        if not force and not resume:
+            refuse_outputs(output.outputs, "--force replaces the outputs of an earlier run")
+        output.path.mkdir(exist_ok=True)
+        try:
+            yield output
+            if output._open:
+                output.publish()
+        finally:
+            if not output._leaves:
+                shutil.rmtree(output.path, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path, what: str = "run") -> Iterator[None]:
+    """While inside, no other run can have the folder; the lock goes with the process that has it.
+
+    Folders that were made for it and are empty at the end go, too.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+        OptionError: another one has it.
+    """
+    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = _lock(folder, what)
+    except OSError as error:
+        _remove_empty(made)
+        raise unwritable(folder, error) from None
+    status = os.fstat(descriptor)
+    held = (status.st_dev, status.st_ino)
+    _held.add(held)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            (folder / LOCK).unlink()
+        _held.discard(held)
+        os.close(descriptor)
+        _remove_empty(made)
+
+
+def refuse_outputs(found: Sequence[Path], way_out: str) -> None:
+    """Refuse outputs that are there already.
+
+    Raises:
+        InputError: names the first one.
+    """
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise InputError(f"{found[0]}{more}: is there already; {way_out}")
+
+
+def check_file(path: Path, force: bool = False, tell: Callable[[str], None] = say_nothing) -> None:
+    """See before any work that a file can be written and replaces nothing unasked; remove what a killed run left of it.
+
+    Raises:
+        InputError: it is there already, or cannot be written.
+    """
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name the file to write")
+    if not force and os.path.lexists(path):
+        refuse_outputs([path], "--force replaces it")
+    for left in clear_partials(path):
+        tell(f"{left}: removed; a run that did not come to its end had left it")
+    try:
+        near = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+        with tempfile.NamedTemporaryFile(prefix=f".{path.name[:100]}.", suffix=".try", dir=near):
+            pass
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def unwritable(path: Path, error: OSError) -> Exception:
+    """What to raise where a place to write to is no such place: the user's to mend, but for a full disk."""
+    if error.errno in FULL:
+        return OSError(error.errno, error.strerror or str(error), str(path))
+    return InputError(f"{path}: cannot be written to: {error.strerror or error}; choose another place")
+
+
+def _lock(folder: Path, what: str) -> int:
+    path = folder / LOCK
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            status = os.fstat(descriptor)
+            if (status.st_dev, status.st_ino) in _held:
+                raise BlockingIOError(errno.EAGAIN, "held")
+            # Of this process alone: the workers that it forks do not hold it on after a kill.
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                os.close(descriptor)
+                raise OptionError(f"{folder}: another {what} writes there; give another output, or wait") from None
+            return descriptor  # a file system without locks
+        with suppress(OSError):
+            if os.path.samestat(os.stat(path), status):  # or its owner removed it at its end just now
+                return descriptor
+        os.close(descriptor)
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with errors_name(target):
+        source.replace(target)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with errors_name(target):
+        try:
+            os.link(source, target)
+        except OSError:  # a file system without links
+            shutil.copy2(source, target)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
