@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
-from vis_core.errors import CheckpointError, OptionError
+from vis_core.errors import CheckpointError, InputError, OptionError, printable
+from vis_core.files.json_files import parse_json
 
 YOUTUBE_VIS_2019 = (
     "person", "giant_panda", "lizard", "parrot", "skateboard", "sedan", "ape", "dog", "snake", "monkey",
@@ -79,7 +79,7 @@ def category_mapping(mapping: str, names: Sequence[str]) -> dict[str, str]:
     Args:
         mapping: ``coarse`` (COCO, YouTube-VIS and OVIS names to person, vehicle, animal), or
             ``coco-to-youtube-vis-2019``.
-        names: of the file's categories; case, and blank or underscore, make no difference.
+        names: of the file's categories, compared as `plain_name` has them.
 
     Raises:
         OptionError: there is no such mapping.
@@ -87,17 +87,18 @@ def category_mapping(mapping: str, names: Sequence[str]) -> dict[str, str]:
     if mapping == "coarse":
         known = {name: coarse for coarse, members in _COARSE.items() for name in members}
         # A mouse is an animal in YouTube-VIS, beside the seal; in COCO it is a device.
-        if "earless seal" not in map(_plain, names):
+        if "earless seal" not in map(plain_name, names):
             del known["mouse"]
     elif mapping == "coco-to-youtube-vis-2019":
         known = COCO_TO_YOUTUBE_VIS_2019
     else:
         raise OptionError(f"categories: there is no mapping {mapping!r}; known are {', '.join(MAPPINGS)}")
-    return {name: known[_plain(name)] for name in names if _plain(name) in known}
+    return {name: known[plain_name(name)] for name in names if plain_name(name) in known}
 
 
-def _plain(name: str) -> str:
-    return name.lower().replace("_", " ")
+def plain_name(name: str) -> str:
+    """What two names of one class have in common: case, and blank, underscore or hyphen, make no difference."""
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
 def class_names_of(metadata: Mapping[str, str], classes: int, vocabulary: str = "auto") -> tuple[str, ...]:
@@ -142,11 +143,12 @@ def stated_names(text: str, classes: int) -> tuple[str, ...]:
         CheckpointError: not a list of as many different names as there are classes.
     """
     try:
-        names = json.loads(text)
-    except ValueError as error:
-        raise CheckpointError(f"metadata class_names: not JSON: {error}") from error
+        names = parse_json(text, "metadata", "class_names")
+    except InputError as error:
+        raise CheckpointError(str(error)) from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise CheckpointError(f"metadata class_names: expected a list of names, got {text[:80]!r}")
+        raise CheckpointError(f"metadata class_names: expected a list of names, got {printable(repr(text), 100)}")
     if len(names) != classes or len(set(names)) != classes:
-        raise CheckpointError(f"metadata class_names: expected {classes} different names, got {names[:10]}")
+        found = f"{len(names)}: {printable(names[:10])}"
+        raise CheckpointError(f"metadata class_names: expected {classes} different names, got {found}")
     return tuple(names)
