@@ -102,8 +102,8 @@ def _other_form(content: Mapping[str, Any], name: str | None) -> str:
         return "videos is an object, as in the meta.json of YouTube-VOS, whose masks are PNGs: this form is not read"
     annotations = content.get("annotations")
     if isinstance(annotations, list) and annotations and isinstance(annotations[0], dict):
-        first = annotations[0]
-        if "segments_info" in first or (name == "videos" and isinstance(first.get("annotations"), list)):
+        panoptic = annotations[0]
+        if "segments_info" in panoptic or (name == "videos" and isinstance(panoptic.get("annotations"), list)):
             return "is a panoptic file, whose masks are PNGs; 'vis evaluate --panoptic' scores folders of such PNGs"
     if name is not None:
         return ""

@@ -21,17 +21,25 @@ class Ids:
     """
 
     def __init__(self, values: Iterable[Any]) -> None:
-        keys = dict.fromkeys(key for key in map(_key, values) if key is not None)
-        after = max((key for key in keys if isinstance(key, int)), default=0)
-        texts = [key for key in keys if isinstance(key, str)]
-        self._texts = {text: number for number, text in enumerate(texts, max(after, 0) + 1)}
+        keys = {
+            value: key for value in values if isinstance(value, (str, int, float)) and (key := _key(value)) is not None
+        }
+        after = max((key for key in keys.values() if isinstance(key, int)), default=0)
+        texts = dict.fromkeys(key for key in keys.values() if isinstance(key, str))
+        numbers = {text: number for number, text in enumerate(texts, max(after, 0) + 1)}
+        self.texts = {
+            value: key if isinstance(key, int) else numbers[key]
+            for value, key in keys.items()
+            if isinstance(value, str)
+        }
+        """The integers of the ids that are written as texts."""
 
     def find(self, value: Any) -> int | None:
         """The integer that an id stands for; None for what is no id, and for a text that the list does not have."""
         if type(value) is int and -_LIMIT < value < _LIMIT:
             return value
         key = _key(value)
-        return self._texts.get(key) if isinstance(key, str) else key
+        return self.texts.get(key) if isinstance(key, str) else key
 
 
 def whole(value: Any) -> int | None:

@@ -97,6 +97,8 @@ class GroundTruth:
         warnings: what is odd in the file.
         ignored_regions: of some videos, for each frame the compressed run lengths of a region, or None: results in it
             that match nothing are left out.
+        video_texts: ids of videos that the file writes as texts, for results that do so too.
+        category_texts: likewise of categories.
     """
 
     videos: Mapping[int, Video]
@@ -105,6 +107,8 @@ class GroundTruth:
     has_occlusion: bool = False
     warnings: tuple[str, ...] = ()
     ignored_regions: Mapping[int, tuple[bytes | None, ...]] = field(default_factory=dict)
+    video_texts: Mapping[str, int] = field(default_factory=dict)
+    category_texts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
