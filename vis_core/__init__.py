@@ -15,6 +15,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vis_core.video.headers import bound_decoder
+
 if TYPE_CHECKING:
     from vis_core.catalog import load as load
     from vis_core.structures import Frame as Frame
@@ -34,6 +36,8 @@ _HOME = {
     "open_video": "vis_core.video.opening",
 }
 __all__ = ["Frame", "Instances", "Segmenter", "TrackState", "__version__", "load", "open_video"]
+
+bound_decoder()  # before anything of ours loads OpenCV
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,17 @@ def write_folder(folder: Path, count: int = 3, suffix: str = ".png") -> list[Pat
     for i, file in enumerate(files):
         cv2.imwrite(str(file), picture(i)[:, :, ::-1])
     return files
+
+
+def exif_segment(orientation: int, order: str = "<") -> bytes:
+    """A segment of a JPEG with one entry, the orientation."""
+    mark = {"<": b"II*\0", ">": b"MM\0*"}[order]
+    exif = b"Exif\0\0" + mark + struct.pack(order + "IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    return b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+
+
+def with_orientation(jpeg: bytes, orientation: int) -> bytes:
+    return jpeg[:2] + exif_segment(orientation) + jpeg[2:]
 
 
 def read_all(video):

@@ -259,8 +259,8 @@ def test_a_bad_image_is_named_by_its_stamp_and_left_out(tmp_path, bad, reason):
 
 
 def test_a_recording_of_bad_images_only_says_why(tmp_path):
-    path = write_messages(tmp_path / "bag", {"/image": (IMAGE, [image_message(encoding="16UC1")] * 2)})
-    with pytest.raises(InputError, match=r"none of the 2 images of /image can be used; the first: encoding '16UC1'"):
+    path = write_messages(tmp_path / "bag", {"/image": (IMAGE, [image_message(encoding="32FC1")] * 2)})
+    with pytest.raises(InputError, match=r"none of the 2 images of /image can be used; the first: encoding '32FC1'"):
         ImageBag(path)
 
 
