@@ -115,7 +115,7 @@ def test_a_broken_image_is_refused_with_a_reason_that_names_the_value(changes, r
 
 
 def test_every_named_encoding_is_understood():
-    data = _RANDOM.integers(0, 256, HEIGHT * WIDTH * 16, np.uint8).tobytes()
+    data = _RANDOM.integers(0, 256, HEIGHT * WIDTH * 32, np.uint8).tobytes()
     for encoding in encodings.ENCODINGS:
         assert to_rgb(data, HEIGHT, WIDTH, WIDTH * 8, encoding).shape == (HEIGHT, WIDTH, 3)
 
