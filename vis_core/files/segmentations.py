@@ -77,7 +77,8 @@ class SegmentationReader:
             index: its place in the file, for the order of messages.
 
         Returns:
-            The compressed run lengths (None where there is no mask), and int64 ``[frames]`` areas (-1 there).
+            The compressed run lengths (None where there is no mask), and int64 ``[frames]`` areas (-1 there,
+            and where an error was told).
         """
         masks: Masks = [None] * len(segmentations)
         areas = np.full(len(segmentations), -1, np.int64)
@@ -129,10 +130,11 @@ class SegmentationReader:
             limit = _BATCH_CHARACTERS + (int(total[begin - 1]) if begin else 0)
             end = max(begin + 1, int(np.searchsorted(total, limit, side="right")))
             checked = run_lengths.check_texts(texts[begin:end], pixels[begin:end])
+            areas = np.where(checked.status == run_lengths.GOOD, checked.areas, -1)
             first, last = np.searchsorted(ends, (begin, end - 1), side="right").tolist()
             for track in range(first, last + 1):
                 low, high = max(begin, int(ends[track - 1]) if track else 0), min(end, int(ends[track]))
-                tracks[track].areas[frames[low:high]] = checked.areas[low - begin : high - begin]
+                tracks[track].areas[frames[low:high]] = areas[low - begin : high - begin]
             for position in np.flatnonzero((checked.status != run_lengths.GOOD) | checked.zero_inside).tolist():
                 at = begin + position
                 waiting = tracks[int(np.searchsorted(ends, at, side="right"))]
