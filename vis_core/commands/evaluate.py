@@ -12,11 +12,20 @@ import typer
 from rich.markup import escape
 
 from vis_core.commands.terminal import output
+from vis_core.data.class_matching import category_pairs
 from vis_core.errors import OptionError
 
 if TYPE_CHECKING:
     from vis_core.evaluation.evaluator import Evaluation
     from vis_core.evaluation.inputs.tracks import GroundTruth, Results
+
+Categories = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FROM=TO",
+        help="Class FROM of the results is category TO, where their names differ; FROM= drops it. May be repeated.",
+    ),
+]
 
 
 def evaluate(
@@ -39,6 +48,7 @@ def evaluate(
         bool,
         typer.Option("--class-agnostic", help="Ignore the categories; those that the ground truth lacks count too."),
     ] = False,
+    categories: Categories = None,
     compat: Annotated[
         bool, typer.Option("--compat", help="Reproduce what the official tools get wrong in silence.")
     ] = False,
@@ -82,25 +92,28 @@ def evaluate(
         wanted = "--compare takes two result files" if compare else "give one result file; two with --compare"
         raise OptionError(f"vis evaluate: {wanted}, not {len(results)}")
     if panoptic is not None:
-        if compare or stream or compat or class_agnostic or metrics is not None or images is not None:
-            others = "--compare, --stream, --compat, --class-agnostic, --metrics or --images"
+        given = compare or stream or compat or class_agnostic or categories
+        if given or metrics is not None or images is not None:
+            others = "--compare, --stream, --compat, --class-agnostic, --categories, --metrics or --images"
             raise OptionError(f"vis evaluate --panoptic: does not go with {others}")
         _evaluate_panoptic(results[0], ground_truth, panoptic, _integers("windows", windows), spacing, jobs, out)
         return
-    given = "ap,hota,clear,identity" if metrics is None else metrics
-    names = [name.strip() for name in given.split(",") if name.strip()]
+    wanted = "ap,hota,clear,identity" if metrics is None else metrics
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    renamed = category_pairs(categories or ())
     options: dict[str, Any] = {"metrics": names, "class_agnostic": class_agnostic, "compat": compat}
     if stream:
         if compare or compat:
             raise OptionError("vis evaluate --stream: goes neither with --compare nor with --compat")
-        _evaluate_stream(results[0], ground_truth, names, class_agnostic, out)
+        _evaluate_stream(results[0], ground_truth, names, class_agnostic, renamed, out)
         return
 
     from vis_core.commands.score_tables import print_comparison, print_evaluation
     from vis_core.evaluation.reports.metrics_file import comparison_metrics
     from vis_core.evaluation.reports.metrics_file import metrics as metrics_of
 
-    files = [_read(path, ground_truth, first_frame, compat, class_agnostic) for path in results]
+    pairs = _pairs_of_each(results, renamed)
+    files = [_read(path, ground_truth, first_frame, compat, class_agnostic, pairs[path]) for path in results]
     found = [_evaluate(*pair, jobs, options) for pair in files]
     if compare:
         from vis_core.evaluation.comparison import compare as compare_evaluations
@@ -125,12 +138,16 @@ def submit(
         Path | None, typer.Option(help="JSON of the split's videos; without it ids, sizes and lengths go unchecked.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Zip to write; default: RESULTS with the ending .zip.")] = None,
+    categories: Categories = None,
 ) -> None:
-    """Check a result file against the rules of a benchmark server and write the zip that it wants."""
+    """Check a result file against the rules of a benchmark server and write the zip that it wants.
+
+    Classes get the ids of the split by name, where RESULTS has its companion (results.info.json) beside it.
+    """
     from vis_core.evaluation.inputs.submission import pack
 
     target = results.with_suffix(".zip") if out is None else out
-    packed = pack(results, split, target, videos)
+    packed = pack(results, split, target, videos, category_pairs(categories or ()))
     for text in packed.warnings:
         output.print(f"[yellow]warning:[/] {escape(text)}")
     tracks = sum(len(items) for items in packed.tracks.values())
@@ -140,17 +157,40 @@ def submit(
 
 
 def _read(
-    results: Path, ground_truth: Path, first_frame: int, compat: bool, class_agnostic: bool
+    results: Path,
+    ground_truth: Path,
+    first_frame: int,
+    compat: bool,
+    class_agnostic: bool,
+    renamed: dict[str, str],
 ) -> tuple[GroundTruth, Results]:
     if ground_truth.is_dir() or ground_truth.suffix == ".txt":
         from vis_core.evaluation.inputs.mots import read_mots
 
+        if renamed:
+            raise OptionError("--categories: MOTS text names no classes; its numbers are those of the benchmark")
         return read_mots(ground_truth, results, first_frame=first_frame, class_agnostic=class_agnostic)
     from vis_core.evaluation.inputs.ground_truth import read_ground_truth
     from vis_core.evaluation.inputs.results import read_results
 
     truth = read_ground_truth(ground_truth, compat=compat)
-    return truth, read_results(results, truth, compat=compat)
+    return truth, read_results(results, truth, compat=compat, categories=renamed)
+
+
+def _pairs_of_each(paths: list[Path], renamed: dict[str, str]) -> dict[Path, dict[str, str]]:
+    """Of two files that are compared, the pairs that speak of classes of each; what none has stays with both."""
+    from vis_core.data.class_matching import knows_class
+    from vis_core.files.results_info import read_info
+
+    infos = {path: read_info(path) for path in paths} if renamed else {}
+    known = {
+        path: {name for name in renamed if knows_class(info.categories, name)} for path, info in infos.items() if info
+    }
+    somewhere = set().union(*known.values())
+    return {
+        path: {name: to for name, to in renamed.items() if name not in somewhere or name in known.get(path, (name,))}
+        for path in paths
+    }
 
 
 def _evaluate(truth: GroundTruth, results: Results, jobs: int, options: dict[str, Any]) -> Evaluation:
@@ -180,13 +220,18 @@ def _write_report(
 
 
 def _evaluate_stream(
-    stream: Path, ground_truth: Path, names: list[str], class_agnostic: bool, out: Path | None
+    stream: Path,
+    ground_truth: Path,
+    names: list[str],
+    class_agnostic: bool,
+    renamed: dict[str, str],
+    out: Path | None,
 ) -> None:
     from vis_core.commands.score_tables import print_stream
     from vis_core.evaluation.reports.metrics_file import stream_metrics
     from vis_core.evaluation.streaming_scores import evaluate_stream
 
-    evaluation = evaluate_stream(ground_truth, stream, names, class_agnostic=class_agnostic)
+    evaluation = evaluate_stream(ground_truth, stream, names, class_agnostic=class_agnostic, categories=renamed)
     print_stream(evaluation)
     options = {"metrics": names, "class_agnostic": class_agnostic}
     _write(stream_metrics(evaluation, str(ground_truth), str(stream), options), out, "metrics.json")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vis_core.data.class_matching import ClassMatching
 from vis_core.errors import OptionError
 from vis_core.evaluation.evaluator import Evaluation
 from vis_core.evaluation.metrics import hota, identity
@@ -65,12 +66,14 @@ class Comparison:
         per_category: by category id and score, without intervals.
         categories: name by id.
         draws: number of bootstrap draws.
+        classes: of each file how its classes were matched, as of ``Evaluation``.
     """
 
     overall: Mapping[str, Difference]
     per_category: Mapping[int, Mapping[str, Difference]]
     categories: Mapping[int, str]
     draws: int
+    classes: tuple[ClassMatching | None, ClassMatching | None] = (None, None)
 
 
 def compare(first: Evaluation, second: Evaluation, *, draws: int = DRAWS, seed: int = 0) -> Comparison:
@@ -114,7 +117,8 @@ def compare(first: Evaluation, second: Evaluation, *, draws: int = DRAWS, seed: 
         for number in first.categories
         if first.per_category[number]["GT_IDs"]
     }
-    return Comparison(MappingProxyType(overall), MappingProxyType(per_category), first.categories, draws)
+    classes = (first.classes, second.classes)
+    return Comparison(MappingProxyType(overall), MappingProxyType(per_category), first.categories, draws, classes)
 
 
 def _ground_truth(evaluation: Evaluation) -> tuple[Any, ...]:

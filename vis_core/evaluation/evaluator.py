@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from vis_core.data.class_matching import ClassMatching
 from vis_core.errors import OptionError
 from vis_core.evaluation.inputs.ground_truth import read_ground_truth
 from vis_core.evaluation.inputs.results import read_results
@@ -59,6 +60,7 @@ class Evaluation:
         tracks: everything of HOTA, CLEAR and Identity, or None if not asked for.
         warnings: what is odd in the files.
         class_agnostic: whether the categories were ignored.
+        classes: how the results' classes were matched with the categories by name; None where ids, or none, counted.
     """
 
     videos: Mapping[int, str]
@@ -71,6 +73,7 @@ class Evaluation:
     tracks: TrackScores | None
     warnings: tuple[str, ...] = ()
     class_agnostic: bool = False
+    classes: ClassMatching | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,12 @@ def evaluate(
     class_agnostic: bool = False,
     compat: bool = False,
     jobs: int = 1,
+    categories: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Score results against ground truth.
+
+    Classes are matched with categories by name where the companion of the result file (``results.info.json`` beside
+    ``results.json``) tells the names; without one, ids are taken as they stand.
 
     Args:
         ground_truth: path of a JSON file (YouTube-VIS, OVIS, COCO images), the object it holds, or one that was read.
@@ -107,18 +114,23 @@ def evaluate(
         compat: reproduce what the official tools get wrong in silence.
         jobs: number of processes; the scores are the same bits. With more than one, a script that has threads keeps
             its main part under ``if __name__ == "__main__"``, as ``multiprocessing`` asks for.
+        categories: for classes that are called differently: name in the results (without a companion: category id) to
+            name in the ground truth; empty: the class stands for none, and its results are dropped.
 
     Raises:
-        InputError: a file is not usable; the text names all its errors, up to 20.
-        OptionError: a metric that does not exist, or no job.
+        InputError: a file is not usable; the text names all its errors, up to 20. Or no class of the results has the
+            name of a category, and the categories are not ignored.
+        OptionError: a metric that does not exist, no job, or ``categories`` names what is not there.
     """
     families = _families(metrics)
     if jobs < 1:
         raise OptionError(f"jobs: {jobs}; give 1 or more")
+    if categories and isinstance(results, Results):
+        raise OptionError("categories: these results were read already; give them to read_results")
     if not isinstance(ground_truth, GroundTruth):
         ground_truth = read_ground_truth(ground_truth, compat=compat)
     if not isinstance(results, Results):
-        results = read_results(results, ground_truth, compat=compat)
+        results = read_results(results, ground_truth, compat=compat, categories=categories)
     results = results.counted(ground_truth.categories, class_agnostic=class_agnostic, compat=compat)
     told = ground_truth.warnings + results.warnings
     for text in told:
@@ -139,14 +151,14 @@ def evaluate(
         )
         for number, video in ground_truth.videos.items()
     ]
-    categories = {ANY_CATEGORY: "all"} if class_agnostic else dict(ground_truth.categories)
+    scored = {ANY_CATEGORY: "all"} if class_agnostic else dict(ground_truth.categories)
     matches: dict[int, dict[int, Matches]] = {}
     scores: dict[int, dict[int, Scores]] = {}
     for job, (of_ap, of_tracks) in zip(todo, _run(todo, jobs)):
         matches[job.video.id], scores[job.video.id] = of_ap, of_tracks
     names = {number: video.name for number, video in ground_truth.videos.items()}
-    evaluation = _summarise(names, categories, matches, scores, ap, families, occlusions, _counts(todo), told)
-    return replace(evaluation, class_agnostic=class_agnostic)
+    evaluation = _summarise(names, scored, matches, scores, ap, families, occlusions, _counts(todo), told)
+    return replace(evaluation, class_agnostic=class_agnostic, classes=results.classes)
 
 
 def _families(metrics: Collection[str]) -> tuple[str, ...]:

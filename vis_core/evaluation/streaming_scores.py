@@ -22,10 +22,12 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
+from vis_core.data.class_matching import ClassMatching
+from vis_core.errors import OptionError
 from vis_core.evaluation.evaluator import METRICS, Evaluation, evaluate
 from vis_core.evaluation.inputs.ground_truth import read_ground_truth
 from vis_core.evaluation.inputs.stream import Message, Stream, read_stream, streamed_video
-from vis_core.evaluation.inputs.tracks import GroundTruth, Result, Results, Track, Video
+from vis_core.evaluation.inputs.tracks import GroundTruth, Result, Results, Track, Video, require_common_class
 from vis_core.files.findings import InputWarning
 
 POLICIES = ("strict", "hold", "live", "answered")
@@ -50,6 +52,7 @@ class StreamEvaluation:
         first_detection: by id of each track that is no crowd: from its first visible frame to the first arrival of a
             message that has it (its category, unless these are ignored, and IoU of 0.5); None: never.
         warnings: what is odd in the files.
+        classes: as of ``Evaluation``.
     """
 
     policies: Mapping[str, Evaluation]
@@ -63,6 +66,7 @@ class StreamEvaluation:
     id_switches_per_minute: float | None
     first_detection: Mapping[int, float | None]
     warnings: tuple[str, ...]
+    classes: ClassMatching | None = None
 
     @property
     def first_detection_summary(self) -> dict[str, float | None]:
@@ -78,6 +82,7 @@ def evaluate_stream(
     metrics: Collection[str] = METRICS,
     *,
     class_agnostic: bool = False,
+    categories: Mapping[str, str] | None = None,
 ) -> StreamEvaluation:
     """Score a recorded stream against the ground truth of its video.
 
@@ -86,16 +91,21 @@ def evaluate_stream(
         stream: path of a file with one JSON message a line, these objects, or one that was read.
         metrics: as of ``evaluate``; ``clear`` is always among them.
         class_agnostic: ignore the category labels, those of messages that the ground truth does not have too.
+        categories: as of ``evaluate``.
 
     Raises:
-        InputError: a file is not usable.
-        OptionError: a metric that does not exist.
+        InputError: a file is not usable, or no class of the stream has the name of a category, as of ``evaluate``.
+        OptionError: a metric that does not exist, or ``categories`` names what is not there.
     """
     if not isinstance(ground_truth, GroundTruth):
         ground_truth = read_ground_truth(ground_truth)
     video, stamps = streamed_video(ground_truth)
     if not isinstance(stream, Stream):
-        stream = read_stream(stream, ground_truth)
+        stream = read_stream(stream, ground_truth, categories)
+    elif categories:
+        raise OptionError("categories: this stream was read already; give them to read_stream")
+    if not class_agnostic:
+        require_common_class(stream.classes)
     told = ground_truth.warnings + stream.warnings + (() if class_agnostic else stream.category_warnings)
     for text in told:
         warnings.warn(text, InputWarning, stacklevel=2)
@@ -134,6 +144,7 @@ def evaluate_stream(
             _first_detections(ground_truth.tracks[video.id], messages, video, stamps, class_agnostic)
         ),
         warnings=told,
+        classes=None if class_agnostic else stream.classes,
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from io import BufferedReader
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from vis_core import masks
 from vis_core.errors import InputError
 from vis_core.files.atomic import atomic_write
+from vis_core.files.results_info import ResultsInfo, info_path, write_info
 from vis_core.structures import Instances
 
 _SEGMENTATION = b'"segmentation": '
@@ -41,25 +42,47 @@ class ResultsWriter:
     Args:
         path: of ``results.json``.
         category_ids: category id of each label; default: label + 1.
+        info: for the companion beside it, ``results.info.json``; those of its videos that came are told, with their
+            lengths. None: no companion is written, and one of former results is removed.
+        kept: rows of an earlier run to go on from: how many bytes of them, and the length of each of their videos.
+
+    Attributes:
+        keep_rows: the rows stay beside ``results.json``, for a run that goes on from them.
 
     Raises:
         OSError: a file cannot be written.
+        InputError: the rows to go on from are not sound.
     """
 
-    def __init__(self, path: str | Path, category_ids: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        category_ids: Sequence[int] | None = None,
+        info: ResultsInfo | None = None,
+        kept: tuple[int, Mapping[int, int]] = (0, MappingProxyType({})),
+    ) -> None:
         self.path = Path(path)
+        self.info = info
         self.rows_path = self.path.with_name(f"{self.path.name}.rows.jsonl")
         self.category_ids = None if category_ids is None else tuple(category_ids)
-        self._rows: BinaryIO = self.rows_path.open("wb", buffering=0)
-        self._end = 0
+        self.keep_rows = False
+        self._end, lengths = kept
+        self._lengths = dict(lengths)
+        self._rows: BinaryIO = self.rows_path.open("r+b" if self._end else "wb", buffering=0)
         self._tracks: dict[int, dict[int, _Track]] = {}
-        self._lengths: dict[int, int] = {}
+        if self._end:
+            self._read_rows()
 
     def __enter__(self) -> ResultsWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    @property
+    def rows_end(self) -> int:
+        """Size of the rows that stand, bytes."""
+        return self._end
 
     @property
     def bytes_to_come(self) -> int:
@@ -120,7 +143,7 @@ class ResultsWriter:
         self._lengths[video_id] = length
 
     def close(self) -> None:
-        """Write ``results.json``; the rows are removed once it stands. Closing again does nothing.
+        """Write ``results.json`` and its companion; the rows are removed once they stand. Closing again does nothing.
 
         Raises:
             OSError: it cannot be written; the rows stay, and the error names them.
@@ -135,10 +158,37 @@ class ResultsWriter:
                 partial.open("wb") as out,
             ):
                 self._write_entries(rows, out)
+            self._write_info()
         except OSError as error:
             reason = f"{error.strerror}; what was found is in {self.rows_path}, one JSON line a mask"
             raise OSError(error.errno, reason, str(self.path)) from error
-        self.rows_path.unlink(missing_ok=True)
+        if not self.keep_rows:
+            self.rows_path.unlink(missing_ok=True)
+
+    def _read_rows(self) -> None:
+        """Take the rows that are kept as if they had just come."""
+        at = 0
+        try:
+            with self.rows_path.open("rb") as rows:
+                while at < self._end:
+                    line = rows.readline()
+                    row = json.loads(line)
+                    tracks = self._tracks.setdefault(row["video_id"], {})
+                    before = tracks.get(row["track_id"])
+                    has_pixels = row["segmentation"] is not None or (before is not None and before.has_pixels)
+                    tracks[row["track_id"]] = _Track(at, has_pixels)
+                    at += len(line)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{self.rows_path}: not sound at byte {at}: {error}; begin anew") from None
+        self._rows.truncate(self._end)
+        self._rows.seek(self._end)
+
+    def _write_info(self) -> None:
+        info_path(self.path).unlink(missing_ok=True)  # of former results: with these it would be wrong
+        if self.info is not None:
+            came = [video for video in self.info.videos if video.id in self._lengths]
+            videos = [replace(video, length=self._lengths[video.id]) for video in came]
+            write_info(self.path, self.info.of_videos(*videos))
 
     def _append(self, data: bytes) -> None:
         written = 0

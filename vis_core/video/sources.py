@@ -7,9 +7,9 @@ import time
 import warnings
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -22,7 +22,9 @@ from vis_core.errors import InputError
 from vis_core.structures import Frame
 from vis_core.video import images as image_files
 from vis_core.video.containers import read_contents
-from vis_core.video.images import MAX_PIXELS, read_image
+from vis_core.video.images import MAX_PIXELS, header_of, read_image, read_pixels
+from vis_core.video.levels import FIRST_IMAGES, Levelling
+from vis_core.video.orientation import size_fault
 from vis_core.video.rates import checked_rate
 
 DEFAULT_FPS = 25.0
@@ -48,6 +50,8 @@ class VideoSource(ABC):
         length: number of frames; None if unknown. Exact if `length_is_exact`, else what a container announces.
         fps: frames per second.
         size: height and width, pixels.
+        notes: sentences on how its images are read, for people.
+        categories: name by id, of the JSON that it comes from; empty without one.
         live: frames come when they come, whether or not anybody is ready.
         skipped: what was left out in the latest iteration.
         on_skip: called with each frame left out; default: a warning.
@@ -55,6 +59,7 @@ class VideoSource(ABC):
 
     length_is_exact = False
     live = False
+    categories: Mapping[int, str] = {}
 
     def __init__(
         self,
@@ -70,6 +75,7 @@ class VideoSource(ABC):
         self.fps = fps
         self.size = size
         self.skipped: list[Skipped] = []
+        self.notes: list[str] = []
         self.on_skip: Callable[[Skipped], None] = _warn
         # Weak, so that leaving a loop early ends the iteration and its thread at once.
         self._running: Callable[[], Generator[Frame, None, None] | None] = lambda: None
@@ -109,11 +115,7 @@ class VideoSource(ABC):
         with closing(self._read()) as items, closing(self._ahead(items)) as coming:
             for item in coming:
                 if isinstance(item, Frame) and item.size != self.size:
-                    (height, width), (h, w) = item.size, self.size
-                    item = Skipped(
-                        self._frame_name(item.index),
-                        f"is {width}x{height}, the video is {w}x{h}",
-                    )
+                    item = Skipped(self._frame_name(item.index), self._size_fault(item))
                 if isinstance(item, Frame):
                     yield item
                 else:
@@ -131,6 +133,10 @@ class VideoSource(ABC):
     def _frame_name(self, index: int) -> str:
         return f"{self.name} frame {index}"
 
+    def _size_fault(self, frame: Frame) -> str:
+        (height, width), (h, w) = frame.size, self.size
+        return f"is {width}x{height}, the video is {w}x{h}"
+
 
 class ImageSequence(VideoSource):
     """A video whose frames are image files.
@@ -138,6 +144,11 @@ class ImageSequence(VideoSource):
     Args:
         files: the images, in order.
         stamps: time of each frame, nanoseconds; default: by ``fps``.
+        turned: images are turned by their EXIF orientation, as viewers do; else they are taken as stored.
+        value_range: how 16 bits become 8, as of `Levelling`.
+
+    Raises:
+        OptionError: there is no such range.
     """
 
     length_is_exact = True
@@ -150,17 +161,24 @@ class ImageSequence(VideoSource):
         fps: float = DEFAULT_FPS,
         stamps: Sequence[int] | None = None,
         video_id: int = 1,
+        turned: bool = True,
+        value_range: str | None = None,
     ) -> None:
         super().__init__(name, len(files), fps, size, video_id)
         self.files = tuple(files)
         self.stamps = None if stamps is None else tuple(stamps)
+        self._turned = turned
+        self._levelling = Levelling(value_range)
 
     @classmethod
-    def of_folder(cls, folder: Path, fps: float = DEFAULT_FPS) -> ImageSequence:
+    def of_folder(
+        cls, folder: Path, fps: float = DEFAULT_FPS, turned: bool = True, value_range: str | None = None
+    ) -> ImageSequence:
         """The images of a folder in natural order (2 before 10), at the size of the first that is sound.
 
         Raises:
             InputError: there is none.
+            OptionError: there is no such range.
         """
         files = [f for f in folder.iterdir() if f.suffix.lower() in image_files.SUFFIXES and f.name[0] != "."]
         files.sort(key=lambda file: _natural(file.name))
@@ -169,22 +187,47 @@ class ImageSequence(VideoSource):
         first = ""
         for file in files:
             try:
-                height, width = read_image(file).shape[:2]
-                return cls(folder.resolve().name, files, (height, width), fps)
+                size = read_pixels(file, turned).shape[:2]
+                return cls(folder.resolve().name, files, size, fps, turned=turned, value_range=value_range)
             except InputError as error:
                 first = first or str(error)
         raise InputError(f"{folder}: none of its {len(files)} images can be read; the first: {first}")
 
+    def find_range(self) -> bool:
+        """Find by its first images how 16 bits become 8, for all of them; returns whether one of these has 16.
+
+        Raises:
+            InputError: no range is given, and they need one.
+        """
+        deep = False
+        for file in self.files[:FIRST_IMAGES]:
+            with suppress(InputError):
+                if header_of(file).depth == 16:
+                    deep = True
+                    self._levelling.look(read_pixels(file, self._turned))
+        if deep:
+            self._levelling.settle()
+            try:
+                self.notes.append(f"{self.name}: {self._levelling.told()}")
+            except InputError as error:
+                raise InputError(f"{self.files[0]}: {error}") from None
+        return deep
+
     def _read(self) -> Generator[Frame | Skipped, None, None]:
+        if not self._levelling.settled:
+            self.find_range()
         for index, file in enumerate(self.files):
             try:
                 stamp = round(index * 1e9 / self.fps) if self.stamps is None else self.stamps[index]
-                yield Frame(read_image(file), stamp, index)
+                yield Frame(read_image(file, self._turned, self._levelling), stamp, index)
             except InputError as error:
                 yield Skipped(str(file), str(error).removeprefix(f"{file}: "))
 
     def _frame_name(self, index: int) -> str:
         return str(self.files[index])
+
+    def _size_fault(self, frame: Frame) -> str:
+        return size_fault(self.files[frame.index], frame.size, self.size)
 
 
 class VideoFile(VideoSource):

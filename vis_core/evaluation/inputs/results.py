@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
+from vis_core.evaluation.inputs.classes import ResultClasses
 from vis_core.evaluation.inputs.tracks import GroundTruth, Result, Results
 from vis_core.files.findings import Findings, is_integer, is_number, shown
 from vis_core.files.json_files import parse_json, read_text
+from vis_core.files.results_info import ResultsInfo, read_info
 from vis_core.files.segmentations import Areas, Masks, SegmentationReader
 
 
@@ -21,8 +23,13 @@ def read_results(
     compat: bool = False,
     known_categories_only: bool = False,
     path: str | None = None,
+    categories: Mapping[str, str] | None = None,
+    info: ResultsInfo | None = None,
 ) -> Results:
     """Read and check a result file against its ground truth.
+
+    Where a companion lies beside the file (``results.info.json``), its classes are matched with the categories of the
+    ground truth by name; else the ids are taken as they stand.
 
     Args:
         source: path of a JSON file, or the list that it holds.
@@ -32,17 +39,24 @@ def read_results(
         known_categories_only: refuse an unknown category, where else the evaluation drops it with a warning, unless it
             ignores the categories.
         path: of the file that a list was read from, for messages.
+        categories: name of a class (without a companion: its id) to name of the category that it stands for, where
+            these differ; empty: it stands for none.
+        info: the companion of a list.
 
     Raises:
-        InputError: the file is not usable; the text names all errors, up to 20.
+        InputError: the file or its companion is not usable; the text names all errors, up to 20.
+        OptionError: ``categories`` names what is not there.
     """
     content: Any = source
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         content = parse_json(read_text(source, "results"), path, "results")
+        info = read_info(source)
     findings = Findings(path, "results")
-    reader = _Reader(findings, path, ground_truth, compat, known_categories_only)
-    if isinstance(content, (list, tuple)):
+    used = (entry.get("category_id") for entry in content if isinstance(entry, Mapping)) if _is_list(content) else ()
+    classes = ResultClasses(path, info, used, ground_truth.categories, categories)
+    reader = _Reader(findings, path, ground_truth, compat, known_categories_only, classes)
+    if _is_list(content):
         for index, entry in enumerate(content):
             reader.add_entry(entry, index)
     else:
@@ -51,6 +65,10 @@ def read_results(
             hint = "this looks like a ground truth file: were the two swapped?"
         findings.error("", f"{shown(content)} instead of a list; {hint}")
     return reader.finish()
+
+
+def _is_list(content: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(content, (list, tuple))
 
 
 # Unknown categories that are told one by one.
@@ -65,12 +83,15 @@ class _Reader:
         ground_truth: GroundTruth,
         compat: bool,
         known_categories_only: bool,
+        classes: ResultClasses,
     ) -> None:
         self._findings = findings
+        self._path = path
         self._category_findings = Findings(path, "results")
         self._ground_truth = ground_truth
         self._compat = compat
         self._known_categories_only = known_categories_only
+        self._classes = classes
         self._segmentations = SegmentationReader(findings, polygons=False)
         self._read: list[tuple[int, int, int, float, Masks, Areas, int | None]] = []
         self._unknown: dict[int, list[int]] = {}
@@ -86,9 +107,15 @@ class _Reader:
         number = self._integer(
             entry, "image_id" if "video_id" not in entry and "image_id" in entry else "video_id", place, index
         )
-        if self._known_categories_only and category is not None and category not in self._ground_truth.categories:
-            known = f"{min(self._ground_truth.categories)} to {max(self._ground_truth.categories)}"
-            findings.error(place, f"category_id {category} is not one of the split, {known}", index=index)
+        if problem := self._classes.problem(category, number):
+            findings.error(place, problem, index=index)
+            return
+        known = self._ground_truth.categories
+        if self._known_categories_only and self._classes.matching is None and category not in (None, *known):
+            text = f"category_id {category} is not one of the split, {min(known)} to {max(known)}"
+            findings.error(place, text, index=index)
+        if category is not None:
+            category = self._classes.category(category)
         score = self._score(entry, place, index)
         video = self._ground_truth.videos.get(number) if number is not None else None
         if number is not None and video is None:
@@ -110,7 +137,7 @@ class _Reader:
         if category is None or score is None:
             return
         track_id = entry.get("track_id")
-        if category not in self._ground_truth.categories:
+        if category not in known:
             self._unknown.setdefault(category, []).append(index)
         self._read.append((index, video.id, category, score, masks, areas, track_id if is_integer(track_id) else None))
 
@@ -140,20 +167,27 @@ class _Reader:
             tracks[video].append(result)
         self._read.clear()
         kept = {video: tuple(items) for video, items in tracks.items()}
-        return Results(kept, self._findings.warnings(), self._category_findings.warnings())
+        told, of_categories = self._findings.warnings(), self._category_findings.warnings()
+        return Results(kept, told, of_categories, self._classes.matching)
 
     def _warn_of_categories(self) -> None:
         """Tell of entries that are dropped, if categories count, because the ground truth has no such category."""
         known = set(self._ground_truth.categories)
         used = {category for _, _, category, *_ in self._read}
         hint = ""
-        if 0 in self._unknown and all(category + 1 in known for category in used):
+        if self._classes.matching is None and 0 in self._unknown and all(category + 1 in known for category in used):
             hint = "; the file seems to count categories from 0: add 1 to every category_id"
         for position, (category, entries) in enumerate(self._unknown.items()):
             more = f" ({len(entries)} entries)" if len(entries) > 1 else ""
-            text = f"category_id {category} is not in the ground truth; dropped{more}{hint}"
+            if not (why := self._classes.dropped(category)):
+                continue
+            text = f"{why}; dropped{more}{hint}"
             kind = f"category {category}" if position < _MAX_UNKNOWN else "more categories"
             self._category_findings.warn(kind, f"[{entries[0]}]", text)
+        if text := self._classes.without_class():
+            self._category_findings.warn("classes", "", text)
+        if text := self._classes.stale(self._path):
+            self._findings.warn("stale", "", text)
 
     def _integer(self, entry: Mapping[str, Any], key: str, place: str, index: int) -> int | None:
         value = entry.get(key)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from vis_core.data.class_matching import ClassMatching
 from vis_core.errors import InputError
+from vis_core.evaluation.inputs.classes import ResultClasses
 from vis_core.evaluation.inputs.tracks import GroundTruth, Video
 from vis_core.files.findings import Findings, is_integer, is_number, shown
 from vis_core.files.json_files import parse_json, read_text
+from vis_core.files.results_info import read_info
 from vis_core.files.segmentations import Areas, Masks, SegmentationReader
 
 
@@ -56,11 +59,12 @@ class Message:
 @dataclass(frozen=True, slots=True)
 class Stream:
     """A recorded stream: its messages in file order, what is odd in it, and, for whom does not ignore them, in its
-    categories."""
+    categories; and how its classes were matched, as of ``Results``."""
 
     messages: tuple[Message, ...]
     warnings: tuple[str, ...] = ()
     category_warnings: tuple[str, ...] = ()
+    classes: ClassMatching | None = None
 
 
 def streamed_video(ground_truth: GroundTruth) -> tuple[Video, npt.NDArray[np.int64]]:
@@ -77,7 +81,11 @@ def streamed_video(ground_truth: GroundTruth) -> tuple[Video, npt.NDArray[np.int
     return video, video.stamps
 
 
-def read_stream(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], ground_truth: GroundTruth) -> Stream:
+def read_stream(
+    source: str | os.PathLike[str] | Iterable[Mapping[str, Any]],
+    ground_truth: GroundTruth,
+    categories: Mapping[str, str] | None = None,
+) -> Stream:
     """Read and check a recorded stream.
 
     A message tells its ``frame``, the position in the video (-1: none), or is found by its stamp.
@@ -85,29 +93,40 @@ def read_stream(source: str | os.PathLike[str] | Iterable[Mapping[str, Any]], gr
     Args:
         source: path of a file with one JSON object a line, or these objects.
         ground_truth: of the one video that was streamed.
+        categories: as of ``read_results``; the companion of ``stream.jsonl`` is ``stream.info.json``.
 
     Raises:
         InputError: the stream is not usable; the text names all errors, up to 20.
     """
     video, stamps = streamed_video(ground_truth)
-    path = None
+    path, info = None, None
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
         lines = enumerate(read_text(source, "stream", may_be_empty=True).split("\n"), 1)
         content = [(n, parse_json(line, path, f"stream line {n}")) for n, line in lines if line.strip()]
+        info = read_info(source)
     else:
         content = list(enumerate(source, 1))
-    reader = _Reader(path, video, stamps)
+    classes = ResultClasses(path, info, _category_ids(content), ground_truth.categories, categories)
+    reader = _Reader(path, video, stamps, classes)
     for number, message in content:
         reader.add_message(message, number)
     return reader.finish(ground_truth)
 
 
+def _category_ids(content: Iterable[tuple[int, Any]]) -> Iterator[Any]:
+    """What stands for the category ids of a stream that is not checked yet."""
+    for _, message in content:
+        tracks = message.get("tracks") if isinstance(message, Mapping) else None
+        yield from (t.get("category_id") for t in tracks if isinstance(t, Mapping)) if isinstance(tracks, list) else ()
+
+
 class _Reader:
-    def __init__(self, path: str | None, video: Video, stamps: npt.NDArray[np.int64]) -> None:
+    def __init__(self, path: str | None, video: Video, stamps: npt.NDArray[np.int64], classes: ResultClasses) -> None:
         self._findings = findings = Findings(path, "stream")
         self._category_findings = Findings(path, "stream")
         self._video = video
+        self._classes = classes
         self._frames = {stamp: frame for frame, stamp in enumerate(stamps.tolist())}
         self._lines: dict[int, int] = {}
         self._segmentations = SegmentationReader(findings, polygons=False, frames=False)
@@ -177,8 +196,8 @@ class _Reader:
         messages = []
         for stamp, arrival, frame, tracks in self._read:
             for track in tracks:
-                if track[1] not in ground_truth.categories:
-                    text = f"category_id {track[1]} is not in the ground truth; a track of it is dropped"
+                if track[1] not in ground_truth.categories and (why := self._classes.dropped(track[1])):
+                    text = f"{why}; a track of it is dropped"
                     self._category_findings.warn(f"category {track[1]}", f"track_id {track[0]}", text)
             parts = tuple(
                 StreamedTrack(track_id, category, score, masks[0], int(areas[0]))
@@ -188,7 +207,10 @@ class _Reader:
         if messages and all(message.frame is None for message in messages):
             text = "no message has the stamp of a frame of the ground truth; is it another recording?"
             self._findings.warn("stamps", "", text)
-        return Stream(tuple(messages), self._findings.warnings(), self._category_findings.warnings())
+        if text := self._classes.without_class():
+            self._category_findings.warn("classes", "", text)
+        told, of_categories = self._findings.warnings(), self._category_findings.warnings()
+        return Stream(tuple(messages), told, of_categories, self._classes.matching)
 
     def _track(self, track: Any, place: str, number: int) -> tuple[int, int, float, Masks, Areas] | None:
         if not isinstance(track, Mapping):
@@ -208,4 +230,9 @@ class _Reader:
             self._findings.error(place, "segmentation is missing; give run lengths or null", index=number)
             return None
         masks, areas = self._segmentations.add_track([track["segmentation"]], self._video.size, place, number)
-        return (track["track_id"], track["category_id"], float(track["score"]), masks, areas) if good else None
+        if good and (problem := self._classes.problem(track["category_id"])):
+            self._findings.error(place, problem, index=number)
+            good = False
+        if not good:
+            return None
+        return track["track_id"], self._classes.category(track["category_id"]), float(track["score"]), masks, areas

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vis_core.data.class_matching import match_classes, shown_names
+from vis_core.data.vocabularies import OVIS, YOUTUBE_VIS_2019, YOUTUBE_VIS_2021
 from vis_core.errors import InputError, OptionError
 from vis_core.evaluation.inputs.ground_truth import read_ground_truth
 from vis_core.evaluation.inputs.results import read_results
@@ -17,16 +19,22 @@ from vis_core.evaluation.inputs.tracks import GroundTruth, Result, Results, Vide
 from vis_core.files.atomic import atomic_write
 from vis_core.files.findings import is_integer
 from vis_core.files.json_files import parse_json, read_text
+from vis_core.files.results_info import info_path, read_info
 
-# Categories of each split: their ids are 1 to this number.
-SPLITS = {"ytvis2019": 40, "ytvis2021": 40, "ovis": 25}
+# Categories of each split, in the order of their ids, from 1.
+SPLITS = {"ytvis2019": YOUTUBE_VIS_2019, "ytvis2021": YOUTUBE_VIS_2021, "ovis": OVIS}
 
 
 def pack(
-    results: str | os.PathLike[str], split: str, out: Path, videos: str | os.PathLike[str] | None = None
+    results: str | os.PathLike[str],
+    split: str,
+    out: Path,
+    videos: str | os.PathLike[str] | None = None,
+    categories: Mapping[str, str] | None = None,
 ) -> Results:
     """Check a result file and write the zip that the server of its benchmark takes.
 
+    Where a companion (``results.info.json``) tells the names of the classes, each gets the id of its name in the split.
     The zip holds ``results.json``: the same tracks, scores as floats, run lengths compressed, extra keys left out.
 
     Args:
@@ -35,13 +43,15 @@ def pack(
         out: zip to write.
         videos: JSON of the split (labels are not needed): with it ids, sizes and lengths of the videos are checked;
             without it only that they agree within the file.
+        categories: as of ``evaluate``; what stands for no category is left out.
 
     Returns:
         What was packed, with warnings.
 
     Raises:
-        OptionError: no such split.
-        InputError: the server would refuse the file or score it wrong; the text names all errors, up to 20.
+        OptionError: no such split, or ``categories`` names what is not there.
+        InputError: a class of the results is none of the split's, or the server would refuse the file or score it
+            wrong; the text names all errors, up to 20.
         OSError: the zip cannot be written.
     """
     if split not in SPLITS:
@@ -59,16 +69,23 @@ def pack(
         if isinstance(listed, Mapping):
             listed = {**listed, "annotations": [], "categories": []}
         split_videos = dict(read_ground_truth(listed).videos)
-    categories = {number: str(number) for number in range(1, SPLITS[split] + 1)}
-    truth = GroundTruth(split_videos, categories, dict.fromkeys(split_videos, ()))
-    read = read_results(content, truth, path=path, known_categories_only=True)
+    known, info = dict(enumerate(SPLITS[split], 1)), read_info(results)
+    if info is not None and (alone := match_classes(info.categories, known, categories).without_category):
+        companion = info_path(Path(path)).name
+        raise InputError(
+            f"{path}: results: {companion} tells classes that {split} does not have: {shown_names(alone)}; pair them "
+            "with --categories FROM=TO, or leave them out with --categories FROM="
+        )
+    truth = GroundTruth(split_videos, known, dict.fromkeys(split_videos, ()))
+    read = read_results(content, truth, path=path, known_categories_only=True, categories=categories, info=info)
     with atomic_write(out) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("results.json", json.dumps(_entries(read, truth), allow_nan=False))
-    return Results(read.tracks, told + read.warnings)
+    return Results(read.counted(known, class_agnostic=False).tracks, told + read.warnings)
 
 
 def _entries(results: Results, truth: GroundTruth) -> list[dict[str, Any]]:
-    entries = [(result, video) for video, tracks in results.tracks.items() for result in tracks]
+    counted = results.counted(truth.categories, class_agnostic=False)
+    entries = [(result, video) for video, tracks in counted.tracks.items() for result in tracks]
     entries.sort(key=lambda item: item[0].entry)
     return [_entry(result, truth.videos[video]) for result, video in entries]
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
+
+from vis_core.data.class_matching import ClassMatching, shown_names
+from vis_core.errors import InputError
 
 # By category: positions of its results, positions of its tracks.
 Groups = dict[int, tuple[list[int], list[int]]]
@@ -119,11 +122,13 @@ class Results:
         tracks: of each video of the ground truth, in file order; those of unknown categories too.
         warnings: what is odd in the file.
         category_warnings: what is odd in its categories, for whom does not ignore them.
+        classes: how its classes were matched with the categories; None: by ids, since nobody tells their names.
     """
 
     tracks: Mapping[int, tuple[Result, ...]]
     warnings: tuple[str, ...] = ()
     category_warnings: tuple[str, ...] = ()
+    classes: ClassMatching | None = None
 
     def counted(self, categories: Collection[int], *, class_agnostic: bool, compat: bool = False) -> Results:
         """The results that count: of known categories; where categories are ignored, all of them.
@@ -132,14 +137,34 @@ class Results:
             categories: ids that the ground truth has.
             class_agnostic: ignore the category labels.
             compat: leave out unknown categories all the same, as the official tool does.
+
+        Raises:
+            InputError: categories count, and none of them is a class of the results.
         """
         if class_agnostic and not compat:
-            return Results(self.tracks, self.warnings)
+            return replace(self, category_warnings=(), classes=None)
+        if not class_agnostic:
+            require_common_class(self.classes)
         kept = {
             video: tuple(result for result in results if result.category in categories)
             for video, results in self.tracks.items()
         }
-        return Results(kept, self.warnings + self.category_warnings)
+        classes = None if class_agnostic else self.classes
+        return Results(kept, self.warnings + self.category_warnings, classes=classes)
+
+
+def require_common_class(classes: ClassMatching | None) -> None:
+    """Refuse results of other classes than the ground truth's.
+
+    Raises:
+        InputError: names were compared, and none is on both sides.
+    """
+    if classes is not None and not classes.matched:
+        raise InputError(
+            f"results: no class ({shown_names(classes.without_category)}) has the name of a category of the ground "
+            f"truth ({shown_names(classes.without_class)}); pair them with --categories FROM=TO, or ignore them with "
+            "--class-agnostic"
+        )
 
 
 def group_by_category(results: Sequence[Result], tracks: Sequence[Track], *, class_agnostic: bool) -> Groups:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import vis_core
+from vis_core.data.class_matching import ClassMatching
 from vis_core.evaluation.comparison import Comparison, Difference
 from vis_core.evaluation.evaluator import Evaluation, flatten
 from vis_core.evaluation.metrics.average_precision import IOU_THRESHOLDS, RECALL_THRESHOLDS, Curves
@@ -50,6 +51,7 @@ def metrics(
         "ground_truth": ground_truth,
         "results": results,
         "options": dict(options or {}),
+        "classes": classes_entry(evaluation.classes),
         "summary": dict(evaluation.summary),
         **averages,
         "per_category": _rows(evaluation.categories, evaluation.per_category),
@@ -71,6 +73,7 @@ def stream_metrics(
         "ground_truth": ground_truth,
         "stream": stream,
         "options": dict(options or {}),
+        "classes": classes_entry(evaluation.classes),
         "policies": {
             policy: {
                 "summary": dict(scores.summary),
@@ -106,6 +109,7 @@ def comparison_metrics(
         "ground_truth": ground_truth,
         "results": list(results),
         "options": dict(options or {}),
+        "classes": [classes_entry(classes) for classes in comparison.classes],
         "draws": comparison.draws,
         "overall": {
             name: {**row(item), "low": item.low, "high": item.high} for name, item in comparison.overall.items()
@@ -137,6 +141,18 @@ def panoptic_metrics(
         "per_video": [{"name": name, **scores} for name, scores in evaluation.per_video.items()],
         "class_areas": evaluation.class_areas.tolist(),
         "warnings": list(evaluation.warnings),
+    }
+
+
+def classes_entry(classes: ClassMatching | None) -> dict[str, Any]:
+    """How the results' classes met the categories: by names or by ids, and those of either side without a partner."""
+    if classes is None:
+        return {"by": "ids", "renamed": {}, "without_category": [], "without_class": []}
+    return {
+        "by": "names",
+        "renamed": dict(classes.renamed),
+        "without_category": list(classes.without_category),
+        "without_class": list(classes.without_class),
     }
 
 
