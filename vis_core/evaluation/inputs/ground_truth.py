@@ -16,6 +16,7 @@ from vis_core.files.annotation_content import AnnotationContent, Entry, read_con
 from vis_core.files.annotation_ids import Ids
 from vis_core.files.findings import Findings, is_number, shown
 from vis_core.files.json_files import parse_json, read_text
+from vis_core.files.redundancy import Redundancy
 from vis_core.files.segmentations import SegmentationReader
 
 _Read = tuple[int, int, list[bytes | None], npt.NDArray[np.int64]]  # id of the video, of the category; masks, areas
@@ -84,6 +85,7 @@ class _Reader:
         # Nothing is said of what may depend on a faulty entry.
         self._lists_faulty = findings.has_errors
         self._segmentations = SegmentationReader(findings, polygons=True)
+        self._redundancy = Redundancy(findings, areas_decide=True)
 
     def read(self) -> tuple[dict[int, tuple[Track, ...]], bool]:
         """The tracks of each video, and whether it is an OVIS file; nothing if there is an error."""
@@ -99,6 +101,8 @@ class _Reader:
         for index, annotation in enumerate(annotations):
             pending.append(self._read_annotation(annotation, index, seen))
         self._segmentations.finish()
+        if not findings.has_errors and (refusal := self._redundancy.finish()):
+            findings.error("", refusal)
         if findings.has_errors:
             return {}, False
         tracks: dict[int, list[Track]] = {video: [] for video in sorted(content.entries)}
@@ -153,6 +157,7 @@ class _Reader:
             text = f"segmentations has {len(segmentations)} entries, but video {video.id} has {video.length} frames"
             findings.error(place, text, index=index)
         masks, areas = self._segmentations.add_track(segmentations, video.size, place, index)
+        self._redundancy.add(annotation, segmentations, masks, areas, video.size, place)
         return video_id, category, masks, areas
 
     def _check_list(self, annotation: dict[str, Any], key: str, place: str, index: int, video: Entry) -> None:
@@ -187,8 +192,6 @@ class _Reader:
         given = annotation.get("areas")
         if given is None:
             given = areas[areas > 0].tolist()
-        else:
-            self._compare_areas(annotation, index, areas)
         filled = [area for area in given if area]
         average = float(np.array(filled).mean()) if filled else 0.0
         if not (areas >= 0).any():
@@ -200,19 +203,6 @@ class _Reader:
         number = self._ids.find(annotation["id"])
         assert number is not None
         return Track(number, category, bool(annotation.get("iscrowd")), masks, areas, average, occlusion)
-
-    def _compare_areas(self, annotation: dict[str, Any], index: int, areas: npt.NDArray[np.int64]) -> None:
-        common = min(len(annotation["areas"]), areas.size)
-        given = np.array([area or 0 for area in annotation["areas"][:common]], np.float64)
-        measured = np.maximum(areas[:common], 0)
-        # The area of a polygon and the pixels that it covers are not the same number.
-        polygons = any(isinstance(item, list) and item for item in annotation["segmentations"])
-        allowed = np.maximum(0.1 * measured, 10.0) if polygons else np.full(common, 0.5)
-        wrong = np.flatnonzero(np.abs(given - measured) > allowed)
-        if wrong.size:
-            frame = int(wrong[0])
-            text = f"areas says {given[frame]:g}, the mask has {measured[frame]} pixels; areas decides the size range"
-            self._findings.warn("areas", self._content.place(index), text, frame=frame)
 
 
 def _mean_of_highest_half(levels: list[float]) -> float:
