@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from vis_core.data.faults import Finding
 from vis_core.errors import InputError
 from vis_core.video.images import read_image
+from vis_core.video.orientation import exif_cause
 
 Numbers = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -46,6 +47,7 @@ class Item:
         annotations: those whose category is among the classes.
         exhaustive: of each class, whether every visible object has a mask.
         licence: as the file states it; empty if it does not.
+        turned: images are turned by their EXIF orientation, as the annotations are; else they are taken as stored.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Item:
     annotations: tuple[Annotation, ...]
     exhaustive: tuple[bool, ...]
     licence: str = ""
+    turned: bool = True
 
     def image(self, frame: int) -> npt.NDArray[np.uint8]:
         """The image of a frame, uint8 ``[H, W, 3]`` RGB.
@@ -62,10 +65,11 @@ class Item:
             InputError: it cannot be read, or is of another size than annotated; the text names it.
         """
         path = self.files[frame]
-        image = read_image(path)
+        image = read_image(path, self.turned)
         if image.shape[:2] != self.size:
             (height, width), (annotated_height, annotated_width) = image.shape[:2], self.size
-            raise InputError(f"{path}: {width}x{height} pixels, annotated as {annotated_width}x{annotated_height}")
+            text = f"{width}x{height} pixels, annotated as {annotated_width}x{annotated_height}"
+            raise InputError(f"{path}: {text}{exif_cause(path, self.size)}")
         return image
 
     def object_images(self, frame: int) -> tuple[Numbers, Numbers]:
@@ -98,6 +102,7 @@ class AnnotatedSet:
         items: in the order of the file.
         findings: what was left out, or is odd.
         licence: of the whole, as the file states it; empty if it does not.
+        orientation: a sentence on the images that EXIF turns; empty if it turns none.
     """
 
     path: Path
@@ -106,3 +111,4 @@ class AnnotatedSet:
     items: tuple[Item, ...]
     findings: tuple[Finding, ...] = ()
     licence: str = ""
+    orientation: str = ""

@@ -47,15 +47,15 @@ FULL = Levels(0, _VALUES - 1)
 
 
 def range_of(text: str | None) -> Levels | None:
-    """What a range stands for: ``MIN,MAX``; None for ``auto``.
+    """What a range stands for: ``MIN,MAX``; None for ``auto``, and for none.
 
     Raises:
         OptionError: it is neither.
     """
-    if text is None or text == "auto":
+    if text in (None, "", "auto"):
         return None
     try:
-        low, high = (float(part) for part in text.split(","))
+        low, high = (float(part) for part in str(text).split(","))
     except ValueError:
         low, high = 0.0, 0.0
     if not (0 <= low < high < _VALUES):
@@ -85,7 +85,7 @@ class Levelling:
 
     def look(self, pixels: Pixels) -> None:
         """One of the first images, by which the range is found."""
-        if self._seen == FIRST_IMAGES or pixels.dtype == np.uint8:
+        if self.settled or pixels.dtype == np.uint8:
             return
         if self._wanted is None:
             self._least = min(self._least, int(pixels.min()))
@@ -101,6 +101,11 @@ class Levelling:
         shares = np.cumsum(self._counts) / self._counts.sum()
         low, high = (int(np.searchsorted(shares, share)) for share in _PERCENTILES)
         self._levels = Levels(low, high) if low < high else Levels(max(low - 1, 0), max(low, 1))
+
+    @property
+    def settled(self) -> bool:
+        """Whether the range stays as it is."""
+        return self._seen == FIRST_IMAGES
 
     def settle(self) -> None:
         """Keep the range, whatever comes."""

@@ -24,7 +24,7 @@ from vis_core.video import images as image_files
 from vis_core.video.containers import read_contents
 from vis_core.video.images import MAX_PIXELS, header_of, read_image, read_pixels
 from vis_core.video.levels import FIRST_IMAGES, Levelling
-from vis_core.video.orientation import size_fault
+from vis_core.video.orientation import exif_cause
 from vis_core.video.rates import checked_rate
 
 DEFAULT_FPS = 25.0
@@ -206,11 +206,11 @@ class ImageSequence(VideoSource):
                     deep = True
                     self._levelling.look(read_pixels(file, self._turned))
         if deep:
-            self._levelling.settle()
             try:
                 self.notes.append(f"{self.name}: {self._levelling.told()}")
             except InputError as error:
                 raise InputError(f"{self.files[0]}: {error}") from None
+            self._levelling.settle()
         return deep
 
     def _read(self) -> Generator[Frame | Skipped, None, None]:
@@ -227,7 +227,7 @@ class ImageSequence(VideoSource):
         return str(self.files[index])
 
     def _size_fault(self, frame: Frame) -> str:
-        return size_fault(self.files[frame.index], frame.size, self.size)
+        return super()._size_fault(frame) + exif_cause(self.files[frame.index], self.size)
 
 
 class VideoFile(VideoSource):
