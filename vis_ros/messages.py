@@ -18,6 +18,7 @@ import numpy.typing as npt
 from vis_core import masks as run_lengths
 from vis_core.errors import MissingDependencyError
 from vis_core.structures import Frame, Instances
+from vis_core.video.levels import Levelling
 from vis_ros import encodings
 
 _SECOND = 1_000_000_000
@@ -39,31 +40,34 @@ def stamp_of(message: Any) -> int:
     return to_nanoseconds(message.header.stamp)
 
 
-def to_frame(message: Any, index: int) -> Frame:
+def to_frame(
+    message: Any, index: int, levelling: Levelling | None = None, max_pixels: int = encodings.MAX_PIXELS
+) -> Frame:
     """The frame in a ``sensor_msgs/Image``; pixels of ``rgb8`` without padding are shared with the message.
 
     Args:
         message: the image.
         index: position in the stream.
+        levelling: how 16 bits become 8, the same for all images of a stream.
+        max_pixels: of the largest image that is taken.
 
     Raises:
-        BadImageError: the message is broken, or its encoding unknown.
+        BadImageError: the message is broken, its encoding unknown, or its values need a range.
     """
-    pixels = encodings.to_rgb(message.data, message.height, message.width, message.step, message.encoding)
+    shape = message.height, message.width, message.step, message.encoding, bool(message.is_bigendian)
+    return Frame(encodings.to_rgb(message.data, *shape, levelling, max_pixels), stamp_of(message), index)
+
+
+def compressed_to_frame(
+    message: Any, index: int, levelling: Levelling | None = None, max_pixels: int = encodings.MAX_PIXELS
+) -> Frame:
+    """The frame in a ``sensor_msgs/CompressedImage`` (JPEG or PNG); as of `to_frame`.
+
+    Raises:
+        BadImageError: the message is broken, neither JPEG nor PNG, or its values need a range.
+    """
+    pixels = encodings.compressed_to_rgb(message.data, message.format, levelling, max_pixels)
     return Frame(pixels, stamp_of(message), index)
-
-
-def compressed_to_frame(message: Any, index: int) -> Frame:
-    """The frame in a ``sensor_msgs/CompressedImage`` (JPEG or PNG).
-
-    Args:
-        message: the image.
-        index: position in the stream.
-
-    Raises:
-        BadImageError: the message is broken, or neither JPEG nor PNG.
-    """
-    return Frame(encodings.compressed_to_rgb(message.data, message.format), stamp_of(message), index)
 
 
 def to_message(instances: Instances, header: Any, system: str, class_names: Sequence[str]) -> Any:
