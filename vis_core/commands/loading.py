@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from vis_core.commands.known_systems import check_choice, find_known
 from vis_core.commands.terminal import screen
 from vis_core.errors import InputError, OptionError, printable
 
 if TYPE_CHECKING:
+    from vis_core.files.results_info import Origin
     from vis_core.system.option import Option
     from vis_core.system.segmenter import Segmenter
 
@@ -48,23 +50,37 @@ def load_segmenter(
         OptionError: an unknown system or option, or a value out of range.
         CheckpointError: the weights cannot be used.
     """
+    options = check_segmenter(name, weights, device, precision, texts, given)
     import torch
 
     from vis_core import catalog
 
     if threads is not None:
         torch.set_num_threads(threads)
-    options = {key: value for key, value in given.items() if value is not None}
-    known = catalog.find(name).options
-    for key, value in options_given(texts):
-        options[key] = option_value(value, known[key]) if key in known else value
     if recorded:
-        options = {**_for_recordings(known, options), **options}
+        options = {**_for_recordings(catalog.find(name).options, options), **options}
     with warnings.catch_warnings():
         if weights is None:
             warnings.simplefilter("ignore", UserWarning)
             warn_if_random(name, weights)
         return catalog.load(name, weights, device, precision, **options)
+
+
+def check_segmenter(
+    name: str, weights: Path | None, device: str, precision: str, texts: list[str], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """See, before torch is loaded, whether what stands on a command line can be right; returns the options.
+
+    Raises:
+        OptionError: an unknown system, option, device or precision, or a value out of range.
+        InputError: the weights are no file.
+    """
+    options = {key: value for key, value in given.items() if value is not None}
+    known = find_known(name).options
+    for key, value in options_given(texts):
+        options[key] = option_value(value, known[key]) if key in known else value
+    check_choice(name, weights, device, precision, options)
+    return options
 
 
 def _for_recordings(known: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,6 +103,28 @@ def warn_if_random(name: str, weights: Path | None) -> None:
     """Say so if a system would run with random weights."""
     if weights_are_random(name, weights):
         screen.print("[bold yellow]The weights are random[/]: masks, labels and tracks mean nothing. Give --weights.")
+
+
+def class_names_of(name: str, weights: Path | None, texts: Iterable[str]) -> tuple[str, ...]:
+    """The class names that a system would have; of the texts, options of others are passed over."""
+    from vis_core import catalog
+
+    known = catalog.find(name).options
+    options = {key: option_value(text, known[key]) for key, text in options_given(texts) if key in known}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return catalog.load(name, weights, "cpu", "fp32", **options).class_names
+
+
+def origin_of(
+    name: str, weights: Path | None, given: Mapping[str, Any] | None = None, texts: Iterable[str] = ()
+) -> Origin:
+    """What the companion of results tells of a system: its name, weight file, and options as they were given."""
+    from vis_core import catalog
+    from vis_core.files.results_info import Origin
+
+    options = {key: value for key, value in (given or {}).items() if value is not None}
+    return Origin(name, weights or catalog.find(name).default_weights(), {**options, **dict(options_given(texts))})
 
 
 def options_given(texts: Iterable[str]) -> Iterator[tuple[str, str]]:

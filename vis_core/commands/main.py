@@ -6,7 +6,6 @@ Commands import what they need when they run, so that ``vis --help`` is quick an
 from __future__ import annotations
 
 import signal
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,16 +16,26 @@ from rich.table import Table
 from vis_core.commands import evaluate as evaluation_commands
 from vis_core.commands import inspect as data_commands
 from vis_core.commands import train as training_commands
-from vis_core.commands.interrupts import interrupts
-from vis_core.commands.loading import Device, Precision, SystemName, Threads, load_segmenter
+from vis_core.commands.interrupts import ended_in_order, interrupts
+from vis_core.commands.known_systems import check_weights, find_known
+from vis_core.commands.loading import (
+    Device,
+    Precision,
+    SystemName,
+    Threads,
+    check_segmenter,
+    load_segmenter,
+    origin_of,
+)
 from vis_core.commands.running import new_app, run_command_line
-from vis_core.commands.terminal import SKIPPED_SHOWN, output, progress_bar
-from vis_core.errors import InputError
+from vis_core.commands.terminal import Force, output, progress_bar, say
+from vis_core.commands.unfinished import JOURNAL
+from vis_core.errors import InputError, OptionError
+from vis_core.files.outputs import check_file, output_folder
 
 if TYPE_CHECKING:
     from vis_core.commands.segment import RunOutcome
     from vis_core.system.option import Option
-    from vis_core.video.sources import VideoSource
 
 _IMAGES = {
     "masks": " (16-bit PNGs: 0 = background, else the track id)",
@@ -34,12 +43,19 @@ _IMAGES = {
 }
 """What the images of a folder are, by its name."""
 
+_OUTPUTS = (
+    *("results.json", "results.info.json", "results.json.rows.jsonl", "skipped.txt", "overlay.mp4", "overlay.avi"),
+    *("overlay/*.mp4", "overlay/*.avi", "masks/*/[0-9]*.png", "panoptic/*/[0-9]*.png"),
+)
+"""What `segment` may write, as patterns."""
+
 app = new_app("Video instance segmentation: videos in, tracked masks out.")
 
 
 def main() -> None:
     """Entry point of ``vis``: an error of ours is told in one message, with exit code 2."""
-    run_command_line(lambda: app(prog_name="vis"))
+    with ended_in_order():
+        run_command_line(lambda: app(prog_name="vis"))
 
 
 @app.command()
@@ -83,40 +99,49 @@ def segment(
     fps: Annotated[float | None, typer.Option(help="Frames per second of images.")] = None,
     start: Annotated[int, typer.Option(min=0, help="First frame, of each video.")] = 0,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Most frames, of each video.")] = None,
+    force: Force = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the videos that a run which ended early has finished.")
+    ] = False,
 ) -> None:
     """Segment and track the instances of videos: results.json, an overlay video and, if asked for, mask images.
 
     A frame that cannot be read is named and left out. Ctrl-C finishes what is done (exit code 130); so does a full disk
-    (exit code 1).
+    (exit code 1). The same command with --resume goes on from the videos that were finished.
     """
     from vis_core.video.opening import open_videos
 
-    sources = open_videos(source, images, fps)
     given = {"score_threshold": score_threshold, "max_instances": max_instances}
+    check_segmenter(system, weights, device, precision, option or [], given)
+    sources = open_videos(source, images, fps)
     recorded = not any(item.live for item in sources)
-    segmenter = load_segmenter(system, weights, device, precision, threads, option or [], given, recorded)
-
-    from vis_core.commands.segment import segment_videos
-
     lengths = [source.length for source in sources]
     stop = None if max_frames is None else start + max_frames
     if stop is not None:
         lengths = [stop if length is None else min(length, stop) for length in lengths]
     total = None if None in lengths else sum(max((length or 0) - start, 0) for length in lengths)
-    with interrupts("frame") as received, progress_bar(sources, total) as on_frame:
-        outcome = segment_videos(
-            segmenter,
-            sources,
-            out,
-            overlay=overlay,
-            save_masks=save_masks,
-            save_panoptic=save_panoptic,
-            start=start,
-            stop=stop,
-            stop_asked=lambda: bool(received),
-            on_frame=on_frame,
-        )
-    _report(outcome, sources, out)
+    with output_folder(out, "segment", _OUTPUTS, force=force, resume=resume, unfinished=JOURNAL, tell=say) as folder:
+        _refuse_as_input(Path(source), folder.outputs)
+        segmenter = load_segmenter(system, weights, device, precision, threads, option or [], given, recorded)
+
+        from vis_core.commands.segment import segment_videos
+
+        with interrupts("frame") as received, progress_bar(sources, total) as on_frame:
+            outcome = segment_videos(
+                segmenter,
+                sources,
+                folder,
+                overlay=overlay,
+                save_masks=save_masks,
+                save_panoptic=save_panoptic,
+                start=start,
+                stop=stop,
+                stop_asked=lambda: bool(received),
+                on_frame=on_frame,
+                origin=origin_of(system, weights, given, option or []),
+                resume=resume,
+            )
+    _report(outcome)
     _end(outcome, received)
 
 
@@ -126,8 +151,15 @@ def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="Published checkpoint (.pth, .pkl), or .safetensors.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="File to write (.safetensors).")],
     half: Annotated[bool, typer.Option("--half", help="Store 16 bits a value, in half the space.")] = False,
+    force: Force = False,
 ) -> None:
     """Convert a published checkpoint, or weights of ours, to .safetensors, checked against the network."""
+    find_known(system)
+    if target.suffix != ".safetensors":
+        raise OptionError(f"{target}: weights are written as .safetensors")
+    check_weights(source)
+    check_file(target, force, say)
+
     from vis_core import catalog
 
     count = catalog.convert(system, source, target, half)
@@ -137,6 +169,9 @@ def convert(
 @app.command()
 def systems(name: Annotated[str | None, typer.Argument(help="Show the options of this one.")] = None) -> None:
     """List the systems with their licences and published figures; of one, its options."""
+    if name is not None:
+        find_known(name)
+
     from vis_core import catalog
 
     if name is not None:
@@ -166,22 +201,23 @@ def _values(option: Option) -> str:
     return (bounds + ", or none").removeprefix(", ") if option.optional else bounds
 
 
-def _report(outcome: RunOutcome, sources: list[VideoSource], folder: Path) -> None:
+def _refuse_as_input(source: Path, outputs: list[Path]) -> None:
+    """Raises `InputError` where the input is what would be replaced."""
+    given = source.resolve()
+    if any(given in (path.resolve(), path.resolve().parent if path.suffix == ".png" else None) for path in outputs):
+        raise InputError(f"{source}: is what --force would replace; choose another --out")
+
+
+def _report(outcome: RunOutcome) -> None:
     """The table of a run, and what stands where."""
     table = Table("video")
     for column in ("frames", "skipped", "tracks", "frames/s"):
         table.add_column(column, justify="right")
     for video in outcome.videos:
-        rate = f"{video.frames / video.seconds:.1f}" if video.frames else "-"
+        rate = f"{video.frames / video.seconds:.1f}" if video.frames and video.seconds else "-"
         table.add_row(escape(video.name), str(video.frames), str(video.skipped), str(video.tracks), rate)
     if outcome.videos:
         output.print(table, soft_wrap=False)
-    skipped = [item for source in sources for item in source.skipped]
-    if len(skipped) > SKIPPED_SHOWN:
-        names = folder / "skipped.txt"
-        with suppress(OSError):
-            names.write_text("".join(f"{item.name}: {item.reason}\n" for item in skipped), "utf-8")
-            outcome.written.append(names)
     early = outcome.stopped or outcome.error is not None
     if outcome.written:
         output.print("Stopped early; what is done stands in" if early else "Written:")
@@ -189,6 +225,8 @@ def _report(outcome: RunOutcome, sources: list[VideoSource], folder: Path) -> No
         note = _IMAGES.get(path.parent.name, "") if path.is_dir() else ""
         note = " (one JSON line a mask; results.json could not be written)" if path.suffix == ".jsonl" else note
         output.print(f"  {escape(str(path))}{note}")
+    if outcome.unfinished:
+        output.print("The same command with --resume goes on from the videos that were finished.")
 
 
 def _end(outcome: RunOutcome, received: list[int]) -> None:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import errno
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
-
-from vis_core.errors import InputError, OptionError
-from vis_core.files.atomic import atomic_write
-from vis_core.files.panoptic_writer import PanopticWriter
+from vis_core.commands.result_files import open_results
+from vis_core.commands.terminal import SKIPPED_SHOWN
+from vis_core.commands.unfinished import ROWS, FinishedVideo, Journal
+from vis_core.commands.video_outputs import PanopticOutput, VideoOutput
+from vis_core.errors import OptionError
+from vis_core.files.outputs import OutputFolder
+from vis_core.files.results_info import UNKNOWN, Origin
 from vis_core.files.results_writer import ResultsWriter
-from vis_core.structures import Frame, Instances
-from vis_core.system.segmenter import Segmenter
-from vis_core.video.overlay import draw_overlay
+from vis_core.structures import Frame
 from vis_core.video.sources import VideoSource
-from vis_core.video.writer import VideoWriter
 
-_RESERVE = 16 * 2**20
+if TYPE_CHECKING:
+    from vis_core.system.segmenter import Segmenter
+
+_SKIPPED = "skipped.txt"
 
 
 @dataclass(slots=True)
@@ -37,7 +36,7 @@ class VideoOutcome:
         frames: answered by the segmenter.
         skipped: left out, since they could not be read.
         tracks: that have had a mask.
-        seconds: from opening to closing, reading, drawing and writing included.
+        seconds: from opening to closing, reading, drawing and writing included; 0 if an earlier run did it.
     """
 
     name: str
@@ -56,18 +55,22 @@ class RunOutcome:
         written: the files and folders that stand.
         stopped: the run was asked to stop before its end.
         error: what ended the run early.
+        skipped: frames that could not be read, and why, a line each.
+        unfinished: another run can go on from what was finished.
     """
 
     videos: list[VideoOutcome] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)
     stopped: bool = False
     error: BaseException | None = None
+    skipped: list[str] = field(default_factory=list)
+    unfinished: bool = False
 
 
 def segment_videos(
     segmenter: Segmenter,
     sources: Sequence[VideoSource],
-    folder: Path,
+    folder: OutputFolder,
     *,
     overlay: bool = True,
     save_masks: bool = False,
@@ -76,16 +79,22 @@ def segment_videos(
     stop: int | None = None,
     stop_asked: Callable[[], bool] = lambda: False,
     on_frame: Callable[[], None] = lambda: None,
+    origin: Origin = UNKNOWN,
+    resume: bool = False,
 ) -> RunOutcome:
     """Segment videos; whatever ends the run, what is done is finished and stands.
 
-    Written are ``results.json``, for each video an overlay video (``overlay.mp4``, or ``overlay/NAME.mp4`` where there
-    are several), and ``masks/NAME/INDEX.png``: uint16, 0 = background, else the track id; where masks overlap the
-    better score has the pixel. And ``panoptic/NAME/INDEX.png``: as of `PanopticWriter`.
+    Written are ``results.json`` with its companion ``results.info.json``, for each video an overlay video
+    (``overlay.mp4``, or ``overlay/NAME.mp4`` where there are several), and ``masks/NAME/INDEX.png``: uint16, 0 =
+    background, else the track id; where masks overlap the better score has the pixel. And ``panoptic/NAME/INDEX.png``:
+    as of `PanopticWriter`. Where more than 20 frames could not be read, ``skipped.txt`` lists them.
+
+    All of it takes its place at the end. Where an error ends the run and the folder holds what an earlier one left,
+    that stays, and what is done stays in the hidden folder of the run.
 
     Args:
         segmenter: its state is reset after each video.
-        folder: where to write; made if it is not there.
+        folder: where to write.
         overlay: write overlay videos.
         save_masks: write mask images.
         save_panoptic: write panoptic images; the system must have a semantic map.
@@ -93,35 +102,41 @@ def segment_videos(
         stop: index of the frame before which each video ends; None: at its end.
         stop_asked: asked after each frame; true ends the run, after the answers that are still owed.
         on_frame: called after each answered frame.
+        origin: what the companion tells of the system.
+        resume: go on from the videos that an earlier run finished.
 
     Returns:
         The outcome, with the error that ended the run if one did: ENOSPC comes while there still is room to finish.
     """
-    outcome = RunOutcome()
+    outcome, here = RunOutcome(), folder.path
     results: ResultsWriter | None = None
+    journal: Journal | None = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        names = _file_names(sources)
-        if save_masks:
-            _refuse_old_images([folder / "masks" / name for name in names])
         if save_panoptic:
             _check_tells_stuff(segmenter)
-            _refuse_old_images([folder / "panoptic" / name for name in names])
-        with ResultsWriter(folder / "results.json") as results:
-            for source, name in zip(sources, names, strict=True):
+        run = {"system": origin.system, "weights": origin.weights, "options": origin.options, "start": start}
+        run |= {"stop": stop, "overlay": overlay, "masks": save_masks, "panoptic": save_panoptic}
+        journal = Journal(here, run | {"videos": [[source.video_id, source.name] for source in sources]}, resume)
+        _remove_cut_short(folder.path, journal)
+        with open_results(here / "results.json", segmenter.class_names, sources, origin, journal.kept) as results:
+            results.keep_rows = True
+            for source, name in zip(sources, _file_names(sources), strict=True):
+                if (finished := journal.finished.get(source.video_id)) is not None:
+                    counts = (finished.frames, len(finished.skipped), finished.tracks)
+                    outcome.videos.append(VideoOutcome(source.name, *counts))
+                    outcome.skipped += finished.skipped
+                    outcome.written += [here / output for output in finished.outputs]
+                    continue
                 video = VideoOutcome(source.name)
                 outcome.videos.append(video)
-                drawing = (
-                    (folder / "overlay" / f"{name}.mp4" if len(sources) > 1 else folder / "overlay.mp4")
-                    if overlay
-                    else None
-                )
-                labels = folder / "masks" / name if save_masks else None
-                panoptic = None
-                if save_panoptic:
-                    panoptic = _PanopticOutput(folder / "panoptic", name, segmenter)
-                output = _VideoOutput(
-                    source, segmenter.class_names, results, drawing, labels, panoptic, outcome.written
+                drawing = here / "overlay" / f"{name}.mp4" if len(sources) > 1 else here / "overlay.mp4"
+                output = VideoOutput(
+                    source,
+                    segmenter.class_names,
+                    results,
+                    drawing if overlay else None,
+                    here / "masks" / name if save_masks else None,
+                    PanopticOutput(here / "panoptic", name, segmenter) if save_panoptic else None,
                 )
                 began = time.perf_counter()
                 try:
@@ -135,100 +150,76 @@ def segment_videos(
                     video.seconds = time.perf_counter() - began
                     video.skipped = len(source.skipped)
                     video.tracks = results.track_count(source.video_id)
+                    outcome.skipped += [f"{item.name}: {item.reason}" for item in source.skipped]
+                    outcome.written += output.written
                 if outcome.stopped:
                     break
+                journal.finish(_finished(source, video, output, results, here))
+            else:
+                results.keep_rows = False
     except (Exception, KeyboardInterrupt) as error:  # the caller tells it, together with what stands
         outcome.error = error
-    if results is not None:
-        failed = results.rows_path.exists()
-        outcome.written.insert(0, results.rows_path if failed else results.path)
+    if results is not None and journal is not None:
+        _end(outcome, folder, results, journal)
+    else:
+        folder.keep_as_it_was()
     return outcome
 
 
-class _VideoOutput:
-    """The files of one video, and the frames whose answers are still to come."""
-
-    def __init__(
-        self,
-        source: VideoSource,
-        class_names: Sequence[str],
-        results: ResultsWriter,
-        drawing: Path | None,
-        labels: Path | None,
-        panoptic: _PanopticOutput | None,
-        written: list[Path],
-    ) -> None:
-        self._source = source
-        self._class_names = class_names
-        self._results = results
-        self._labels = labels
-        self._panoptic = panoptic
-        self._written = written
-        self._length = source.length if source.length is not None and source.length_is_exact else 0
-        self._pending: dict[int, Frame] = {}
-        self._drawing = None
-        if drawing is not None:
-            drawing.parent.mkdir(parents=True, exist_ok=True)
-            self._drawing = VideoWriter(drawing, source.fps)
-        if labels is not None:
-            labels.mkdir(parents=True, exist_ok=True)
-            written.append(labels)
-        if panoptic is not None:
-            written.append(panoptic.writer.folder)
-
-    def __enter__(self) -> _VideoOutput:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._results.finish_video(self._source.video_id, self._length)
-        if self._drawing is not None:
-            self._drawing.close()
-            if self._drawing.frames:
-                self._written.append(self._drawing.path)
-
-    def expect(self, frame: Frame) -> None:
-        """A frame that the segmenter is about to get.
-
-        Raises:
-            OSError: ENOSPC, while there still is room to finish what is done.
-        """
-        folder = self._results.path.parent
-        needed = _RESERVE + self._results.bytes_to_come
-        if shutil.disk_usage(folder).free < needed:
-            reason = f"less than {needed / 2**20:.0f} MB are left, which finishing the files may take"
-            raise OSError(errno.ENOSPC, reason, str(folder))
-        self._length = max(self._length, frame.index + 1)
-        if self._drawing is not None:
-            self._pending[frame.index] = frame
-
-    def write(self, instances: Instances) -> None:
-        """The answer to one frame."""
-        self._results.add(self._source.video_id, instances.index, instances)
-        if self._labels is not None:
-            _write_labels(self._labels / f"{instances.index:06d}.png", instances)
-        if self._panoptic is not None:
-            self._panoptic.write(instances)
-        if self._drawing is not None:
-            frame = self._pending.pop(instances.index)
-            self._drawing.write(draw_overlay(frame.image, instances, self._class_names), instances.stamp)
+def _end(outcome: RunOutcome, folder: OutputFolder, results: ResultsWriter, journal: Journal) -> None:
+    """Let what is done take its place, and say what stands where."""
+    if not any(video.frames for video in outcome.videos):
+        outcome.written = []
+        folder.discard()
+        return
+    stands = results.path.exists()
+    outcome.written.insert(0, results.path if stands else results.rows_path)
+    if len(outcome.skipped) > SKIPPED_SHOWN:
+        names = folder.path / _SKIPPED
+        try:
+            names.write_text("".join(f"{line}\n" for line in outcome.skipped), "utf-8")
+            outcome.written.append(names)
+        except OSError as error:
+            outcome.error = outcome.error or error
+    early = outcome.stopped or outcome.error is not None
+    outcome.unfinished = early and bool(journal.finished)
+    failed = outcome.error is not None and not isinstance(outcome.error, KeyboardInterrupt)
+    try:
+        if failed and folder.outputs:
+            folder.leave()
+            return
+        folder.publish(keep=outcome.unfinished, without=(ROWS,) if stands else ())
+    except OSError as error:
+        outcome.error = outcome.error or error
+        folder.leave()
+        return
+    if outcome.unfinished:
+        folder.leave()
+    if isinstance(outcome.error, OSError):
+        texts = (outcome.error.strerror or str(outcome.error), str(outcome.error.filename or ""))
+        reason, name = (text.replace(str(folder.path), str(folder.folder)) for text in texts)
+        outcome.error = OSError(outcome.error.errno, reason, *([name] if name else []))
+    outcome.written = [folder.final(path) for path in outcome.written]
 
 
-class _PanopticOutput:
-    """The panoptic images of one video."""
+def _finished(
+    source: VideoSource, video: VideoOutcome, output: VideoOutput, results: ResultsWriter, folder: Path
+) -> FinishedVideo:
+    outputs = {
+        str(path.relative_to(folder)): sum(1 for _ in path.iterdir()) if path.is_dir() else 0 for path in output.written
+    }
+    skipped = tuple(f"{item.name}: {item.reason}" for item in source.skipped)
+    return FinishedVideo(source.video_id, video.frames, skipped, video.tracks, output.length, results.rows_end, outputs)
 
-    def __init__(self, folder: Path, name: str, segmenter: Segmenter) -> None:
-        known, class_names = list(segmenter.semantic_class_names), segmenter.class_names
-        unknown = [name for name in class_names if name not in known]
-        if unknown:
-            raise OptionError(f"--save-panoptic: class {unknown[0]!r} is none of the semantic map: {', '.join(known)}")
-        self._segmenter = segmenter
-        self.writer = PanopticWriter(folder, name, [known.index(name) for name in class_names])
 
-    def write(self, instances: Instances) -> None:
-        """The image of the frame that was answered last."""
-        semantic = self._segmenter.semantic_map()
-        assert semantic is not None
-        self.writer.add(instances.index, semantic - np.uint8(1), instances)  # 0 becomes 255, void
+def _remove_cut_short(folder: Path, journal: Journal) -> None:
+    """Remove what is there of videos that were not finished, and results that are to be put together anew."""
+    kept = {folder / name for finished in journal.finished.values() for name in finished.outputs}
+    kept |= {folder / ROWS, journal.path}
+    above = {parent for path in kept for parent in path.parents}
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path not in above and kept.isdisjoint((path, *path.parents)):
+            path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _check_tells_stuff(segmenter: Segmenter) -> None:
@@ -238,7 +229,7 @@ def _check_tells_stuff(segmenter: Segmenter) -> None:
 
 
 def _until_stopped(
-    frames: Iterable[Frame], output: _VideoOutput, outcome: RunOutcome, stop_asked: Callable[[], bool]
+    frames: Iterable[Frame], output: VideoOutput, outcome: RunOutcome, stop_asked: Callable[[], bool]
 ) -> Iterator[Frame]:
     """The frames, each told to the output, until the run is asked to stop."""
     for frame in frames:
@@ -264,21 +255,3 @@ def _file_names(sources: Sequence[VideoSource]) -> list[str]:
         name = re.sub(r"[^\w.-]+", "_", source.name).strip("._")[:100] or "video"
         names.append(name if name not in names else f"{name}_{source.video_id}")
     return names
-
-
-def _refuse_old_images(folders: Sequence[Path]) -> None:
-    for folder in folders:
-        if folder.is_dir() and any(folder.iterdir()):
-            raise InputError(
-                f"{folder}: holds files, which would be mixed with new ones; remove it or choose another --out"
-            )
-
-
-def _write_labels(path: Path, instances: Instances) -> None:
-    """Track ids as a uint16 PNG."""
-    ids = np.concatenate(([0], instances.track_ids))
-    if ids.max() > np.iinfo(np.uint16).max:
-        raise InputError(f"{path}: track id {ids.max()} does not fit the 16 bits of a mask image")
-    _, png = cv2.imencode(".png", ids.astype(np.uint16)[instances.label_image()])
-    with atomic_write(path) as partial:
-        partial.write_bytes(png.tobytes())

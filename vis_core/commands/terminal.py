@@ -6,11 +6,14 @@ import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vis_core.files.atomic import FULL
 
 if TYPE_CHECKING:
     from vis_core.video.sources import Skipped, VideoSource
@@ -23,6 +26,14 @@ screen = Console(stderr=True, highlight=False, soft_wrap=True)
 
 output = Console(highlight=False, soft_wrap=True)
 """For what a command was asked for."""
+
+
+Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier run has written there.")]
+
+
+def say(text: str) -> None:
+    """A line for people who watch."""
+    screen.print(escape(text))
 
 
 @contextmanager
@@ -62,9 +73,9 @@ def tell_error(error: Exception) -> None:
     """One message for an error of ours, or of the operating system."""
     text = str(error)
     if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         text = f"{error.filename or ''}: {error.strerror or error}".removeprefix(": ")
-        text = f"the disk is full: {text}" if full else text
+        if error.errno in FULL:
+            text = f"{'a file may not grow so large' if error.errno == errno.EFBIG else 'the disk is full'}: {text}"
     screen.print(f"[bold red]error:[/] {escape(text)}")
 
 

@@ -1,8 +1,8 @@
 """Where commands write: nothing is replaced unasked or too early, nothing is torn, and no two runs share a folder.
 
-A run writes into a hidden folder beside what it is to make, ``OUT/.partial.COMMAND``; what is there takes its place when
-all of it is complete, in renames alone. What a killed run leaves there is found by the next one, which holds the
-folder's lock and so knows that nobody works on it.
+A run writes into a hidden folder, ``OUT/.partial.COMMAND``; what is there takes its place when all of it is complete,
+in renames alone. What a killed run leaves there is found by the next one, which holds the folder's lock and so knows
+that nobody works on it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from vis_core.files.atomic import FULL, clear_partials, errors_name
 
 LOCK = ".lock"
 _REPLACED, _PUBLISHING = ".replaced", ".publishing"
-_RESUMABLE = (".partial.segment",)
+_RESUMABLE = ("segment",)
 
 _held: set[tuple[int, int]] = set()  # the system does not keep two locks of one process apart
 
@@ -37,15 +37,17 @@ class OutputFolder:
 
     Attributes:
         folder: where the outputs will stand.
+        command: that writes them.
         path: where they are to be written meanwhile. Names that begin with a dot never leave it.
     """
 
     def __init__(self, folder: Path, command: str, patterns: Sequence[str]) -> None:
         self.folder = folder
+        self.command = command
         self.path = folder / f".partial.{command}"
         self._patterns = patterns
         self._open = True
-        self._leaves = False
+        self._leaves = self._left = self.path.exists()
 
     @property
     def outputs(self) -> list[Path]:
@@ -57,21 +59,24 @@ class OutputFolder:
         """Where something that is in `path` now will stand."""
         return self.folder / path.relative_to(self.path)
 
-    def publish(self, keep: bool = False) -> None:
+    def publish(self, keep: bool = False, without: Collection[str] = ()) -> None:
         """Let what was written take its place, and what an earlier run left there go.
 
         Args:
             keep: what was written stays in `path` too, for a run that goes on from it.
+            without: names that are no output.
 
         Raises:
             OSError: it cannot; then the folder is as it was.
         """
-        self._open = False
+        self._open, self._leaves = False, keep
         names = [p.relative_to(self.path) for p in sorted(self.path.rglob("*")) if not p.is_dir()]
-        names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
-        if not keep:
-            (self.path / _PUBLISHING).write_text(json.dumps([str(name) for name in names]), "utf-8")
+        names = [n for n in names if str(n) not in without and not any(part.startswith(".") for part in n.parts)]
         old = set(self.outputs) | {self.folder / name for name in names if os.path.lexists(self.folder / name)}
+        if not keep:
+            plan = {"old": [str(path.relative_to(self.folder)) for path in old], "new": list(map(str, names))}
+            with errors_name(self.folder):
+                (self.path / _PUBLISHING).write_text(json.dumps(plan), "utf-8")
         self._exchange(sorted(old), names, _link if keep else _move)
 
     def leave(self) -> None:
@@ -79,19 +84,23 @@ class OutputFolder:
         self._open, self._leaves = False, True
 
     def discard(self) -> None:
-        """Publish nothing more; `path` goes at the end."""
-        self._open = False
+        """Publish nothing; `path` goes at the end."""
+        self._open = self._leaves = False
+
+    def keep_as_it_was(self) -> None:
+        """Publish nothing; `path` goes at the end, unless it was there before."""
+        self._open, self._leaves = False, self._left
 
     def _recover(self) -> bool:
         """Finish the renames that a kill has cut short; whether there were any."""
         try:
-            names = [Path(name) for name in json.loads((self.path / _PUBLISHING).read_text("utf-8"))]
+            plan = json.loads((self.path / _PUBLISHING).read_text("utf-8"))
         except (OSError, ValueError):
             return False
-        waiting = [name for name in names if os.path.lexists(self.path / name)]
-        there = {self.folder / name for name in names if name not in waiting}
-        old = (set(self.outputs) - there) | {self.folder / n for n in waiting if os.path.lexists(self.folder / n)}
-        self._exchange(sorted(old), waiting, _move)
+        names = [Path(name) for name in plan["new"] if os.path.lexists(self.path / name)]
+        placed = set(plan["new"]) - set(map(str, names))
+        old = [self.folder / name for name in plan["old"] if name not in placed]
+        self._exchange([path for path in old if os.path.lexists(path)], names, _move)
         return True
 
     def _exchange(self, old: Sequence[Path], names: Sequence[Path], place: Callable[[Path, Path], None]) -> None:
@@ -110,11 +119,11 @@ class OutputFolder:
             for step in reversed(undo):
                 with suppress(OSError):
                     step()
+            (self.path / _PUBLISHING).unlink(missing_ok=True)
             raise
         shutil.rmtree(aside, ignore_errors=True)
-        for parent in {parent for path in old for parent in path.relative_to(self.folder).parents}:
-            with suppress(OSError):  # those that are left empty
-                (self.folder / parent).rmdir()
+        parents = {self.folder / parent for path in old for parent in path.relative_to(self.folder).parents}
+        _remove_empty(sorted(parents, reverse=True))
 
 
 @contextmanager
@@ -125,6 +134,7 @@ def output_folder(
     *,
     force: bool = False,
     resume: bool = False,
+    unfinished: str = "",
     tell: Callable[[str], None] = say_nothing,
 ) -> Iterator[OutputFolder]:
     """A folder to write to, for as long as the run takes; what was written takes its place at the end, unless it fails.
@@ -136,22 +146,33 @@ def output_folder(
         command: that writes.
         patterns: of all names that the command may write, as of `Path.glob`.
         force: replace what such a run has left, as a whole.
-        resume: leave what a run that ended early has written in place.
+        resume: go on from what a run that ended early has written, if there is any.
+        unfinished: a file that lies where a run has written what another can go on from.
         tell: is told what of a killed run is removed.
 
     Raises:
-        InputError: there are such outputs already, or the folder cannot be written to.
+        InputError: there are such outputs already, or what a run can go on from and neither `force` nor `resume` is
+            given, or the folder cannot be written to.
         OptionError: another run writes there.
     """
     with locked(folder):
+        for left in sorted(path for path in folder.glob(".partial.*") if path.is_dir()):
+            owner = OutputFolder(folder, left.name.removeprefix(".partial."), patterns)
+            recovered = owner._recover()
+            if unfinished and owner.command == command and (left / unfinished).exists() and not recovered:
+                if resume:
+                    continue
+                if not force:
+                    raise InputError(
+                        f"{left}: holds what a run that did not come to its end has finished; --resume goes on from "
+                        "it, --force begins anew"
+                    )
+            if owner.command == command or owner.command not in _RESUMABLE:
+                shutil.rmtree(left, ignore_errors=True)
+                how = "its outputs took their place" if recovered else "removed"
+                tell(f"{left}: {how}; a run that did not come to its end had left it")
         output = OutputFolder(folder, command, patterns)
-        for left in sorted(folder.glob(".partial.*")):
-            if left.is_dir() and (left == output.path or left.name not in _RESUMABLE):
-                owner = OutputFolder(folder, left.name.removeprefix(".partial."), patterns)
-                if owner._recover() or not (resume and left == output.path):
-                    shutil.rmtree(left, ignore_errors=True)
-                    tell(f"{left}: removed; a run that did not come to its end had left it")
-        if not force and not resume:
+        if not force and not (resume and output._left):
             refuse_outputs(output.outputs, "--force replaces the outputs of an earlier run")
         output.path.mkdir(exist_ok=True)
         try:
@@ -247,7 +268,7 @@ def _lock(folder: Path, what: str) -> int:
                 raise OptionError(f"{folder}: another {what} writes there; give another output, or wait") from None
             return descriptor  # a file system without locks
         with suppress(OSError):
-            if os.path.samestat(os.stat(path), status):  # or its owner removed it at its end just now
+            if os.path.samestat(path.stat(), status):  # or its owner removed it at its end just now
                 return descriptor
         os.close(descriptor)
 

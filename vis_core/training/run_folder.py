@@ -1,4 +1,4 @@
-"""The folder of a run: one training at a time, nothing torn in it, and an earlier run kept until the next one stands."""
+"""The folder of a run: one training at a time, nothing torn in it, the run before kept until the next one stands."""
 
 from __future__ import annotations
 

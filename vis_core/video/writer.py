@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +17,7 @@ from vis_core.errors import InputError
 # MPEG-4 part 2 and Motion JPEG are the encoders that every build of OpenCV with FFmpeg holds; H.264 is in few.
 _CODECS = (("mp4v", ".mp4"), ("MJPG", ".avi"))
 _LONGEST_HOLD = 10.0
+_LITTLE = 2**20  # bytes: a disk with less is full, for a video
 
 
 class VideoWriter:
@@ -75,7 +79,7 @@ class VideoWriter:
         """Finish the file and give it its name; nothing stands where no frame came. Closing again does nothing.
 
         Raises:
-            OSError: the file that was written does not open again; it is left under its temporary name.
+            OSError: the file that was written does not open again; it is removed.
         """
         writer, self._writer, self._latest = self._writer, None, None
         if writer is None:
@@ -86,7 +90,11 @@ class VideoWriter:
         opens, _ = capture.read()
         capture.release()
         if not opens:
-            raise OSError(f"{partial}: the video does not open again, most likely for want of disk space")
+            with suppress(OSError):
+                partial.unlink()
+            full = shutil.disk_usage(self.path.parent).free < _LITTLE
+            reason = "No space left on device" if full else "the video that was written does not open again"
+            raise OSError(errno.ENOSPC if full else errno.EIO, reason, str(self.path))
         partial.replace(self.path)
 
     def _open(self, size: tuple[int, ...]) -> cv2.VideoWriter:
@@ -102,4 +110,4 @@ class VideoWriter:
         raise OSError(f"{self.path}: this OpenCV ({cv2.__version__}) writes no video there")
 
     def _partial(self) -> Path:
-        return self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
+        return self.path.with_name(f".{self.path.stem}.partial{self.path.suffix}")

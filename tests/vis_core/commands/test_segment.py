@@ -44,7 +44,7 @@ def test_segment_writes_results_overlay_and_masks(tmp_path, monkeypatch, capfd, 
     frames = list(open_video(out / "overlay.mp4"))
     assert len(frames) == 6 and frames[0].size == (48, 64)
     assert frames[3].image.max() < 60 < frames[2].image.max()
-    assert sorted(p.name for p in out.iterdir()) == ["masks", "overlay.mp4", "results.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["masks", "overlay.mp4", "results.info.json", "results.json"]
     assert segmenter.resets == 1
     told = capfd.readouterr()
     assert "weights are random" in told.err
@@ -119,15 +119,16 @@ def test_many_broken_frames_are_all_listed_in_a_file(tmp_path, monkeypatch, capf
 
 
 def test_options_reach_the_system_in_their_types(tmp_path, monkeypatch):
-    source = write_frames(tmp_path / "a", 1)
+    source, weights = write_frames(tmp_path / "a", 1), tmp_path / "w.pth"
+    weights.touch()
     more = ["--score-threshold", "0.4", "--option", "input_size=64,96", "--option", "max_lost_frames=none"]
     fake = run(
         monkeypatch,
         FakeSegmenter(),
-        *segment(source, tmp_path / "out", *more, "--weights", "w.pth", "--device", "cpu", "--precision", "fp32"),
+        *segment(source, tmp_path / "out", *more, "--weights", weights, "--device", "cpu", "--precision", "fp32"),
     )
     ((arguments, options),) = fake.calls
-    assert arguments == ("fake", Path("w.pth"), "cpu", "fp32")
+    assert arguments == ("fake", weights, "cpu", "fp32")
     assert options == {"score_threshold": 0.4, "input_size": [64, 96], "max_lost_frames": None}
 
 
@@ -178,14 +179,14 @@ def test_masks_of_an_earlier_run_are_not_mixed_with_new_ones(tmp_path, monkeypat
     run(monkeypatch, FakeSegmenter(), *segment(source, tmp_path / "out", "--save-masks"))
     before = (tmp_path / "out" / "results.json").read_bytes()
     run(monkeypatch, FakeSegmenter(), *segment(source, tmp_path / "out", "--save-masks"), code=2)
-    assert "holds files" in capfd.readouterr().err
+    assert "is there already; --force replaces" in capfd.readouterr().err
     assert (tmp_path / "out" / "results.json").read_bytes() == before
 
 
 def test_an_output_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch, capfd):
     (tmp_path / "file").write_text("")
-    run(monkeypatch, FakeSegmenter(), *segment(write_frames(tmp_path / "a", 1), tmp_path / "file"), code=1)
-    assert "error:" in capfd.readouterr().err
+    run(monkeypatch, FakeSegmenter(), *segment(write_frames(tmp_path / "a", 1), tmp_path / "file"), code=2)
+    assert "file: cannot be written to" in capfd.readouterr().err
 
 
 def test_help_and_the_module_load_neither_torch_nor_opencv():
@@ -232,6 +233,7 @@ def test_nothing_in_the_list_of_systems_is_cut_short_in_a_narrow_terminal():
 def test_convert_tells_what_it_wrote(tmp_path, monkeypatch, capfd):
     fake = catalog(FakeSegmenter())
     target = tmp_path / "b.safetensors"
+    (tmp_path / "a.pth").touch()
     fake.convert = lambda system, source, out, half: out.write_bytes(bytes(2_000_000)) and 357
     monkeypatch.setitem(sys.modules, "vis_core.catalog", fake)
     monkeypatch.setattr(vis_core, "catalog", fake, raising=False)

@@ -10,6 +10,7 @@ from tests.vis_core.evaluation.plain_panoptic import PanopticClasses
 from tests.vis_core.fake_system import FakeSegmenter
 from tests.vis_core.models.test_video_knet_online import frames_like, small_network, stream
 from vis_core.commands.segment import segment_videos
+from vis_core.files.outputs import output_folder
 from vis_core.evaluation import evaluate_panoptic
 from vis_core.files.panoptic_images import read_panoptic
 from vis_core.video.images import write_image
@@ -44,7 +45,7 @@ def test_old_images_are_not_mixed_with_new_ones(tmp_path, monkeypatch, capfd):
     source, out = write_frames(tmp_path / "walk", 1), tmp_path / "out"
     run(monkeypatch, Panoptic(), *segment(source, out, "--save-panoptic", "--no-overlay"))
     run(monkeypatch, Panoptic(), *segment(source, out, "--save-panoptic", "--no-overlay"), code=2)
-    assert "holds files, which would be mixed with new ones" in " ".join(capfd.readouterr().err.split())
+    assert "000000.png (and 2 more): is there already; --force replaces" in " ".join(capfd.readouterr().err.split())
 
 
 def without_maps():
@@ -83,13 +84,14 @@ def test_video_knet_gives_its_map_with_the_things_that_have_tracks(tmp_path):
     for frame in frames:
         write_image(tmp_path / "video" / f"{frame.index}.png", frame.image)
     network = small_network(2)
-    outcome = segment_videos(
-        stream(network, score_threshold=0.0),
-        open_videos(str(tmp_path / "video")),
-        tmp_path,
-        overlay=False,
-        save_panoptic=True,
-    )
+    with output_folder(tmp_path, "segment", ["panoptic/*/*.png"]) as folder:
+        outcome = segment_videos(
+            stream(network, score_threshold=0.0),
+            open_videos(str(tmp_path / "video")),
+            folder,
+            overlay=False,
+            save_panoptic=True,
+        )
     assert outcome.error is None
     segmenter, numbered = stream(network, score_threshold=0.0), 0
     for frame in frames:
