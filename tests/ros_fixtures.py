@@ -67,16 +67,10 @@ def described(monkeypatch, tmp_path):
     modules = {
         "ament_index_python.packages": {"get_package_share_directory": lambda name: str(tmp_path)},
         "launch": dict.fromkeys(("LaunchContext", "LaunchDescription", "LaunchDescriptionEntity"), Recorded),
-        "launch.actions": dict.fromkeys(
-            ("DeclareLaunchArgument", "EmitEvent", "OpaqueFunction", "RegisterEventHandler"), Recorded
-        ),
-        "launch.events": {"matches_action": Recorded},
+        "launch.actions": dict.fromkeys(("DeclareLaunchArgument", "OpaqueFunction", "Shutdown"), Recorded),
         "launch.substitutions": {"LaunchConfiguration": LaunchConfiguration},
         "launch_ros": {},
         "launch_ros.actions": {"LifecycleNode": type("LifecycleNode", (Recorded,), {})},
-        "launch_ros.event_handlers": {"OnStateTransition": Recorded},
-        "launch_ros.events": {},
-        "launch_ros.events.lifecycle": {"ChangeState": Recorded},
     }
     for name, content in modules.items():
         module = types.ModuleType(name)

@@ -11,6 +11,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -37,23 +38,18 @@ needs_launch = pytest.mark.skipif(
 )
 
 
-def test_the_life_cycle_is_driven_by_events_that_every_release_has():
-    """Keywords of launch_ros that Humble and Jazzy refuse do not appear."""
+def test_only_keywords_are_used_that_every_release_has():
+    """Of launch and launch_ros since Humble; ``autostart`` of LifecycleNode, for one, came later."""
     tree = ast.parse((ROOT / "vis_ros" / "launching.py").read_text(), feature_version=(3, 10))
-    (node,) = [
-        call for call in ast.walk(tree) if isinstance(call, ast.Call) and ast.unparse(call.func) == "LifecycleNode"
-    ]
-    assert {keyword.arg for keyword in node.keywords} <= {
-        "package",
-        "executable",
-        "name",
-        "namespace",
-        "parameters",
-        "remappings",
-        "arguments",
-        "additional_env",
-        "output",
-    }
+    calls = [(ast.unparse(call.func), call) for call in ast.walk(tree) if isinstance(call, ast.Call)]
+    for action, known in {
+        "LifecycleNode": "package executable name namespace parameters remappings arguments additional_env output "
+        "respawn respawn_delay on_exit",
+        "DeclareLaunchArgument": "default_value description choices",
+        "Shutdown": "reason",
+    }.items():
+        keywords = {keyword.arg for name, call in calls if name == action for keyword in call.keywords}
+        assert keywords and keywords <= set(known.split()), action
 
 
 @pytest.mark.parametrize(
@@ -69,12 +65,40 @@ def test_each_launch_file_starts_its_usual_system_or_the_other_with_its_paramete
     for system, given in ((usual, {}), (other, {"system": other, "weights": "w.pth", "image": "/camera"})):
         arguments, (node,) = described(file, **given)
         assert {"image", "namespace", "system", "params_file", "weights", "device", "autostart"} <= arguments.keys()
-        path, overrides = node["parameters"]
+        path, *overrides = node["parameters"]
         assert Path(path).name == f"{system}.yaml"
-        assert overrides.get("system", system) == system and overrides.get("weights") == given.get("weights")
+        assert overrides == ([{"system": other, "weights": "w.pth"}] if given else [])
+        assert f"system:={usual}" in node["arguments"]  # the weakest word: files come later
         assert (node["executable"], node["namespace"]) == ("segmenter", "vis")
         assert node["remappings"] == ([("image", "/camera")] if given else [])
         assert node["additional_env"]["OMP_WAIT_POLICY"] == "PASSIVE"
+
+
+def test_the_launch_file_s_system_stands_before_a_file_of_parameters_and_a_named_one_after_it(described, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("/**:\n  ros__parameters:\n    device: cpu\n")
+    _, (node,) = described("mask2former_vis.launch.py", params_file=str(path))
+    assert node["parameters"] == [str(path)]
+    assert node["arguments"][-2:] == ["-p", "system:=mask2former-vis"]
+    _, (node,) = described("mask2former_vis.launch.py", params_file=str(path), system="minvis")
+    assert node["parameters"] == [str(path), {"system": "minvis"}]
+
+
+@pytest.mark.parametrize(("said", "override"), [("", []), ("true", [True]), ("False", [False])])
+def test_autostart_is_set_only_where_it_is_asked_for(described, said, override):
+    """So that a dump of the parameters starts the node again."""
+    _, (node,) = described("visolo.launch.py", autostart=said)
+    assert [values["autostart"] for values in node["parameters"][1:]] == override
+
+
+def test_a_node_that_ends_ends_the_launch_or_comes_again(described):
+    _, (node,) = described("visolo.launch.py")
+    running, ending = SimpleNamespace(is_shutdown=False), SimpleNamespace(is_shutdown=True)
+    assert not node["respawn"]
+    assert [action.keywords["reason"] for action in node["on_exit"](None, running)] == ["the segmenter has ended"]
+    assert node["on_exit"](None, ending) == []
+    _, (node,) = described("visolo.launch.py", respawn="true")
+    assert node["respawn"] and node["on_exit"] is None
 
 
 def test_every_system_has_a_launch_file_that_starts_it(described):
@@ -89,6 +113,8 @@ def test_every_system_has_a_launch_file_that_starts_it(described):
 def test_a_system_without_parameters_and_a_file_that_is_absent_are_told_by_name(described):
     with pytest.raises(FileNotFoundError, match="system:=yolo: there is no file"):
         described("visolo.launch.py", system="yolo")
+    with pytest.raises(FileNotFoundError, match="system:=yolo: there is no file"):
+        described("visolo.launch.py", system="yolo", params_file=__file__)
     with pytest.raises(FileNotFoundError, match=r"params_file:=/nowhere\.yaml"):
         described("visolo.launch.py", params_file="/nowhere.yaml")
 
@@ -158,3 +184,33 @@ def test_a_file_that_is_not_there_ends_the_launch_with_its_name(launch, argument
     output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode != 0
     assert argument in output
+
+
+@needs_launch
+@pytest.mark.parametrize("argument", ["autostart:=maybe", "respawn:=perhaps", "log_level:=loud"])
+def test_a_value_that_is_no_choice_ends_the_launch_and_the_choices_are_told(launch, argument):
+    process = launch(argument)
+    output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode != 0
+    assert f'provided value "{argument.split(":=")[1]}" is not valid' in output
+
+
+@needs_launch
+@pytest.mark.parametrize("respawn", [False, True])
+def test_a_node_that_is_killed_takes_its_launch_down_or_is_started_again(launch, small, respawn):
+    process = launch(small, *(["respawn:=true"] if respawn else []))
+    output = _output_until(process, "active:")
+    os.kill(int(output.split("process started with pid [")[1].split("]")[0]), signal.SIGKILL)
+    if respawn:
+        assert "process started with pid" in _output_until(process, "active:")
+    else:
+        output, _ = process.communicate(timeout=TIMEOUT)
+        assert "shutting down launched system" in output
+
+
+@needs_launch
+def test_a_file_that_names_no_system_runs_the_launch_file_s_and_one_that_does_its_own(launch, small, tmp_path):
+    assert "configured: visolo-lite" in _output_until(launch(small), "configured: ")
+    path = tmp_path / "visolo.yaml"
+    path.write_text("/vis/segmenter:\n  ros__parameters:\n    system: visolo\n    input_size: [64, 96]\n")
+    assert "configured: visolo," in _output_until(launch(f"params_file:={path}"), "configured: ")
