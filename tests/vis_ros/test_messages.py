@@ -128,10 +128,21 @@ def test_images_of_any_reader_become_frames():
     """A message is known by its fields, so that those of rosbags do as well as those of rclpy."""
     pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
     header = SimpleNamespace(stamp=SimpleNamespace(sec=3, nanosec=25))
-    message = SimpleNamespace(header=header, height=4, width=5, step=15, encoding="rgb8", data=pixels.ravel())
+    fields = {"header": header, "height": 4, "width": 5, "is_bigendian": 0}
+    message = SimpleNamespace(step=15, encoding="rgb8", data=pixels.ravel(), **fields)
     frame = messages.to_frame(message, 7)
     assert (frame.stamp, frame.index, frame.size) == (3_000_000_025, 7, (4, 5))
     np.testing.assert_array_equal(frame.image, pixels)
+
+
+@pytest.mark.parametrize("big_endian", [0, 1])
+def test_the_byte_order_of_a_message_counts(big_endian):
+    values = np.arange(20, dtype=np.uint16).reshape(4, 5) * 3000
+    data = np.frombuffer(values.astype(">u2" if big_endian else "<u2").tobytes(), np.uint8)
+    header = SimpleNamespace(stamp=SimpleNamespace(sec=3, nanosec=25))
+    fields = {"header": header, "height": 4, "width": 5, "is_bigendian": big_endian}
+    frame = messages.to_frame(SimpleNamespace(step=10, encoding="mono16", data=data, **fields), 7)
+    np.testing.assert_array_equal(frame.image[..., 1], values >> 8)
 
 
 def test_compressed_images_become_frames():
