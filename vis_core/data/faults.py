@@ -30,7 +30,7 @@ class Faults:
     """
 
     def __init__(self, frames: bool = True) -> None:
-        self._frames = frames
+        self.frames = frames
         self._kinds: dict[str, tuple[list[int], list[str]]] = {}
         self.bad_masks: set[tuple[int, int]] = set()
         """Annotation (its place in the file) and frame of the masks that cannot be used."""
@@ -53,7 +53,7 @@ class Faults:
 
     def place(self, entry: str, frame: int | None) -> str:
         """As in ``annotations[7] frame 2``, or without the frame."""
-        return entry if frame is None or not self._frames else f"{entry} frame {frame}"
+        return entry if frame is None or not self.frames else f"{entry} frame {frame}"
 
     def findings(self) -> tuple[Finding, ...]:
         """All, in the order in which their kinds were met."""

@@ -240,7 +240,7 @@ class _EntryReader:
         """The name of a frame, inside the folder of the images."""
         what = f"file_names[{frame}] {shown(name)}" if self._kind == "video" else f"file_name {shown(name)}"
         if not name or "\0" in name:
-            self._findings.error(place, f"{what} is not a file name", index=index, frame=frame)
+            self._findings.error(place, f"{what} is not a file name", index=index)
             return name
         if is_plain(name) or self._folder is None:
             return name
@@ -255,7 +255,7 @@ class _EntryReader:
             return inner
         text = f"{what} leaves the folder of the images; name a folder that holds it by --images"
         if self._opens_images:
-            self._findings.error(place, text, index=index, frame=frame)
+            self._findings.error(place, text, index=index)
         else:
             self._notice("file name that leaves the images", place, text)
         return name

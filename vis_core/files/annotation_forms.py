@@ -72,10 +72,10 @@ def lists_of(content: Any, findings: Findings, *, labelled: bool) -> Lists | Non
             findings.error("", f"{key} is missing{hint}")
         elif given is not None and not isinstance(given, list):
             findings.error("", f"{key} is {shown(given)} instead of a list")
-    if not findings.has_errors and not content[name]:
-        findings.error("", f"{name} is an empty list: there is nothing to read")
     if findings.has_errors:
         return None
+    if not content[name]:
+        findings.error("", f"{name} is an empty list: there is nothing to read")
     if burst:
         return _from_burst(content["sequences"])
     if name == "videos" and _is_coco_vid(content):

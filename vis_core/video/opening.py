@@ -9,13 +9,16 @@ A frame that cannot be read is reported by name and left out; the rest goes on.
 
 from __future__ import annotations
 
-import json
 import re
-from itertools import pairwise
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+import warnings
+from pathlib import Path, PurePosixPath
 
+from vis_core.data.faults import Faults, summary
 from vis_core.errors import InputError
+from vis_core.files.annotation_content import AnnotationContent, Entry, read_content
+from vis_core.files.findings import Findings, InputWarning
+from vis_core.files.image_folders import find_images, given_folder
+from vis_core.files.json_files import parse_json, read_text
 from vis_core.video import images as image_files
 from vis_core.video.images import MAX_PIXELS, read_image
 from vis_core.video.sources import (
@@ -48,8 +51,8 @@ def open_videos(
     Args:
         path: a video file, a folder of images, one image, a YouTube-VIS JSON, a COCO JSON (each image is a video of one
             frame), or a camera (``/dev/video0``, ``camera:0`` or ``0``).
-        images: folder to which the file names of a JSON are relative; default: the JSON's own, or ``frames`` or
-            ``JPEGImages`` beside it.
+        images: folder to which the file names of a JSON are relative; default: the first usual one beside it, such as
+            ``frames``, ``JPEGImages`` or ``val2017``, that has one of them.
         fps: rate of images without stamps; default: the JSON's ``fps``, or `DEFAULT_FPS`.
 
     Raises:
@@ -78,86 +81,39 @@ def open_videos(
     return [VideoFile(file)]
 
 
-def _videos_of_json(file: Path, root: Path | None, fps: float | None) -> list[ImageSequence]:
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: is no readable JSON: {error}") from error
-    kind = "images" if isinstance(content, dict) and "images" in content and "videos" not in content else "videos"
-    entries = content.get(kind) if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not entries:
-        raise InputError(
-            f"{file}: has no list 'videos' with an entry, as a YouTube-VIS JSON has, nor 'images', as COCO's"
-        )
-    if kind == "images":
-        entries = [_as_video(entry) for entry in entries]
-    parsed = [_checked_entry(entry, f"{file}: {kind}[{i}]") for i, entry in enumerate(entries)]
-    seen: dict[int, int] = {}
-    for i, entry in enumerate(parsed):
-        if (first := seen.setdefault(entry["id"], i)) != i:
-            raise InputError(f"{file}: {kind}[{i}].id {entry['id']} is that of {kind}[{first}] too")
-    root = _image_root(file, parsed[0]["file_names"][0]) if root is None else root
+def _videos_of_json(file: Path, images: Path | None, fps: float | None) -> list[ImageSequence]:
+    findings, notices = Findings(str(file), ""), Faults()
+    content = read_content(
+        parse_json(read_text(file, "annotations"), str(file), "annotations"),
+        findings,
+        notices.note,
+        folder=file.parent,
+        images=images,
+        labelled=False,
+        max_pixels=MAX_PIXELS,
+    )
+    findings.raise_errors()
+    assert content is not None
+    if found := notices.findings():
+        warnings.warn(f"{file}: {summary(found)}", InputWarning, stacklevel=3)
+    names = [entry.file_names for entry in content.entries.values()]
+    if images is None:
+        root, tried = find_images(file, names)
+        if root is None:
+            shown_folders = ", ".join(folder.relative_to(file.parent).as_posix() for folder in tried[:6])
+            raise InputError(f"{file}: {names[0][0]} is in none of {shown_folders}, ...; name the folder by --images")
+    else:
+        root = given_folder(images, names)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder of images")
-    return [
-        ImageSequence(
-            entry.get("name") or PurePosixPath(entry["file_names"][0]).parent.name or str(entry["id"]),
-            [root / name for name in entry["file_names"]],
-            (entry["height"], entry["width"]),
-            fps or entry.get("fps") or DEFAULT_FPS,
-            entry.get("stamps"),
-            entry["id"],
-        )
-        for entry in parsed
-    ]
+    return [_sequence(entry, root, fps, content) for entry in content.entries.values()]
 
 
-def _as_video(entry: Any) -> Any:
-    """An image of a COCO JSON as a video of one frame."""
-    if not isinstance(entry, dict) or "file_name" not in entry:
-        return entry
-    name = PurePosixPath(entry["file_name"]).stem if isinstance(entry["file_name"], str) else ""
-    kept = {key: entry[key] for key in ("id", "width", "height") if key in entry}
-    return {**kept, "name": name, "file_names": [entry["file_name"]]}
-
-
-def _checked_entry(entry: Any, place: str) -> dict[str, Any]:
-    if not isinstance(entry, dict):
-        raise InputError(f"{place}: is a {type(entry).__name__}, not an object")
-    for key in ("id", "width", "height"):
-        if type(entry.get(key)) is not int or (key != "id" and entry[key] <= 0):
-            raise InputError(f"{place}.{key}: {entry.get(key)!r} is not a whole number{'' if key == 'id' else ' > 0'}")
-    if entry["width"] * entry["height"] > MAX_PIXELS:
-        raise InputError(f"{place}: {entry['width']}x{entry['height']}, at most {MAX_PIXELS} pixels are read")
-    names = entry.get("file_names")
-    if not isinstance(names, list) or not names:
-        raise InputError(f"{place}.file_names: not a list of file names")
-    for i, name in enumerate(names):
-        if not isinstance(name, str) or not name or "\0" in name:
-            raise InputError(f"{place}.file_names[{i}]: {name!r} is not a file name")
-        parts = (*PurePosixPath(name).parts, *PureWindowsPath(name).parts)
-        if ".." in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor:
-            raise InputError(f"{place}.file_names[{i}]: {name!r} leaves the folder of the images")
-    stamps = entry.get("stamps")
-    if stamps is not None:
-        if not isinstance(stamps, list) or len(stamps) != len(names) or any(type(s) is not int for s in stamps):
-            raise InputError(f"{place}.stamps: not a list of {len(names)} whole numbers, nanoseconds")
-        if any(later <= s for s, later in pairwise(stamps)):
-            raise InputError(f"{place}.stamps: do not grow")
-    if entry.get("length", len(names)) != len(names):
-        raise InputError(f"{place}.length: {entry['length']!r}, but there are {len(names)} file_names")
-    if not isinstance(entry.get("name", ""), str):
-        raise InputError(f"{place}.name: {entry['name']!r} is not text")
-    rate = entry.get("fps")
-    if rate is not None and (isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0.01 <= rate <= 1e4):
-        raise InputError(f"{place}.fps: {rate!r} is not a number in [0.01, 10000]")
-    return entry
-
-
-def _image_root(file: Path, first: str) -> Path:
-    candidates = [file.parent, *(file.parent / name for name in ("frames", "JPEGImages", "images"))]
-    for folder in candidates:
-        if (folder / first).is_file():
-            return folder
-    tried = ", ".join(str(folder) for folder in candidates)
-    raise InputError(f"{file}: {first} is in none of {tried}; name the folder of the images")
+def _sequence(entry: Entry, root: Path, fps: float | None, content: AnnotationContent) -> ImageSequence:
+    first = PurePosixPath(entry.file_names[0])
+    name = first.stem if content.kind == "image" else entry.name or first.parent.name or str(entry.id)
+    files = [root / name for name in entry.file_names]
+    rate = fps or entry.fps or DEFAULT_FPS
+    video = ImageSequence(name, files, entry.size, rate, entry.stamps, entry.id)
+    video.categories = dict(content.categories)
+    return video

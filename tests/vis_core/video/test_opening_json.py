@@ -61,10 +61,10 @@ def test_each_image_of_a_coco_json_is_a_video_of_one_frame(tmp_path):
 @pytest.mark.parametrize(
     ("image", "place"),
     [
-        ({"file_name": "../a.png"}, r"images\[0\]\.file_names\[0\]"),
-        ({"file_name": 7}, r"images\[0\]\.file_names\[0\]: 7"),
-        ({"id": None}, r"images\[0\]\.id: None"),
-        ({"width": -1}, r"images\[0\]\.width: -1"),
+        ({"file_name": "../a.png"}, r'images\[0\]: file_name "../a.png" leaves the folder of the images'),
+        ({"file_name": 7}, r"images\[0\]: file_name 7; give a text"),
+        ({"id": None}, r"images\[0\]: id null is neither an integer nor a text"),
+        ({"width": -1}, r"images\[0\]: height 48, width -1; give pixels"),
     ],
 )
 def test_a_fault_in_a_coco_json_is_named_by_entry_and_value(tmp_path, image, place):
@@ -88,23 +88,23 @@ def test_a_frame_missing_under_the_image_root_is_named(tmp_path):
 def test_a_json_cannot_name_files_outside_the_image_root(tmp_path, name):
     (tmp_path / "root").mkdir()
     cv2.imwrite(str(tmp_path / "secret.png"), picture())
-    with pytest.raises(InputError, match=r"videos\[0\]\.file_names\[0\]"):
+    with pytest.raises(InputError, match=r"videos\[0\]: file_names\[0\] .* (leaves the folder|is not a file name)"):
         open_video(write_json(tmp_path / "a.json", file_names=[name], length=1), images=tmp_path / "root")
 
 
 @pytest.mark.parametrize(
     ("changes", "place"),
     [
-        ({"id": "7"}, r"videos\[0\]\.id: '7'"),
-        ({"width": 0}, r"videos\[0\]\.width: 0"),
-        ({"height": True}, r"videos\[0\]\.height: True"),
-        ({"width": 10**6, "height": 10**6}, r"videos\[0\]: 1000000x1000000"),
-        ({"file_names": []}, r"videos\[0\]\.file_names"),
-        ({"length": 4}, r"videos\[0\]\.length: 4, but there are 3"),
-        ({"stamps": [1, 2]}, r"videos\[0\]\.stamps"),
-        ({"stamps": [1, 3, 3]}, r"videos\[0\]\.stamps: do not grow"),
-        ({"fps": 0}, r"videos\[0\]\.fps: 0"),
-        ({"name": 5}, r"videos\[0\]\.name: 5"),
+        ({"id": True}, r"videos\[0\]: id true is neither an integer nor a text"),
+        ({"width": 0}, r"videos\[0\]: height 48, width 0; give pixels"),
+        ({"height": True}, r"videos\[0\]: height true, width 64; give pixels"),
+        ({"width": 10**6, "height": 10**6}, r"videos\[0\]: .* at least 1 and 100000000 in all"),
+        ({"file_names": []}, r"videos\[0\]: file_names \[\]; give a list of texts, one a frame"),
+        ({"length": 4}, r"videos\[0\]: length 4, but file_names has 3"),
+        ({"stamps": [1, 2]}, r"videos\[0\]: stamps has 2 entries for 3 frames"),
+        ({"stamps": [1, 3, 3]}, r"videos\[0\]: stamps do not grow"),
+        ({"fps": 0}, r"videos\[0\]: fps 0 is not a number"),
+        ({"name": 5}, r"videos\[0\]: name 5 is not a text"),
     ],
 )
 def test_a_fault_in_a_json_is_named_by_entry_and_value(tmp_path, changes, place):
@@ -122,8 +122,9 @@ def test_a_file_that_is_no_youtube_vis_json_is_an_error(tmp_path, text):
 def test_two_videos_with_one_id_are_an_error(tmp_path):
     write_json(tmp_path / "a.json")
     content = json.loads((tmp_path / "a.json").read_text())
-    (tmp_path / "a.json").write_text(json.dumps({"videos": content["videos"] * 2}))
-    with pytest.raises(InputError, match=r"videos\[1\]\.id 7 is that of videos\[0\]"):
+    other = {**content["videos"][0], "name": "other", "length": 2, "file_names": ["c/0.png", "c/1.png"]}
+    (tmp_path / "a.json").write_text(json.dumps({"videos": [*content["videos"], other]}))
+    with pytest.raises(InputError, match=r"videos\[1\]: id 7 stands twice, for another video in videos\[0\]"):
         open_videos(tmp_path / "a.json", images=tmp_path)
 
 
