@@ -19,20 +19,24 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from vis_core.commands.evaluate import Categories
 from vis_core.commands.interrupts import interrupts
 from vis_core.commands.loading import (
     Device,
     Precision,
     SystemName,
     Threads,
+    class_names_of,
     load_segmenter,
     option_value,
     options_given,
+    origin_of,
     warn_if_random,
     weights_are_random,
 )
 from vis_core.commands.running import new_app, run_command_line
 from vis_core.commands.terminal import output, progress_bar, screen
+from vis_core.data.class_matching import category_pairs
 from vis_core.errors import InputError, MissingDependencyError, OptionError
 
 if TYPE_CHECKING:
@@ -129,6 +133,8 @@ def evaluate_bag(
     domain: Annotated[
         int | None, typer.Option(min=0, max=232, help="With --live: ROS domain; default: a free one.")
     ] = None,
+    class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Ignore the categories.")] = False,
+    categories: Categories = None,
     out: Annotated[Path, typer.Option(help="Folder for results.json, metrics.json and stream.jsonl.")] = Path(
         "evaluation"
     ),
@@ -154,9 +160,11 @@ def evaluate_bag(
         output.print(str(pairing))
         if not live:
             segmenter = load_segmenter(system, weights, device, precision, threads, texts, {})
+            take.expect(segmenter.class_names)
             with progress_bar([images], images.length) as on_frame:
                 return bag_evaluation.answer_directly(images, segmenter, pairing, take, on_frame)
         parameters = _node_parameters(system, weights, device, precision, threads, texts)
+        take.expect(class_names_of(system, weights, texts))
         with _stages(images.length or 0) as (on_stage, on_sent):
             return bag_evaluation.answer_live(
                 images,
@@ -174,7 +182,17 @@ def evaluate_bag(
     if live:
         _require_ros()
     with _interruptible("no score was written"), ImageBag(bag, topic) as images:
-        metrics = bag_evaluation.evaluate_bag(images, ground_truth, out, answer, video=video, by=pair)
+        metrics = bag_evaluation.evaluate_bag(
+            images,
+            ground_truth,
+            out,
+            answer,
+            video=video,
+            by=pair,
+            class_agnostic=class_agnostic,
+            categories=category_pairs(categories or ()),
+            origin=origin_of(system, weights, None, texts),
+        )
     _report(metrics, weights_are_random(system, weights))
     output.print(f"Written: {escape(str(out))}/results.json, metrics.json{', stream.jsonl' if live else ''}")
 
@@ -188,16 +206,18 @@ def record(
 ) -> None:
     """Record what a node publishes, with arrival times, one JSON line a message, until Ctrl-C."""
     _require_ros()
+    from vis_core.files.results_info import ResultsInfo, write_info
     from vis_ros.recordings.playback import InstanceRecorder, Received
     from vis_ros.recordings.session import Session
     from vis_ros.recordings.stream_files import new_stream, write_stream_message
 
-    count = 0
+    count, names = 0, dict[int, str]()
     with new_stream(out, force) as stream:
 
         def deliver(received: Received) -> None:
             nonlocal count
             write_stream_message(stream, received.instances, received.arrival)
+            names.update(received.class_names)
             count += 1
 
         stopped = threading.Event()
@@ -214,6 +234,7 @@ def record(
             for number, handler in before.items():
                 signal.signal(number, handler)
             output.print(f"{escape(str(out))}: {count} messages")
+    write_info(out, ResultsInfo.of_classes(names, None, complete=False))
 
 
 @app.command()
@@ -326,10 +347,10 @@ def _stages(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], No
 
 
 def _report(metrics: dict[str, Any], random: bool) -> None:
+    from vis_core.commands.score_tables import print_partnerless
     from vis_ros.recordings.bag_evaluation import SCORES
 
-    if metrics["classes_by"] == "ids":
-        output.print("No class name is one of the ground truth's: label + 1 is taken as the category id.")
+    print_partnerless(metrics["classes"]["without_category"], metrics["classes"]["without_class"])
     scores = metrics["scores"]
     cells = {name: _cell(name, scores[name]) for name in SCORES}
     cells["frames"] = f"{metrics['pairing']['paired']}/{metrics['pairing']['frames']}"

@@ -42,26 +42,29 @@ def print_evaluation(evaluation: Evaluation) -> None:
     }
     if len(evaluation.categories) > 1:
         _print_table(occurring, _CATEGORY_COLUMNS, "category", "Per category")
-    print_partnerless(evaluation.classes)
+    _print_partnerless(evaluation.classes)
     videos = {f"{name} ({number})": evaluation.per_video[number] for number, name in evaluation.videos.items()}
     if len(videos) > 1:
         _print_table(videos, _VIDEO_COLUMNS, "video", "Per video")
 
 
-def print_partnerless(classes: ClassMatching | None, of: str = "") -> None:
+def _print_partnerless(classes: ClassMatching | None, of: str = "") -> None:
+    if classes is not None:
+        print_partnerless(classes.without_category, classes.without_class, of)
+
+
+def print_partnerless(without_category: Sequence[str], without_class: Sequence[str], of: str = "") -> None:
     """The classes of results that are no category, and the categories that are no class, if there are any.
 
     Args:
-        classes: how they were matched.
+        without_category: names of the classes.
+        without_class: names of the categories.
         of: which results, for the title.
     """
-    if classes is None or not classes.is_partial:
+    if not without_category and not without_class:
         return
     table = Table(title=f"Classes without a partner{of}", title_justify="left", show_header=False)
-    sides = {
-        "of the results: dropped": classes.without_category,
-        "of the ground truth: never found": classes.without_class,
-    }
+    sides = {"of the results: dropped": without_category, "of the ground truth: never found": without_class}
     for side, names in sides.items():
         if names:
             table.add_row(side, escape(", ".join(names)))
@@ -72,7 +75,7 @@ def print_stream(evaluation: StreamEvaluation) -> None:
     """Scores under each policy, and figures of time."""
     scores = {policy: part.summary for policy, part in evaluation.policies.items()}
     _print_table(scores, _STREAM_COLUMNS, "frame takes", "Stream")
-    print_partnerless(evaluation.classes)
+    _print_partnerless(evaluation.classes)
     first, latency = evaluation.first_detection_summary, evaluation.latency or {}
     figures = {
         "frames": f"{evaluation.frames} in {evaluation.duration:.2f} s",
@@ -114,7 +117,7 @@ def print_comparison(comparison: Comparison, first: str, second: str) -> None:
     """Scores of two files side by side, and the differences of each category."""
     output.print(f"A: {escape(first)}\nB: {escape(second)}")
     for name, classes in zip("AB", comparison.classes):
-        print_partnerless(classes, f" ({name})")
+        _print_partnerless(classes, f" ({name})")
     table = Table("", title="A and B", title_justify="left")
     for name in ("A", "B", "B - A", "95 % of draws"):
         table.add_column(name, justify="right")

@@ -22,6 +22,8 @@ class ClassMatching:
         without_class: names of the categories without a partner.
         renamed: name of a class to name of a category, as the user said; empty: the class stands for none.
         matched: number of categories that a class stands for.
+        complete: whether these are all classes of the system, not only those that happened to be found.
+        source: where the classes were read, for messages.
     """
 
     ids: Mapping[int, int]
@@ -30,11 +32,8 @@ class ClassMatching:
     without_class: tuple[str, ...]
     renamed: Mapping[str, str]
     matched: int
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether a class or a category has no partner."""
-        return bool(self.without_category or self.without_class)
+    complete: bool = True
+    source: str = ""
 
 
 def match_classes(
@@ -43,14 +42,17 @@ def match_classes(
     renamed: Mapping[str, str] | None = None,
     *,
     numbered: bool = False,
+    complete: bool = True,
 ) -> ClassMatching:
     """Give each class the category of its name; see `plain_name` for what makes no difference.
 
     Args:
         classes: names of the classes, by label or by the number that stands in results.
         categories: names by id.
-        renamed: name (or number) of a class to name (or id) of the category that it stands for; empty: of none.
-        numbered: nobody knows the names of the classes: one without a new name is the category of its number.
+        renamed: name of a class to name (or id) of the category that it stands for; empty: of none.
+        numbered: nobody knows the names of the classes, which are called by their numbers: one that is not renamed is
+            the category of its number.
+        complete: these are all classes of the system.
 
     Raises:
         OptionError: ``renamed`` speaks of a class or a category that is not there.
@@ -59,7 +61,7 @@ def match_classes(
     chosen: dict[int, int | None] = {}
     for name, wanted in (renamed or {}).items():
         pair = f"categories {name}={wanted}"
-        keys = known_classes.find(name) or known_classes.of_number(name)
+        keys = known_classes.find(name)
         if not keys:
             raise OptionError(f"{pair}: there is no class {name!r}; there are {shown_names(classes.values())}")
         targets = known_categories.find(wanted) or known_categories.of_number(wanted)
@@ -88,7 +90,7 @@ def match_classes(
     taken = set(ids.values())
     unmatched = tuple(name for number, name in categories.items() if number not in taken)
     matched = len(categories) - len(unmatched)
-    return ClassMatching(ids, names, tuple(alone), unmatched, dict(renamed or {}), matched)
+    return ClassMatching(ids, names, tuple(alone), unmatched, dict(renamed or {}), matched, complete)
 
 
 def category_pairs(texts: Iterable[str]) -> dict[str, str]:
@@ -109,8 +111,7 @@ def category_pairs(texts: Iterable[str]) -> dict[str, str]:
 
 def knows_class(classes: Mapping[int, str], name: str) -> bool:
     """Whether ``renamed`` of `match_classes` may speak of a class."""
-    known = _Names(classes)
-    return bool(known.find(name) or known.of_number(name))
+    return bool(_Names(classes).find(name))
 
 
 def shown_names(names: Iterable[str]) -> str:

@@ -73,6 +73,7 @@ class ResultsInfo:
         videos: that were segmented.
         origin: what made the results.
         results_bytes: size of the result file when it was written; None if not known.
+        complete: whether these are all classes of the system, not only those that happened to be found.
     """
 
     categories: Mapping[int, str]
@@ -81,14 +82,22 @@ class ResultsInfo:
     videos: tuple[SegmentedVideo, ...] = ()
     origin: Origin = UNKNOWN
     results_bytes: int | None = None
+    complete: bool = True
 
     @classmethod
-    def of_classes(cls, class_names: Mapping[int, str], matching: ClassMatching | None, origin: Origin) -> ResultsInfo:
+    def of_classes(
+        cls,
+        class_names: Mapping[int, str],
+        matching: ClassMatching | None,
+        origin: Origin = UNKNOWN,
+        complete: bool = True,
+    ) -> ResultsInfo:
         """The companion of results whose category ids are those of a matching, or label + 1."""
         if matching is None:
             categories = {label + 1: name for label, name in class_names.items()}
-            return cls(categories, class_names, {label: label + 1 for label in class_names}, (), origin)
-        return cls(matching.names, class_names, matching.ids, (), origin)
+            ids = {label: label + 1 for label in class_names}
+            return cls(categories, class_names, ids, (), origin, complete=complete)
+        return cls(matching.names, class_names, matching.ids, (), origin, complete=matching.complete)
 
     def of_videos(self, *videos: SegmentedVideo) -> ResultsInfo:
         """The same, of these videos."""
@@ -120,6 +129,7 @@ def write_info(results: Path, info: ResultsInfo) -> None:
             {"label": label, "name": name, "category_id": info.category_ids[label]}
             for label, name in sorted(info.class_names.items())
         ],
+        "complete": info.complete,
         "videos": [_video_entry(video) for video in info.videos],
     }
     text = json.dumps(content, indent=1, default=str)
@@ -154,7 +164,8 @@ def read_info(results: str | os.PathLike[str]) -> ResultsInfo | None:
     written = content.get("results")
     size = written.get("bytes") if isinstance(written, dict) else None
     read = tuple(SegmentedVideo(number, name) for number, name in videos.items())
-    return ResultsInfo(categories, videos=read, results_bytes=size if is_integer(size) else None)
+    size = size if is_integer(size) else None
+    return ResultsInfo(categories, videos=read, results_bytes=size, complete=content.get("complete") is not False)
 
 
 def _video_entry(video: SegmentedVideo) -> dict[str, Any]:

@@ -215,7 +215,7 @@ def _to_score(
     for name, value in parameters.items():
         if name != "weights":
             given += ["--option", f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}"]
-    _run("evaluate-bag", bag, "--ground-truth", truth, "--system", system, *given, "--out", scores)
+    _run("evaluate-bag", bag, "--ground-truth", truth, "--system", system, *given, "--class-agnostic", "--out", scores)
     output.print(f"For comparison, the ground truth itself as an answer: AP {100 * best:.1f}.")
     if random:
         output.print("Random weights find nothing of it: about 0 is right.")

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from vis_core.data.class_matching import ClassMatching, knows_class, match_classes
 from vis_core.errors import InputError
-from vis_core.evaluation import GroundTruth, Video, evaluate, evaluate_stream, read_ground_truth
+from vis_core.evaluation import GroundTruth, Video, evaluate, evaluate_stream, read_ground_truth, read_results
 from vis_core.evaluation.evaluator import METRICS
-from vis_core.evaluation.reports.metrics_file import stream_metrics
+from vis_core.evaluation.inputs.stream import Stream, read_stream
+from vis_core.evaluation.inputs.tracks import require_common_class
+from vis_core.evaluation.reports.metrics_file import classes_entry, stream_metrics
+from vis_core.files.findings import InputWarning
+from vis_core.files.results_info import UNKNOWN, Origin, ResultsInfo, SegmentedVideo, write_info
 from vis_core.files.results_writer import ResultsWriter
 from vis_core.structures import Instances
 from vis_ros.recordings.bags import ImageBag
@@ -61,6 +67,62 @@ class Take(Protocol):
 
     def __call__(self, position: int, instances: Instances, class_names: Mapping[int, str], /) -> None: ...
 
+    def expect(self, class_names: Sequence[str]) -> None:
+        """Before any answer: all classes of the system, by label.
+
+        Raises:
+            InputError: none of them is a category, where categories count.
+            OptionError: the user speaks of classes or categories that are not there.
+        """
+
+
+class _Answers:
+    """Takes the answers, and the names of the classes, which it matches with the categories of the ground truth."""
+
+    def __init__(
+        self,
+        results: ResultsWriter,
+        video: Video,
+        categories: Mapping[int, str],
+        renamed: Mapping[str, str],
+        class_agnostic: bool,
+    ) -> None:
+        self._results = results
+        self._video = video
+        self._categories = categories
+        self._renamed = renamed
+        self._class_agnostic = class_agnostic
+        self._complete = False
+        self.names: dict[int, str] = {}
+
+    def __call__(self, position: int, instances: Instances, class_names: Mapping[int, str], /) -> None:
+        self._results.add(self._video.id, position, instances)
+        self.names.update(class_names)
+
+    def expect(self, class_names: Sequence[str]) -> None:
+        """See `Take`."""
+        self.names, self._complete = dict(enumerate(class_names)), True
+        self.matching()
+
+    def matching(self) -> ClassMatching | None:
+        """How the classes meet the categories; None if nothing told their names.
+
+        Raises:
+            InputError, OptionError: as of `Take.expect`.
+        """
+        if not self.names or not self._categories:
+            return None
+        renamed = dict(self._renamed)
+        for name in [] if self._complete else self._renamed:
+            if not knows_class(self.names, name):
+                warnings.warn(
+                    f"--categories {name}={renamed.pop(name)}: no answer was {name}", InputWarning, stacklevel=3
+                )
+        matching = match_classes(self.names, self._categories, renamed, complete=self._complete)
+        if not self._class_agnostic:
+            require_common_class(matching)
+        return matching
+
 
 def evaluate_bag(
     bag: ImageBag,
@@ -70,10 +132,14 @@ def evaluate_bag(
     *,
     video: str | None = None,
     by: str = "auto",
+    class_agnostic: bool = False,
+    categories: Mapping[str, str] | None = None,
+    origin: Origin = UNKNOWN,
 ) -> dict[str, Any]:
-    """Score what a system answers to a recording; writes ``results.json`` and ``metrics.json``.
+    """Score what a system answers to a recording; writes ``results.json``, its companion and ``metrics.json``.
 
-    The files appear when all of it is done: an evaluation that was cut short leaves none.
+    Classes are matched with categories by name, and ``results.json`` has the ids of the ground truth. The files appear
+    when all of it is done: an evaluation that was cut short leaves none.
 
     Args:
         bag: the recording.
@@ -83,12 +149,16 @@ def evaluate_bag(
             returns entries for ``metrics.json``. See `answer_directly` and `answer_live`.
         video: name or id of the video; None: the only one.
         by: how images are paired with frames, see `pair`.
+        class_agnostic: ignore the categories.
+        categories: name of a class to name of the category that it stands for, where they differ; empty: of none.
+        origin: what the companion tells of the system.
 
     Returns:
         The content of ``metrics.json``.
 
     Raises:
-        InputError: recording or ground truth cannot be used.
+        InputError: recording or ground truth cannot be used, or no class has the name of a category, where these count.
+        OptionError: ``categories`` names what is not there.
     """
     part, entry = select_video(read_ground_truth(ground_truth), video, ground_truth)
     if entry.size != bag.size:
@@ -99,21 +169,23 @@ def evaluate_bag(
         )
     pairing = pair(bag.stamps(), entry, by)
     pairing = timed(pairing, lambda: np.array([time for time, _ in bag.messages()], np.int64), bag.path)
-    names: dict[int, str] = {}
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial.", dir=out) as partial:
         folder = Path(partial)
         with ResultsWriter(folder / "results.json") as results:
-
-            def take(position: int, instances: Instances, class_names: Mapping[int, str]) -> None:
-                results.add(entry.id, position, instances)
-                names.update(class_names)
-
+            take = _Answers(results, entry, part.categories, categories or {}, class_agnostic)
             told = answer(pairing, take, folder)
             results.finish_video(entry.id, entry.length)
-        classes, assigned = _assigned_categories(names, part.categories)
-        _rewrite_results(folder / "results.json", assigned)
-        scores = evaluate(part, folder / "results.json", METRICS)
+        matching = take.matching()
+        info = ResultsInfo.of_classes(take.names, matching, origin).of_videos(_segmented(entry))
+        _rewrite_results(folder / "results.json", matching)
+        write_info(folder / "results.json", info)
+        # The rest of what the user said stands in the ids by now.
+        said = matching.renamed if matching is not None else {}
+        left_out = {name: wanted for name, wanted in said.items() if not wanted}
+        read = read_results(folder / "results.json", part, categories=left_out)
+        read = replace(read, category_warnings=())  # the metrics tell it
+        scores = evaluate(part, read, METRICS, class_agnostic=class_agnostic)
         metrics = {
             "version": METRICS_VERSION,
             "bag": str(bag.path),
@@ -126,17 +198,21 @@ def evaluate_bag(
                 "images": len(pairing.positions),
                 "paired": pairing.paired,
             },
-            "classes_by": classes,
+            "classes_by": "none" if class_agnostic else "ids" if matching is None else "names",
+            "classes": classes_entry(None if class_agnostic else matching),
             **told,
             "skipped": [{"name": name, "reason": reason} for name, reason in bag.skipped],
             "scores": dict(scores.summary),
             "per_category": [
-                {"id": number, "name": part.categories[number], **row} for number, row in scores.per_category.items()
+                {"id": number, "name": scores.categories[number], **row} for number, row in scores.per_category.items()
             ],
         }
         if (folder / _STREAM).exists():
-            _rewrite_stream(folder / _STREAM, assigned)
-            metrics["stream"] = _stream_scores(part, entry, pairing, folder / _STREAM, out / _STREAM)
+            _rewrite_stream(folder / _STREAM, matching)
+            write_info(folder / _STREAM, info)
+            heard = _read_stream(part, entry, pairing, folder / _STREAM, left_out)
+            evaluation = evaluate_stream(*heard, class_agnostic=class_agnostic)
+            metrics["stream"] = stream_metrics(evaluation, f"video {entry.name}", str(out / _STREAM))
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
         for file in sorted(folder.iterdir()):
             file.replace(out / file.name)
@@ -159,6 +235,7 @@ def answer_directly(
         Entries for ``metrics.json``.
     """
     names = dict(enumerate(segmenter.class_names))
+    take.expect(segmenter.class_names)
     answered = 0
     for instances in segmenter.run(bag):
         position = int(pairing.positions[instances.index])
@@ -221,45 +298,36 @@ def replay_figures(report: ReplayReport) -> dict[str, Any]:
     }
 
 
-def _assigned_categories(class_names: Mapping[int, str], categories: Mapping[int, str]) -> tuple[str, dict[int, int]]:
-    """What was gone by, ``names`` or ``ids``, and the category of a ground truth for each label + 1.
-
-    A label is the category of the same name. If no label has a category's name, label + 1 is the category, as in the
-    published data sets. A class that is no category has none.
-    """
-    ids = {_plain(name): identity for identity, name in categories.items()}
-    assigned = {label + 1: ids[_plain(name)] for label, name in class_names.items() if _plain(name) in ids}
-    return ("names", assigned) if assigned else ("ids", {identity: identity for identity in categories})
+def _segmented(video: Video) -> SegmentedVideo:
+    stamps = () if video.stamps is None else tuple(video.stamps.tolist())
+    return SegmentedVideo(video.id, video.name, video.size, video.length, None, video.file_names, stamps)
 
 
-def _reassigned(entries: Iterable[dict[str, Any]], assigned: Mapping[int, int]) -> list[dict[str, Any]]:
-    """Entries under the categories of the ground truth; those of a class that is no category are left out."""
-    return [
-        {**entry, "category_id": assigned[entry["category_id"]]}
-        for entry in entries
-        if entry["category_id"] in assigned
-    ]
+def _reassigned(entries: Iterable[dict[str, Any]], matching: ClassMatching) -> list[dict[str, Any]]:
+    """Entries whose category ids were label + 1 under those of a matching."""
+    return [{**entry, "category_id": matching.ids[entry["category_id"] - 1]} for entry in entries]
 
 
-def _rewrite_results(path: Path, assigned: Mapping[int, int]) -> None:
-    path.write_text(json.dumps(_reassigned(json.loads(path.read_text("utf-8")), assigned)) + "\n", "utf-8")
+def _rewrite_results(path: Path, matching: ClassMatching | None) -> None:
+    if matching is not None:
+        path.write_text(json.dumps(_reassigned(json.loads(path.read_text("utf-8")), matching)) + "\n", "utf-8")
 
 
-def _rewrite_stream(path: Path, assigned: Mapping[int, int]) -> None:
+def _rewrite_stream(path: Path, matching: ClassMatching | None) -> None:
+    if matching is None:
+        return
     rewritten = path.with_suffix(".rewritten")
     with path.open(encoding="utf-8") as lines, rewritten.open("w", encoding="utf-8") as out:
         for line in lines:
             message = json.loads(line)
-            out.write(json.dumps({**message, "tracks": _reassigned(message["tracks"], assigned)}) + "\n")
+            out.write(json.dumps({**message, "tracks": _reassigned(message["tracks"], matching)}) + "\n")
     rewritten.replace(path)
 
 
-def _stream_scores(part: GroundTruth, video: Video, pairing: Pairing, stream: Path, name: Path) -> dict[str, Any]:
-    """Scores of what was known when; frames are stamped as their images were."""
+def _read_stream(
+    part: GroundTruth, video: Video, pairing: Pairing, path: Path, left_out: Mapping[str, str]
+) -> tuple[GroundTruth, Stream]:
+    """The ground truth and what was known when; frames are stamped as their images were."""
     stamped = replace(video, stamps=frame_stamps(video, pairing))
-    evaluation = evaluate_stream(replace(part, videos={video.id: stamped}, warnings=()), stream)
-    return stream_metrics(evaluation, f"video {video.name}", str(name))
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+    truth = replace(part, videos={video.id: stamped}, warnings=())
+    return truth, replace(read_stream(path, truth, left_out), category_warnings=())

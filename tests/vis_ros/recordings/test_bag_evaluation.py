@@ -13,7 +13,7 @@ import pytest
 
 from vis_core import masks
 from vis_core.data.synthetic import CLASS_NAMES, SyntheticVideo, synthetic_video, write_youtube_vis
-from vis_core.errors import InputError
+from vis_core.errors import InputError, OptionError
 from vis_core.evaluation import evaluate
 from vis_core.evaluation.evaluator import METRICS
 from vis_core.structures import Frame, Instances
@@ -107,7 +107,8 @@ def test_answers_equal_to_the_ground_truth_score_one(scene, tmp_path, delay):
     assert (metrics["mode"], metrics["answered"], metrics["classes_by"]) == ("direct", 20, "names")
     assert segmenter.resets == 1
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == metrics
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "results.json"]
+    names = ["metrics.json", "results.info.json", "results.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
 
 
 def test_shifted_answers_score_what_the_evaluator_says_of_results_written_by_hand(scene, tmp_path):
@@ -166,9 +167,41 @@ def test_classes_go_by_name_where_the_names_are_known(scene, tmp_path):
     assert score(scene, tmp_path, Scripted(answers, names))["scores"]["AP"] == 1
 
 
-def test_classes_go_by_number_where_no_name_is_known(scene, tmp_path):
-    metrics = score(scene, tmp_path, Scripted(scene.video.instances(), ("person", "car", "dog")))
-    assert (metrics["scores"]["AP"], metrics["classes_by"]) == (1, "ids")
+def test_classes_of_which_none_is_a_category_are_refused_before_the_first_answer(scene, tmp_path):
+    segmenter = Scripted([], ("person", "car", "dog"))
+    with pytest.raises(InputError, match=r"no class \(person, car, dog\) has the name .* \(disc, box, star\)"):
+        score(scene, tmp_path / "out", segmenter)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_without_categories_other_classes_are_scored_too(scene, tmp_path):
+    segmenter = Scripted(scene.video.instances(), ("person", "car", "dog"))
+    metrics = score(scene, tmp_path, segmenter, class_agnostic=True)
+    assert (metrics["scores"]["AP"], metrics["classes_by"]) == (1, "none")
+    assert [row["id"] for row in metrics["per_category"]] == [-1]
+
+
+def test_classes_are_paired_as_the_user_says(scene, tmp_path):
+    segmenter = Scripted(scene.video.instances(), ("plate", "Box", "dog"))
+    metrics = score(scene, tmp_path, segmenter, categories={"plate": "disc", "dog": "star"})
+    assert (metrics["scores"]["AP"], metrics["classes"]["without_category"]) == (1, [])
+    assert metrics["classes"]["renamed"] == {"plate": "disc", "dog": "star"}
+    assert evaluate(scene.ground_truth, tmp_path / "results.json").per_video[1]["AP"] == 1
+    with pytest.raises(OptionError, match="there is no class 'dig'"):
+        score(scene, tmp_path, segmenter, categories={"dig": "star"})
+
+
+def test_classes_and_categories_without_a_partner_are_listed_and_their_results_keep_ids_of_their_own(scene, tmp_path):
+    metrics = score(scene, tmp_path, Scripted(scene.video.instances(), ("disc", "lorry", "STAR")))
+    assert metrics["classes"] == {
+        "by": "names", "renamed": {}, "without_category": ["lorry"], "without_class": ["box"],
+    }  # fmt: skip
+    info = json.loads((tmp_path / "results.info.json").read_text())
+    assert info["categories"] == [{"id": 1, "name": "disc"}, {"id": 3, "name": "star"}, {"id": 4, "name": "lorry"}]
+    used = {entry["category_id"] for entry in json.loads((tmp_path / "results.json").read_text())}
+    assert 4 in used and used <= {1, 3, 4}
+    left_out = score(scene, tmp_path, Scripted(scene.video.instances(), CLASS_NAMES), categories={"box": ""})
+    assert left_out["scores"] == metrics["scores"]
 
 
 def test_an_evaluation_that_fails_leaves_no_file(scene, tmp_path):
@@ -220,3 +253,6 @@ def test_a_recorded_stream_is_scored_by_what_was_known_when(scene, tmp_path, by)
     assert stream["id_switches_per_minute"] == 0
     assert stream["time_to_first_detection_s"]["never"] == 0
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
+    told = json.loads((tmp_path / "stream.info.json").read_text())
+    assert told["categories"] == [{"id": i, "name": name} for i, name in enumerate(CLASS_NAMES, 1)]
+    assert not told["complete"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ class ResultClasses:
         self._videos = {video.id for video in info.videos} if info else set()
         self.matching: ClassMatching | None = None
         if info is not None and info.categories and categories:
-            self.matching = match_classes(info.categories, categories, renamed)
+            matching = match_classes(info.categories, categories, renamed, complete=info.complete)
+            self.matching = replace(matching, source=path or "")
         elif renamed:
             numbers = sorted({number for number in used if is_integer(number)})
             self.matching = match_classes({n: str(n) for n in numbers}, categories, renamed, numbered=True)

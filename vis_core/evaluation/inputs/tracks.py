@@ -159,11 +159,12 @@ def require_common_class(classes: ClassMatching | None) -> None:
     Raises:
         InputError: names were compared, and none is on both sides.
     """
-    if classes is not None and not classes.matched:
+    if classes is not None and classes.complete and not classes.matched:
+        source = f"{classes.source}: " if classes.source else ""
         raise InputError(
-            f"results: no class ({shown_names(classes.without_category)}) has the name of a category of the ground "
-            f"truth ({shown_names(classes.without_class)}); pair them with --categories FROM=TO, or ignore them with "
-            "--class-agnostic"
+            f"{source}results: no class ({shown_names(classes.without_category)}) has the name of a category of the "
+            f"ground truth ({shown_names(classes.without_class)}); pair them with --categories FROM=TO, or ignore "
+            "them with --class-agnostic"
         )
 
 
