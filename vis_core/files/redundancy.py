@@ -11,11 +11,13 @@ When a pair differs:
 * An area may differ by 10 pixels or 10 %, and that of a polygon by half the outline of its box as well: an outline and
   the pixels that it covers are not the same number, and neither are COCO's areas of masks that were encoded later.
 * Crowds, null, missing masks and boxes of zeros say nothing.
+* Boxes of results may be predictions of their own: each edge may lie 4 pixels away, or a quarter of the side, and what
+  differs is told only where one cause explains half of all.
 
 When the cause is named, and the file refused:
 
 * A cause is named where it explains half of the pairs that differ, or more; a factor, which is taken from the pairs
-  themselves, needs three of them.
+  themselves, needs three of them that differ.
 * Boxes from 1 differ by less than the tolerance: nine tenths of three boxes or more must differ by just that.
 * Run lengths taken row by row, and height and width of the image swapped, give other pixels: no score or training on
   them is worth anything. By chance a mask that was read wrongly hardly ever fits its box. Where four fifths of the
@@ -26,41 +28,34 @@ When the cause is named, and the file refused:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from vis_core.files.findings import is_number, shown
 from vis_core.files.polygons import read_polygons
+from vis_core.files.redundancy_causes import (
+    FACTOR_PAIRS,
+    TURNED,
+    Boxes,
+    Causes,
+    Flags,
+    Floats,
+    area_causes,
+    near_areas,
+    readings,
+    writings,
+)
 from vis_core.files.segmentations import Areas, Masks, Notes
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-
-_EDGE_PIXELS, _EDGE_SHARE = 2.0, 0.05
-_AREA_PIXELS, _AREA_SHARE = 10.0, 0.1
+_DRAWN, _PREDICTED = (2.0, 0.05), (4.0, 0.25)  # pixels, and part of the side, that an edge may be away
 _NAMED_SHARE = 0.5
-_FACTOR_PAIRS = 3
 _FROM_ONE_SHARE = 0.9
 _REFUSED_SHARE, _RIGHT_SHARE = 0.8, 0.1
-_WHOLE = 0.9
 _BATCH = 4096  # masks whose boxes are found at once
-
-_ROWS = "the run lengths look taken row by row, COCO's go column by column"
-_TURNED = "height and width of the images look swapped"
-_SWAPPED = "x and y look swapped"
-_SQUARE = " in the boxes, or run lengths taken row by row: in square images both look alike"
-_LAYOUTS: dict[str, Callable[[Floats], Floats]] = {
-    "": lambda b: b,
-    "x1, y1, x2, y2": lambda b: np.column_stack((b[:, :2], b[:, 2:] - b[:, :2])),
-    "y, x, height, width": lambda b: b[:, [1, 0, 3, 2]],
-    "y1, x1, y2, x2": lambda b: np.column_stack((b[:, [1, 0]], b[:, [3, 2]] - b[:, [1, 0]])),
-    "centre x, centre y, width, height": lambda b: np.column_stack((b[:, :2] - b[:, 2:] / 2, b[:, 2:])),
-}
 
 
 class _Pair(NamedTuple):
@@ -81,6 +76,11 @@ class _Pair(NamedTuple):
         return self.masks[self.frame]
 
     @property
+    def told_frame(self) -> int | None:
+        """The frame, where the annotation may have others."""
+        return self.frame if self.key in ("bboxes", "areas") else None
+
+    @property
     def runs(self) -> bool:
         """Whether the file gives it as run lengths."""
         return not isinstance(self.segmentation, list)
@@ -92,11 +92,13 @@ class Redundancy:
     Args:
         notes: where differences are told.
         areas_decide: the stated areas decide the size ranges of the scores.
+        predicted: the file holds results.
     """
 
-    def __init__(self, notes: Notes, *, areas_decide: bool = False) -> None:
+    def __init__(self, notes: Notes, *, areas_decide: bool = False, predicted: bool = False) -> None:
         self._notes = notes
         self._areas_decide = areas_decide
+        self._predicted = predicted
         self._boxes: list[_Pair] = []
         self._areas: list[_Pair] = []
 
@@ -129,8 +131,7 @@ class Redundancy:
             if key == keys[1]:
                 stated = [stated]
             if not isinstance(stated, (list, tuple)) or len(stated) != len(masks):
-                text = f"{key} {shown(stated)}, not one a frame; not compared with the masks"
-                self._notes.warn(f"{key} not compared", entry, text)
+                self._leave(key, stated, "not one a frame", entry)
                 continue
             for frame, (value, segmentation) in enumerate(zip(stated, segmentations, strict=False)):
                 if value is not None:
@@ -150,188 +151,113 @@ class Redundancy:
         box = pair.stated
         if isinstance(box, (list, tuple)) and len(box) == 4 and all(map(is_number, box)):
             return any(box)
-        if box not in ([], ()):
-            text = f"{pair.key} {shown(box)} is not four numbers; not compared with the mask"
-            self._notes.warn(f"{pair.key} not compared", pair.entry, text, frame=pair.frame)
+        if not (isinstance(box, (list, tuple)) and not box):
+            self._leave(pair.key, box, "not four numbers", pair.entry, pair.told_frame)
         return False
 
     def _is_area(self, pair: _Pair) -> bool:
         if is_number(pair.stated):
             return not pair.segmentation or bool(pair.areas[pair.frame] >= 0)
-        text = f"{pair.key} {shown(pair.stated)} is not a number; not compared with the mask"
-        self._notes.warn(f"{pair.key} not compared", pair.entry, text, frame=pair.frame)
+        self._leave(pair.key, pair.stated, "not a number", pair.entry, pair.told_frame)
         return False
 
+    def _leave(self, key: str, stated: Any, fault: str, entry: str, frame: int | None = None) -> None:
+        if not self._predicted:
+            text = f"{key} {shown(stated)}: {fault}; not compared with the masks"
+            self._notes.warn(f"{key} not compared", entry, text, frame=frame)
+
     def _compare_areas(self, pairs: list[_Pair]) -> None:
+        total = len(pairs)
+        more: Floats | float = 0.0
+        for _ in range(2):  # polygons may differ by more, which is looked at only where it is needed
+            stated = np.array([pair.stated for pair in pairs], np.float64)
+            measured = np.array([max(pair.areas[pair.frame], 0) for pair in pairs], np.float64)
+            pairs = [pairs[row] for row in np.flatnonzero(~near_areas(stated, measured, more))]
+            extents = _mask_boxes(pairs)
+            more = np.where([pair.runs for pair in pairs], 0, extents[:, 2] + extents[:, 3])
+        if not pairs:
+            return
         stated = np.array([pair.stated for pair in pairs], np.float64)
         measured = np.array([max(pair.areas[pair.frame], 0) for pair in pairs], np.float64)
-        differs = np.flatnonzero(~_near(stated, measured))
-        if not differs.size:
-            return
-        pairs = [pairs[row] for row in differs]
-        stated, measured = stated[differs], measured[differs]
-        extents = _mask_boxes(pairs)
-        outlines = np.where([pair.runs for pair in pairs], 0, extents[:, 2] + extents[:, 3])
-        differs = np.flatnonzero(~_near(stated, measured, outlines))
-        if not differs.size:
-            return
-        pairs = [pairs[row] for row in differs]
-        stated, measured, extents = stated[differs], measured[differs], extents[differs]
-        pixels = _sizes(pairs).prod(axis=1)
-        there = measured > 0
-        causes = [
-            ("the areas look like width x height of the boxes", there & _near(stated, extents[:, 2] * extents[:, 3])),
-            ("the areas look like parts of the image, not pixels", there & _near(stated * pixels, measured)),
-        ]
-        if there.sum() >= _FACTOR_PAIRS:
-            factor = np.median(stated[there] / measured[there])
-            near = there & _near(stated / max(factor, 1e-9), measured)
-            causes.append((f"the areas look scaled by {factor:.3g}", near))
-        cause, explained = _best(causes)
+        cause, explained = self._best(area_causes(stated, measured, extents, _sizes(pairs)), total)
         for row, pair in enumerate(pairs):
             text = f"{pair.key} says {stated[row]:g}, the mask has {measured[row]:g} pixels"
-            text += f"; {cause}" if explained[row] else ""
-            text += "; areas decides the size range" if self._areas_decide else ""
-            kind = f"{pair.key} unlike the mask"
-            self._notes.warn(f"{kind}: {cause}" if explained[row] else kind, pair.entry, text, frame=pair.frame)
+            use = "; areas decides the size range" if self._areas_decide else ""
+            self._tell(pair, text, cause if explained[row] else "", use)
 
     def _compare_boxes(self, pairs: list[_Pair]) -> str:
         given = np.array([pair.stated for pair in pairs], np.float64)
-        extents, sizes = _mask_boxes(pairs), _sizes(pairs)
-        fits = _fit(given, extents, sizes)
-        self._tell_from_one(pairs, given, extents)
-        outlines = np.array([row for row in np.flatnonzero(~fits).tolist() if not pairs[row].runs], np.int64)
-        if outlines.size:
-            corners = np.array([_outline_box(pairs[row]) for row in outlines.tolist()])
-            fits[outlines] = _fit(given[outlines], corners, sizes[outlines])
+        runs = np.array([pair.runs for pair in pairs])
+        tolerance = _PREDICTED if self._predicted else _DRAWN
+        boxes = Boxes(given, _mask_boxes(pairs), _sizes(pairs), runs, *tolerance)
+        fits = boxes.fit(given)
+        outlined = np.flatnonzero(~fits & ~runs)
+        if outlined.size:
+            corners = np.array([_outline_box(pairs[row]) for row in outlined.tolist()])
+            fits[outlined] = boxes.rows(outlined).fit(given[outlined], corners)
+        if not self._predicted:
+            self._tell_from_one(pairs, boxes)
         if fits.all():
             return ""
         rows = np.flatnonzero(~fits)
-        differing = [pairs[row] for row in rows]
-        readings = _other_readings(differing, given[rows], sizes[rows])
-        refusal = self._refusal(pairs, fits, given, extents, sizes, readings)
+        differing, differ = [pairs[row] for row in rows.tolist()], boxes.rows(rows)
+        read = readings(differ, _mask_boxes(differing, swapped=True))
+        counted = boxes.tell_readings()
+        refusal = _refusal(differing, differ, read, int(counted.sum()), int((counted & fits).sum()))
         if refusal:
             return refusal
-        causes = readings + _box_causes(given[rows], extents[rows], sizes[rows])
-        cause, explained = _best(causes)
-        square = np.array([pair.runs for pair in differing]) & (sizes[rows, 0] == sizes[rows, 1])
-        if cause == _SWAPPED and square[explained].all():
-            cause += _SQUARE
-        many = f" ({explained.sum()} of {len(pairs)} boxes)"
-        kind = f"{pairs[0].key} unlike the mask"
-        for row, pair, named in zip(rows.tolist(), differing, explained.tolist(), strict=True):
-            text = _against(pair, extents[row]) + (f"; {cause}{many}" if named else "")
-            self._notes.warn(f"{kind}: {cause}" if named else kind, pair.entry, text, frame=pair.frame)
+        cause, explained = self._best(read + writings(differ), len(pairs))
+        named = f"{cause} ({explained.sum()} of {len(pairs)} boxes)"
+        for row, pair in enumerate(differing):
+            self._tell(pair, _against(pair, differ.extents[row]), named if explained[row] else "")
         return ""
 
-    def _tell_from_one(self, pairs: list[_Pair], given: Floats, extents: Floats) -> None:
-        runs = np.array([pair.runs for pair in pairs])
-        shifted = runs & (np.abs(given - extents - (1, 1, 0, 0)) < 0.01).all(axis=1)
-        if runs.sum() < _FACTOR_PAIRS or shifted.sum() < _FROM_ONE_SHARE * runs.sum():
+    def _best(self, causes: Causes, total: int) -> tuple[str, Flags]:
+        """The cause that explains most, the first of equals, and what it explains; nothing if that is too little."""
+        text, explained = max(causes, key=lambda cause: int(cause[1].sum()))
+        if explained.sum() < _NAMED_SHARE * (total if self._predicted else explained.size):
+            return "", np.zeros_like(explained)
+        return text, explained
+
+    def _tell(self, pair: _Pair, text: str, cause: str, use: str = "") -> None:
+        if cause or not self._predicted:
+            kind = f"{pair.key} unlike the mask" + (f": {cause}" if cause else "")
+            text += (f"; {cause}" if cause else "") + use
+            self._notes.warn(kind, pair.entry, text, frame=pair.told_frame)
+
+    def _tell_from_one(self, pairs: list[_Pair], boxes: Boxes) -> None:
+        shifted = boxes.runs & (np.abs(boxes.given - boxes.extents - (1, 1, 0, 0)) < 0.01).all(axis=1)
+        if boxes.runs.sum() < FACTOR_PAIRS or shifted.sum() < _FROM_ONE_SHARE * boxes.runs.sum():
             return
         for row in np.flatnonzero(shifted).tolist():
-            pair = pairs[row]
-            text = f"{_against(pair, extents[row])}; their pixels look counted from 1, COCO's are from 0"
-            self._notes.warn(f"{pair.key} counted from 1", pair.entry, text, frame=pair.frame)
-
-    def _refusal(
-        self,
-        pairs: list[_Pair],
-        fits: Flags,
-        given: Floats,
-        extents: Floats,
-        sizes: Floats,
-        readings: list[tuple[str, Flags]],
-    ) -> str:
-        """Why the file must be refused: its masks fit their boxes only when they are read otherwise."""
-        counted = np.array([pair.runs for pair in pairs]) & (sizes[:, 0] != sizes[:, 1]) & ~_whole(given, sizes)
-        total, right = int(counted.sum()), int((counted & fits).sum())
-        for cause, explained in readings:
-            other = np.flatnonzero(~fits)[explained]
-            if not other.size or other.size < _REFUSED_SHARE * total or right > _RIGHT_SHARE * total:
-                continue
-            first = int(other[0])
-            pair = pairs[first]
-            frame = f" frame {pair.frame}" if pair.key == "bboxes" else ""
-            advice = "encode them as pycocotools.mask.encode(numpy.asfortranarray(mask)) does"
-            if cause == _TURNED:
-                advice = "write height and width as the images have them"
-            return (
-                f"{other.size} of {total} masks contradict their boxes: {cause}. {pair.entry}{frame}: "
-                f"{_against(pair, extents[first])}. Write the masks anew: {advice}; or, if they are right, take "
-                f"{pair.key} out of the file"
-            )
-        return ""
+            text = f"{_against(pairs[row], boxes.extents[row])}; the boxes look counted from 1, COCO's are from 0"
+            self._notes.warn(f"{pairs[row].key} counted from 1", pairs[row].entry, text, frame=pairs[row].told_frame)
 
 
-def _other_readings(pairs: list[_Pair], given: Floats, sizes: Floats) -> list[tuple[str, Flags]]:
-    """Mistakes in run lengths, and which boxes fit the masks that are meant."""
-    possible = np.array([pair.runs for pair in pairs]) & (sizes[:, 0] != sizes[:, 1])
-    extents = _mask_boxes(pairs, swapped=True)
-    by_rows = possible & ~_whole(given, sizes) & _fit(given, extents[:, [1, 0, 3, 2]], sizes)
-    turned = possible & ~_whole(given, sizes[:, ::-1]) & _fit(given, extents, sizes[:, ::-1])
-    return [(_ROWS, by_rows), (_TURNED, turned)]
+def _refusal(pairs: list[_Pair], boxes: Boxes, read: Causes, total: int, right: int) -> str:
+    """Why a file must be refused: its masks fit their boxes only when they are read otherwise.
 
-
-def _box_causes(given: Floats, extents: Floats, sizes: Floats) -> list[tuple[str, Flags]]:
-    """Ways to write boxes that are not COCO's, the simple ones first, and which boxes fit each."""
-    image = sizes[:, [1, 0, 1, 0]]
-    scales: list[tuple[str, Floats | None]] = [("", np.ones_like(image))]
-    scales += [("in parts of the image (0 to 1)", image), ("in percent of the image", image / 100), ("scaled", None)]
-    causes = []
-    for scale, factors in scales:
-        for layout, written in _LAYOUTS.items():
-            if not (scale or layout):
-                continue
-            boxes = written(given)
-            if factors is not None:
-                text = _SWAPPED if layout.startswith("y, x") and not scale else _as(layout, scale)
-                causes.append((text, _fit(boxes * factors, extents, sizes)))
-            elif len(boxes) >= _FACTOR_PAIRS and (boxes[:, 2:] > 0).all():
-                sides = extents[:, 2:] / boxes[:, 2:]
-                x, y = np.median(sides, axis=0)
-                fit = _fit(boxes * (x, y, x, y), extents, sizes)
-                causes.append((_as(layout, f"scaled by {1 / x:.3g} in x and {1 / y:.3g} in y"), fit))
-                width, height = np.median(sizes[:, ::-1] / sides, axis=0)
-                fit = _fit(boxes * image / (width, height, width, height), extents, sizes)
-                causes.append((_as(layout, f"in pixels of images of {width:.0f}x{height:.0f}"), fit))
-    return causes
-
-
-def _as(layout: str, scale: str) -> str:
-    written = f"written as {layout}" if layout else ""
-    return f"the boxes look {' and '.join(part for part in (written, scale) if part)}"
-
-
-def _best(causes: list[tuple[str, Flags]]) -> tuple[str, Flags]:
-    """The cause that explains most, the first of equals, and what it explains; no text if that is too little."""
-    text, explained = max(causes, key=lambda cause: int(cause[1].sum()))
-    if explained.sum() < _NAMED_SHARE * explained.size:
-        return "", np.zeros_like(explained)
-    return text, explained
-
-
-def _near(stated: Floats, measured: Floats, more: Floats | float = 0.0) -> Flags:
-    """Whether areas are alike."""
-    near: Flags = np.abs(stated - measured) <= np.maximum(_AREA_PIXELS, _AREA_SHARE * measured) + more
-    return near
-
-
-def _fit(boxes: Floats, extents: Floats, sizes: Floats) -> Flags:
-    """Whether boxes are those of masks; what leaves the image does not count."""
-    width, height = sizes[:, 1], sizes[:, 0]
-    limits = np.column_stack((width, height, width, height))
-    edges = np.column_stack((boxes[:, :2], boxes[:, :2] + boxes[:, 2:])).clip(0, limits)
-    wanted = np.column_stack((extents[:, :2], extents[:, :2] + extents[:, 2:]))
-    allowed = np.maximum(_EDGE_PIXELS, _EDGE_SHARE * extents[:, [2, 3, 2, 3]])
-    near: Flags = np.all(np.abs(edges - wanted) <= allowed, axis=1)
-    return near
-
-
-def _whole(boxes: Floats, sizes: Floats) -> Flags:
-    """Boxes of nearly the whole image."""
-    whole: Flags = np.all(boxes[:, 2:] >= _WHOLE * sizes[:, ::-1], axis=1)
-    return whole
+    Args:
+        pairs: those that differ.
+        boxes: of them.
+        read: which of them fit another reading.
+        total: boxes of the file that can tell one reading from another.
+        right: those of them that fit their masks as they are.
+    """
+    for cause, explained in read:
+        if not explained.any() or explained.sum() < _REFUSED_SHARE * total or right > _RIGHT_SHARE * total:
+            continue
+        first = int(np.flatnonzero(explained)[0])
+        pair, example = pairs[first], _against(pairs[first], boxes.extents[first])
+        frame = "" if pair.told_frame is None else f" frame {pair.frame}"
+        advice = "Write the masks anew: encode them as pycocotools.mask.encode(numpy.asfortranarray(mask)) does"
+        if cause == TURNED:
+            advice = "Write height and width as the images have them, in the masks too"
+        return (
+            f"{explained.sum()} of {total} masks contradict their boxes: {cause}. {pair.entry}{frame}: "
+            f"{example}. {advice}; or, if the masks are right, take {pair.key} out of the file"
+        )
+    return ""
 
 
 def _sizes(pairs: list[_Pair]) -> Floats:

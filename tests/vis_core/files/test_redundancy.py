@@ -248,3 +248,25 @@ def test_boxes_drawn_by_hand_raise_no_alarm():
     rng = np.random.default_rng(2)
     annotations = with_boxes(sample(60), lambda x, y, w, h, H, W: np.array((x, y, w, h)) + rng.uniform(-0.9, 0.9, 4))
     assert compared(annotations) == ({}, "")
+
+
+def test_predicted_boxes_may_lie_beside_their_masks_and_are_told_only_as_a_whole():
+    rng = np.random.default_rng(3)
+    annotations = with_boxes(
+        sample(60), lambda x, y, w, h, H, W: np.array((x, y, w, h)) + 0.1 * np.array((w, h, w, h)) * rng.normal(size=4)
+    )
+    annotations[0][0]["bbox"] = [1, 2, 3, 4]
+    assert compared(annotations, predicted=True) == ({}, "")
+    corners = with_boxes(annotations, lambda x, y, w, h, H, W: (x, y, x + w, y + h))
+    (kind,) = compared(corners, predicted=True)[0]
+    assert "the boxes look written as x1, y1, x2, y2" in kind
+
+
+def test_predictions_row_by_row_are_refused():
+    rng = np.random.default_rng(4)
+    annotations = with_boxes(
+        sample(20, WIDE), lambda x, y, w, h, H, W: np.array((x, y, w, h)) + 0.05 * w * rng.normal(size=4)
+    )
+    for annotation, _, mask in annotations:
+        annotation["segmentation"] = by_rows(mask)
+    assert "the run lengths look taken row by row" in compared(annotations, predicted=True)[1]

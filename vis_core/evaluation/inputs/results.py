@@ -12,6 +12,7 @@ from vis_core.evaluation.inputs.classes import ResultClasses
 from vis_core.evaluation.inputs.tracks import GroundTruth, Result, Results
 from vis_core.files.findings import Findings, is_integer, is_number, shown
 from vis_core.files.json_files import parse_json, read_text
+from vis_core.files.redundancy import Redundancy
 from vis_core.files.results_info import ResultsInfo, read_info
 from vis_core.files.segmentations import Areas, Masks, SegmentationReader
 
@@ -93,6 +94,7 @@ class _Reader:
         self._known_categories_only = known_categories_only
         self._classes = classes
         self._segmentations = SegmentationReader(findings, polygons=False)
+        self._redundancy = Redundancy(findings, predicted=True)
         self._read: list[tuple[int, int, int, float, Masks, Areas, int | None]] = []
         self._unknown: dict[int, list[int]] = {}
 
@@ -134,6 +136,7 @@ class _Reader:
             findings.error(place, text, index=index)
             return
         masks, areas = self._segmentations.add_track(segmentations, video.size, place, index)
+        self._redundancy.add(entry, segmentations, masks, areas, video.size, place)
         if category is None or score is None:
             return
         track_id = entry.get("track_id")
@@ -148,6 +151,8 @@ class _Reader:
             InputError: an error was found.
         """
         self._segmentations.finish()
+        if not self._findings.has_errors and (refusal := self._redundancy.finish()):
+            self._findings.error("", refusal)
         self._findings.raise_errors()
         self._warn_of_categories()
         tracks: dict[int, list[Result]] = {video: [] for video in self._ground_truth.videos}
@@ -193,6 +198,9 @@ class _Reader:
         value = entry.get(key)
         if isinstance(value, np.integer):  # of a list that never was a file
             value = int(value)
+        if isinstance(value, str):
+            texts = self._ground_truth.category_texts if key == "category_id" else self._ground_truth.video_texts
+            value = texts.get(value, value)
         if is_integer(value):
             return value
         found = f"{key} {shown(value)} is not an integer" if key in entry else f"{key} is missing"

@@ -16,6 +16,7 @@ from vis_core.evaluation.inputs.classes import ResultClasses
 from vis_core.evaluation.inputs.tracks import GroundTruth, Video
 from vis_core.files.findings import Findings, is_integer, is_number, shown
 from vis_core.files.json_files import parse_json, read_text
+from vis_core.files.redundancy import Redundancy
 from vis_core.files.results_info import read_info
 from vis_core.files.segmentations import Areas, Masks, SegmentationReader
 
@@ -130,6 +131,7 @@ class _Reader:
         self._frames = {stamp: frame for frame, stamp in enumerate(stamps.tolist())}
         self._lines: dict[int, int] = {}
         self._segmentations = SegmentationReader(findings, polygons=False, frames=False)
+        self._redundancy = Redundancy(findings, predicted=True)
         self._read: list[tuple[int, int, int | None, list[tuple[int, int, float, Masks, Areas]]]] = []
 
     def add_message(self, message: Any, number: int) -> None:
@@ -192,6 +194,8 @@ class _Reader:
             InputError: an error was found.
         """
         self._segmentations.finish()
+        if not self._findings.has_errors and (refusal := self._redundancy.finish()):
+            self._findings.error("", refusal)
         self._findings.raise_errors()
         messages = []
         for stamp, arrival, frame, tracks in self._read:
@@ -229,7 +233,9 @@ class _Reader:
         if "segmentation" not in track:
             self._findings.error(place, "segmentation is missing; give run lengths or null", index=number)
             return None
-        masks, areas = self._segmentations.add_track([track["segmentation"]], self._video.size, place, number)
+        segmentations = [track["segmentation"]]
+        masks, areas = self._segmentations.add_track(segmentations, self._video.size, place, number)
+        self._redundancy.add(track, segmentations, masks, areas, self._video.size, place)
         if good and (problem := self._classes.problem(track["category_id"])):
             self._findings.error(place, problem, index=number)
             good = False
