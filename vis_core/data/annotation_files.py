@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vis_core.data.annotations import AnnotatedSet, Annotation, Item
+from vis_core.data.class_matching import match_classes
 from vis_core.data.faults import Faults, summary
-from vis_core.data.vocabularies import category_mapping
+from vis_core.data.vocabularies import category_mapping, plain_name
 from vis_core.errors import InputError
 from vis_core.files.annotation_content import Entry, read_content
 from vis_core.files.annotation_ids import Ids
@@ -126,11 +127,14 @@ class _AnnotationFile:
             known = category_mapping(categories, list(names.values()))
             renamed = {key: known[name] for key, name in names.items() if name in known}
         else:
-            renamed = {key: (categories or {}).get(name, name) for key, name in names.items()}
+            given = categories or {}
+            plain = {plain_name(name): wanted for name, wanted in given.items()}
+            renamed = {key: given.get(name, plain.get(plain_name(name), name)) for key, name in names.items()}
         ordered = [renamed[key] for key in sorted(renamed)]
         self._class_names = tuple(class_names) if class_names else tuple(dict.fromkeys(ordered))
-        labels = {name: label for label, name in enumerate(self._class_names)}
-        self._label_of = {key: labels.get(renamed.get(key, "")) for key in names}
+        matching = match_classes(renamed, dict(enumerate(self._class_names)))
+        found = {key: label for key, label in matching.ids.items() if label < len(self._class_names)}
+        self._label_of = {key: found.get(key) for key in names}
         self._keys_of = [
             {key for key, label in self._label_of.items() if label == wanted}
             for wanted in range(len(self._class_names))

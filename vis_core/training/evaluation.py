@@ -20,6 +20,7 @@ from vis_core.evaluation.inputs.ground_truth import read_ground_truth
 from vis_core.evaluation.inputs.results import read_results
 from vis_core.evaluation.inputs.tracks import GroundTruth, Results
 from vis_core.evaluation.metrics.overlaps import overlap, video_ious
+from vis_core.files.results_info import UNKNOWN, Origin, ResultsInfo, SegmentedVideo
 from vis_core.files.results_writer import ResultsWriter
 from vis_core.structures import Frame
 from vis_core.system.segmenter import Segmenter
@@ -86,6 +87,7 @@ def run_evaluation(
     pictures: int,
     stop_asked: Callable[[], bool],
     warn: Callable[[str], None],
+    origin: Origin = UNKNOWN,
 ) -> Scores | None:
     """Run a segmenter over the sets and score what it finds; None if it was stopped.
 
@@ -96,10 +98,11 @@ def run_evaluation(
         segmenter: with the sets' class names.
         sets: to measure on.
         metric: that decides.
-        folder: for the result files.
+        folder: for the result files, each with its companion.
         pictures: frames that are drawn.
         stop_asked: asked after each frame.
         warn: is told of frames that cannot be read.
+        origin: of the weights, for the companions.
     """
     scores = Scores()
     shown = _shown_frames(sets, pictures)
@@ -108,7 +111,7 @@ def run_evaluation(
     for number, opened in enumerate(sets):
         path = folder / f"{number}_{opened.name.replace('/', '_')}.json"
         began, frames = time.monotonic(), 0
-        with ResultsWriter(path) as results:
+        with ResultsWriter(path, info=_info(opened, origin)) as results:
             for place, item in enumerate(opened.items):
                 wanted = {t: f"{opened.name}/{item.name}" for n, i, t in shown if (n, i) == (number, place)}
                 done = _segment(segmenter, item, place + 1, results, wanted, scores.pictures, stop_asked, warn)
@@ -128,6 +131,16 @@ def run_evaluation(
         scores.rows.append({"set": "mean", **means})
     scores.value = scores.rows[-1][metric]
     return scores
+
+
+def _info(opened: OpenSet, origin: Origin) -> ResultsInfo:
+    """The companion of a set's results: class names, and which items they are of."""
+    names = {number - 1: name for number, name in opened.truth.categories.items()}
+    videos = [
+        SegmentedVideo(place, item.name, item.size, file_names=tuple(map(str, item.files)))
+        for place, item in enumerate(opened.items, 1)
+    ]
+    return ResultsInfo.of_classes(names, None, origin).of_videos(*videos)
 
 
 def _segment(

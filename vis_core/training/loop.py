@@ -20,6 +20,7 @@ from vis_core.data.clips import TrainingClip
 from vis_core.errors import VisError
 from vis_core.files.atomic import atomic_write
 from vis_core.files.outputs import say_nothing
+from vis_core.files.results_info import Origin
 from vis_core.system.trainable import Trainable
 from vis_core.training.config import Config
 from vis_core.training.config_file import print_config
@@ -288,6 +289,7 @@ class _Run:
             config.evaluation.pictures,
             self._stop_asked,
             self._observer.warn,
+            Origin(config.system, weights, config.evaluation.options),
         )
 
     def _take_scores(self, scores: Scores) -> None:
