@@ -5,19 +5,24 @@ They import what they need when they run.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from vis_core.commands.terminal import output
+from vis_core.commands.terminal import Force, check_inputs, output, say
 from vis_core.data.class_matching import category_pairs
-from vis_core.errors import OptionError
+from vis_core.errors import OptionError, nearest
+from vis_core.files.outputs import OutputFolder, check_file, output_folder
 
 if TYPE_CHECKING:
     from vis_core.evaluation.evaluator import Evaluation
     from vis_core.evaluation.inputs.tracks import GroundTruth, Results
+
+_REPORT = "report.html"
+_OUTPUTS = ("metrics.json", "comparison.json", _REPORT)
 
 Categories = Annotated[
     list[str] | None,
@@ -81,6 +86,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder of the frames: the report shows the worst switches and misses.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for metrics.json and report.html.")] = None,
+    force: Force = False,
 ) -> None:
     """Score a result file against ground truth: AP and AR, HOTA, CLEAR (MOTA), Identity (IDF1).
 
@@ -91,44 +97,46 @@ def evaluate(
     if len(results) != (2 if compare else 1):
         wanted = "--compare takes two result files" if compare else "give one result file; two with --compare"
         raise OptionError(f"vis evaluate: {wanted}, not {len(results)}")
-    if panoptic is not None:
-        given = compare or stream or compat or class_agnostic or categories
-        if given or metrics is not None or images is not None:
-            others = "--compare, --stream, --compat, --class-agnostic, --categories, --metrics or --images"
-            raise OptionError(f"vis evaluate --panoptic: does not go with {others}")
-        _evaluate_panoptic(results[0], ground_truth, panoptic, _integers("windows", windows), spacing, jobs, out)
-        return
-    wanted = "ap,hota,clear,identity" if metrics is None else metrics
-    names = [name.strip() for name in wanted.split(",") if name.strip()]
-    renamed = category_pairs(categories or ())
-    options: dict[str, Any] = {"metrics": names, "class_agnostic": class_agnostic, "compat": compat}
-    if stream:
-        if compare or compat:
-            raise OptionError("vis evaluate --stream: goes neither with --compare nor with --compat")
-        _evaluate_stream(results[0], ground_truth, names, class_agnostic, renamed, out)
-        return
+    check_inputs(*results, ground_truth, images)
+    with _outputs(out, force) as folder:
+        if panoptic is not None:
+            given = compare or stream or compat or class_agnostic or categories
+            if given or metrics is not None or images is not None:
+                others = "--compare, --stream, --compat, --class-agnostic, --categories, --metrics or --images"
+                raise OptionError(f"vis evaluate --panoptic: does not go with {others}")
+            _evaluate_panoptic(results[0], ground_truth, panoptic, _integers("windows", windows), spacing, jobs, folder)
+            return
+        wanted = "ap,hota,clear,identity" if metrics is None else metrics
+        names = [name.strip() for name in wanted.split(",") if name.strip()]
+        renamed = category_pairs(categories or ())
+        options: dict[str, Any] = {"metrics": names, "class_agnostic": class_agnostic, "compat": compat}
+        if stream:
+            if compare or compat:
+                raise OptionError("vis evaluate --stream: goes neither with --compare nor with --compat")
+            _evaluate_stream(results[0], ground_truth, names, class_agnostic, renamed, folder)
+            return
 
-    from vis_core.commands.score_tables import print_comparison, print_evaluation
-    from vis_core.evaluation.reports.metrics_file import comparison_metrics
-    from vis_core.evaluation.reports.metrics_file import metrics as metrics_of
+        from vis_core.commands.score_tables import print_comparison, print_evaluation
+        from vis_core.evaluation.reports.metrics_file import comparison_metrics
+        from vis_core.evaluation.reports.metrics_file import metrics as metrics_of
 
-    pairs = _pairs_of_each(results, renamed)
-    files = [_read(path, ground_truth, first_frame, compat, class_agnostic, pairs[path]) for path in results]
-    found = [_evaluate(*pair, jobs, options) for pair in files]
-    if compare:
-        from vis_core.evaluation.comparison import compare as compare_evaluations
+        pairs = _pairs_of_each(results, renamed)
+        files = [_read(path, ground_truth, first_frame, compat, class_agnostic, pairs[path]) for path in results]
+        found = [_evaluate(*pair, jobs, options) for pair in files]
+        if compare:
+            from vis_core.evaluation.comparison import compare as compare_evaluations
 
-        comparison = compare_evaluations(*found, draws=draws)
-        print_comparison(comparison, str(results[0]), str(results[1]))
-        paths = (str(results[0]), str(results[1]))
-        _write(comparison_metrics(comparison, str(ground_truth), paths, options), out, "comparison.json")
-        return
-    print_evaluation(found[0])
-    _write(metrics_of(found[0], str(ground_truth), str(results[0]), options), out, "metrics.json")
-    if out is not None:
-        truth, read = files[0]
-        counted = read.counted(truth.categories, class_agnostic=class_agnostic, compat=compat)
-        _write_report(found[0], truth, counted, out / "report.html", (ground_truth, results[0]), images, class_agnostic)
+            comparison = compare_evaluations(*found, draws=draws)
+            print_comparison(comparison, str(results[0]), str(results[1]))
+            paths = (str(results[0]), str(results[1]))
+            _write(comparison_metrics(comparison, str(ground_truth), paths, options), folder, "comparison.json")
+            return
+        print_evaluation(found[0])
+        _write(metrics_of(found[0], str(ground_truth), str(results[0]), options), folder, "metrics.json")
+        if folder is not None:
+            truth, read = files[0]
+            counted = read.counted(truth.categories, class_agnostic=class_agnostic, compat=compat)
+            _write_report(found[0], truth, counted, folder, (ground_truth, results[0]), images, class_agnostic)
 
 
 def submit(
@@ -139,14 +147,19 @@ def submit(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Zip to write; default: RESULTS with the ending .zip.")] = None,
     categories: Categories = None,
+    force: Force = False,
 ) -> None:
     """Check a result file against the rules of a benchmark server and write the zip that it wants.
 
     Classes get the ids of the split by name, where RESULTS has its companion (results.info.json) beside it.
     """
-    from vis_core.evaluation.inputs.submission import pack
+    from vis_core.evaluation.inputs.submission import SPLITS, pack
 
     target = results.with_suffix(".zip") if out is None else out
+    if split not in SPLITS:
+        raise OptionError(f"--split: {split!r} is unknown; {nearest(split, SPLITS)}")
+    check_inputs(results, videos)
+    check_file(target, force, say)
     packed = pack(results, split, target, videos, category_pairs(categories or ()))
     for text in packed.warnings:
         output.print(f"[yellow]warning:[/] {escape(text)}")
@@ -203,7 +216,7 @@ def _write_report(
     evaluation: Evaluation,
     truth: GroundTruth,
     results: Results,
-    path: Path,
+    folder: OutputFolder,
     names: tuple[Path, Path],
     images: Path | None,
     class_agnostic: bool,
@@ -213,10 +226,12 @@ def _write_report(
     incidents, failed = "", list[str]()
     if images is not None:
         incidents, failed = incidents_part(truth, results, images, class_agnostic=class_agnostic)
-    write_report(evaluation, path, ground_truth=str(names[0]), results=str(names[1]), incidents=incidents)
+    write_report(
+        evaluation, folder.path / _REPORT, ground_truth=str(names[0]), results=str(names[1]), incidents=incidents
+    )
     for text in failed:
         output.print(f"[yellow]not shown in the report:[/] {escape(text)}")
-    output.print(f"Written: {escape(str(path))}")
+    output.print(f"Written: {escape(str(folder.folder / _REPORT))}")
 
 
 def _evaluate_stream(
@@ -225,7 +240,7 @@ def _evaluate_stream(
     names: list[str],
     class_agnostic: bool,
     renamed: dict[str, str],
-    out: Path | None,
+    folder: OutputFolder | None,
 ) -> None:
     from vis_core.commands.score_tables import print_stream
     from vis_core.evaluation.reports.metrics_file import stream_metrics
@@ -234,11 +249,17 @@ def _evaluate_stream(
     evaluation = evaluate_stream(ground_truth, stream, names, class_agnostic=class_agnostic, categories=renamed)
     print_stream(evaluation)
     options = {"metrics": names, "class_agnostic": class_agnostic}
-    _write(stream_metrics(evaluation, str(ground_truth), str(stream), options), out, "metrics.json")
+    _write(stream_metrics(evaluation, str(ground_truth), str(stream), options), folder, "metrics.json")
 
 
 def _evaluate_panoptic(
-    results: Path, ground_truth: Path, classes: str, windows: list[int], spacing: int, jobs: int, out: Path | None
+    results: Path,
+    ground_truth: Path,
+    classes: str,
+    windows: list[int],
+    spacing: int,
+    jobs: int,
+    folder: OutputFolder | None,
 ) -> None:
     from vis_core.commands.score_tables import print_panoptic
     from vis_core.evaluation.panoptic_scores import evaluate_panoptic
@@ -247,7 +268,7 @@ def _evaluate_panoptic(
     evaluation = evaluate_panoptic(ground_truth, results, classes, windows=windows, spacing=spacing, jobs=jobs)
     print_panoptic(evaluation)
     options = {"classes": classes, "windows": windows, "spacing": spacing}
-    _write(panoptic_metrics(evaluation, str(ground_truth), str(results), options), out, "metrics.json")
+    _write(panoptic_metrics(evaluation, str(ground_truth), str(results), options), folder, "metrics.json")
 
 
 def _integers(name: str, text: str) -> list[int]:
@@ -258,10 +279,15 @@ def _integers(name: str, text: str) -> list[int]:
         raise OptionError(f"{name}: {text!r} is not whole numbers with commas, as in 1,2,3,4") from None
 
 
-def _write(content: dict[str, Any], folder: Path | None, name: str) -> None:
+def _write(content: dict[str, Any], folder: OutputFolder | None, name: str) -> None:
     """Write a JSON file into the folder, if one is wanted, and say so."""
     if folder is not None:
         from vis_core.evaluation.reports.metrics_file import write_json
 
-        write_json(content, folder / name)
-        output.print(f"Written: {escape(str(folder / name))}")
+        write_json(content, folder.path / name)
+        output.print(f"Written: {escape(str(folder.folder / name))}")
+
+
+def _outputs(out: Path | None, force: bool) -> AbstractContextManager[OutputFolder | None]:
+    """The folder to write to, if one is wanted."""
+    return nullcontext() if out is None else output_folder(out, "evaluate", _OUTPUTS, force=force, tell=say)

@@ -6,6 +6,7 @@ import errno
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vis_core.errors import InputError
 from vis_core.files.atomic import FULL
 
 if TYPE_CHECKING:
@@ -34,6 +36,17 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what an earlier ru
 def say(text: str) -> None:
     """A line for people who watch."""
     screen.print(escape(text))
+
+
+def check_inputs(*paths: Path | None) -> None:
+    """See before any work whether the files and folders that are named are there.
+
+    Raises:
+        InputError: one is not.
+    """
+    for path in paths:
+        if path is not None and not path.exists():
+            raise InputError(f"{path}: no such file or folder")
 
 
 @contextmanager

@@ -10,9 +10,11 @@ import typer
 from rich.markup import escape
 
 from vis_core.commands.interrupts import interrupts
-from vis_core.commands.terminal import output
+from vis_core.commands.known_systems import check_weights, find_known, trainable_systems
+from vis_core.commands.terminal import check_inputs, output
 from vis_core.commands.training_display import Display
 from vis_core.errors import OptionError
+from vis_core.system.option import check_given
 
 if TYPE_CHECKING:
     from vis_core.training.config import Config
@@ -36,7 +38,10 @@ def train(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Write the config with every key, default and meaning; no training.")
     ] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin anew; remove what the last run left.")] = False,
+    restart: Annotated[
+        bool,
+        typer.Option("--restart", "--force", help="Begin anew; the last run goes once a new state stands."),
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="One step and one video of each evaluation set; nothing is kept.")
     ] = False,
@@ -54,12 +59,34 @@ def train(
         _print(config_of(_EXAMPLE, "example", Path.cwd()))
         return
     read = read_config(config, overrides or [])
+    _check_before(read)
     if print_config:
         _print(read)
-    elif check:
+        return
+    check_inputs(*(path for entry in read.data for path in (entry.annotations, entry.images)))
+    check_inputs(*(path for entry in read.evaluation.data for path in (entry.annotations, entry.images)))
+    if check:
         _check(read)
     else:
         _train(read, restart)
+
+
+def _check_before(config: Config) -> None:
+    """See before torch is loaded whether the system and its options can be right, and the weights are there.
+
+    Raises:
+        OptionError: an unknown system or option, or a value out of range.
+        InputError: no such weight file.
+    """
+    system = find_known(config.system)
+    if not system.trainable:
+        able = ", ".join(trainable_systems())
+        raise OptionError(f"system: {config.system!r} cannot be trained here; these can: {able}")
+    check_given(system.training_options, config.options, "options.")
+    check_given(system.options, config.evaluation.options, "evaluation.options.")
+    weights = config.initial_weights
+    if weights is not None and weights.name not in system.starting_weights:
+        check_weights(weights)
 
 
 def _print(config: Config) -> None:
