@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vis_core import checkpoints
 from vis_core.checkpoints import FORMAT
-from vis_core.errors import CheckpointError, OptionError, nearest
+from vis_core.errors import CheckpointError, OptionError, nearest, printable
 from vis_core.models import efficientvis, gmp_vis, mask2former_vis, tevit, video_knet, visolo
 from vis_core.system.entry import System
 from vis_core.system.option import check_options
@@ -106,9 +106,13 @@ def _read(system: System, path: Path) -> tuple[dict[str, Tensor], dict[str, str]
     tensors, metadata = checkpoints.read_tensors(path)
     if "format" in metadata:
         if metadata["format"] != FORMAT:
-            raise CheckpointError(f"{path}: format {metadata['format']!r} is not {FORMAT!r}, which this version reads")
+            raise CheckpointError(
+                f"{path}: format {printable(metadata['format'], 60)!r} is not {FORMAT!r}, which this version reads"
+            )
         if metadata.get("system") != system.name:
-            raise CheckpointError(f"{path}: holds weights of {metadata.get('system')!r}, not of {system.name!r}")
+            raise CheckpointError(
+                f"{path}: holds weights of {printable(metadata.get('system'), 60)!r}, not of {system.name!r}"
+            )
         return tensors, metadata
     if system.published and system.published.recognise(tensors.keys()):
         _log.warning("%s: published %s checkpoint; licence: %s", path, system.title, system.checkpoints_licence)
@@ -119,7 +123,7 @@ def _read(system: System, path: Path) -> tuple[dict[str, Tensor], dict[str, str]
     for other in SYSTEMS.values():
         if other.published and other.published.recognise(tensors.keys()):
             raise CheckpointError(f"{path}: is a published {other.title} checkpoint, load it as {other.name!r}")
-    first = ", ".join(list(tensors)[:5])
+    first = ", ".join(printable(key, 60) for key in list(tensors)[:5])
     raise CheckpointError(
         f"{path}: not a checkpoint of {system.title}: its {len(tensors)} keys (first: {first}) are neither the "
         f"published ones nor ours; published checkpoints: {system.checkpoints_source}"

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
-from argparse import Namespace
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext, suppress
-from importlib import import_module
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vis_core.errors import CheckpointError
+from vis_core.checkpoints.safetensors_files import read_safetensors
+from vis_core.checkpoints.torch_files import PLAIN, read_pickled
+from vis_core.errors import CheckpointError, printable
 
 FORMAT = "vis_core 1"
 """What a weight file of ours says of its keys, in its metadata."""
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl")
-_NESTED = ("model", "state_dict", "model_state_dict")
 _LISTED = 20
 _LARGEST_SIDE = 10_000
 
@@ -34,6 +29,8 @@ _log = logging.getLogger(__name__)
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors of a weight file by key, in its order, on the CPU.
 
+    What reading takes is bounded by the size of the file (`vis_core.checkpoints.pickles` says how).
+
     Args:
         path: ``.safetensors``; ``.pth``, ``.pt``, ``.bin`` of torch; or ``.pkl``, a pickled dict of NumPy arrays as
             detectron2 writes it. The weights may lie under ``model`` or ``state_dict``.
@@ -42,21 +39,17 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         The tensors, and the file's metadata (empty but for ``.safetensors``).
 
     Raises:
-        CheckpointError: the file is missing, of an unknown kind, torn, holds something else than tensors, or would
-            execute code on loading.
+        CheckpointError: the file is missing, of an unknown kind, torn, holds something else than plain tensors, or
+            would execute code on loading.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such weight file")
+    if not os.path.isfile(path):  # noqa: PTH113 - a name with a zero byte is no file
+        raise CheckpointError(f"{printable(path)}: no such weight file")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if path.suffix == ".pkl":
-        content = _read_pickled_arrays(path)
-    elif path.suffix in SUFFIXES:
-        content = _read_torch(path)
-    else:
-        raise CheckpointError(f"{path}: unknown kind of weight file {path.suffix!r}; known are {', '.join(SUFFIXES)}")
-    return _tensors_of(content, path), {}
+        return read_safetensors(path)
+    if path.suffix in SUFFIXES:
+        return read_pickled(path), {}
+    raise CheckpointError(f"{path}: unknown kind of weight file {path.suffix!r}; known are {', '.join(SUFFIXES)}")
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -112,17 +105,13 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
     """
     wanted = module.state_dict()
     shared = [key for key in wanted if key in tensors]
+    odd = {key: _fault(tensors[key], wanted[key]) for key in shared}
     faults = {
         "missing": [key for key in wanted if key not in tensors],
         "left over": [key for key in tensors if key not in wanted],
-        "misshapen": [
-            f"{key} {list(tensors[key].shape)}, expected {list(wanted[key].shape)}"
-            for key in shared
-            if tensors[key].shape != wanted[key].shape
-        ],
-        "not finite": [
-            key for key in shared if tensors[key].is_floating_point() and not bool(tensors[key].isfinite().all())
-        ],
+        "misshapen": [f"{key} {text}" for key, text in odd.items() if text],
+        # Looked at last: what has not the network's shape may have any.
+        "not finite": [key for key in shared if not odd[key] and not _is_finite(tensors[key], wanted[key].dtype)],
     }
     if any(faults.values()):
         parts = [f"{len(keys)} {what}: {_listed(keys)}" for what, keys in faults.items() if keys]
@@ -142,124 +131,40 @@ def load_fitting(module: nn.Module, tensors: Mapping[str, Tensor], source: str) 
         CheckpointError: nothing fits, or a tensor holds NaN or infinity.
     """
     wanted = module.state_dict()
-    fitting = {key: x for key, x in tensors.items() if key in wanted and wanted[key].shape == x.shape}
+    fitting = {key: x for key, x in tensors.items() if key in wanted and not _fault(x, wanted[key])}
     if not fitting:
         raise CheckpointError(
             f"{source}: none of the {len(tensors)} tensors to start from fits: {_listed(list(tensors))}"
         )
-    if bad := [key for key, x in fitting.items() if x.is_floating_point() and not bool(x.isfinite().all())]:
+    if bad := [key for key, x in fitting.items() if not _is_finite(x, wanted[key].dtype)]:
         raise CheckpointError(f"{source}: not finite: {_listed(bad)}")
     if left := [key for key in tensors if key not in fitting]:
         _log.warning("%s: %d of %d tensors do not fit and are left: %s", source, len(left), len(tensors), _listed(left))
     module.load_state_dict(fitting, strict=False)
 
 
+def _fault(x: Tensor, wanted: Tensor) -> str:
+    """What keeps a tensor from standing for another, but for its values; none of them is looked at."""
+    if x.shape != wanted.shape:
+        return f"{printable(list(x.shape), 60)}, expected {list(wanted.shape)}"
+    if x.is_meta or x.is_nested or x.layout is not torch.strided or x.is_quantized or x.dtype not in PLAIN:
+        kind = "meta" if x.is_meta else "nested" if x.is_nested else "quantised" if x.is_quantized else x.layout
+        return f"of {x.dtype} ({kind}), expected plain {wanted.dtype}"
+    if wanted.is_floating_point() and not x.is_floating_point():
+        return f"of {x.dtype}, expected {wanted.dtype}"
+    return ""
+
+
+def _is_finite(x: Tensor, dtype: torch.dtype) -> bool:
+    """Whether all values are numbers once they are of a type: float64 may hold more than float32 does."""
+    if not x.is_floating_point():
+        return True
+    return bool(x.to(dtype if dtype.is_floating_point else torch.float32).isfinite().all())
+
+
 def _listed(keys: list[str]) -> str:
     more = f", and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
-    return ", ".join(keys[:_LISTED]) + more
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a sound safetensors file: {error}") from error
-
-
-def _read_torch(path: Path) -> Any:
-    # NumPy scalars (an epoch, a best score) and a command's arguments lie in many published files; restoring one
-    # executes nothing.
-    allow = getattr(torch.serialization, "safe_globals", None)
-    harmless = [_numpy_multiarray().scalar, np.dtype, *(type(np.dtype(kind)) for kind in "fdilqILQb?"), Namespace]
-    try:
-        with allow(harmless) if allow else nullcontext():
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "WeightsUnpickler" in str(error):
-            raise CheckpointError(
-                f"{path}: refused, since loading it would execute code: {_first_reason(str(error))}"
-            ) from error
-        raise CheckpointError(f"{path}: not a sound torch file: {error}") from error
-    except Exception as error:  # torch reports a torn file by many types, RuntimeError and EOFError among them
-        raise CheckpointError(f"{path}: not a sound torch file: {type(error).__name__}: {error}") from error
-
-
-def _first_reason(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if "GLOBAL" in line or "Unsupported" in line]
-    return (lines or [text.strip().splitlines()[0]])[0]
-
-
-def _numpy_multiarray() -> Any:
-    return import_module("numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray")
-
-
-class _NotCallable:
-    """Stands for ``numpy.ndarray`` in a pickle, where it is only ever an argument."""
-
-
-def _empty_array(*_: object) -> np.ndarray[Any, Any]:
-    # The sizes in the pickle are not believed: the array's state, checked by NumPy against its bytes, sets them.
-    return np.ndarray.__new__(np.ndarray, (0,), "b")
-
-
-def _array_of_bytes(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray[Any, Any]:
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if order == "F" else "C")
-
-
-def _latin_bytes(text: str, _: str = "latin1") -> bytes:
-    return text.encode("latin1")
-
-
-_PICKLE_NAMES: dict[str, Any] = {
-    "_reconstruct": _empty_array,
-    "_frombuffer": _array_of_bytes,
-    "scalar": _numpy_multiarray().scalar,
-    "ndarray": _NotCallable(),
-    "dtype": np.dtype,
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Restores dicts, lists, numbers, text and NumPy arrays, and refuses every other name."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] == "numpy" and name in _PICKLE_NAMES:
-            return _PICKLE_NAMES[name]
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("_codecs", "encode"):
-            return _latin_bytes
-        raise CheckpointError(f"refused, since loading it would execute code: {module}.{name}")
-
-
-def _read_pickled_arrays(path: Path) -> Any:
-    try:
-        with path.open("rb") as file:
-            return _ArrayUnpickler(file, encoding="latin1").load()
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    except Exception as error:  # a torn or hostile pickle raises nearly anything
-        raise CheckpointError(f"{path}: not a sound pickle of arrays: {type(error).__name__}: {error}") from error
-
-
-def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
-    for name in _NESTED:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-            break
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not weights by name")
-    tensors = {}
-    for key, value in content.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-            value = torch.from_numpy(np.array(value))
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise CheckpointError(f"{path}: entry {key!r} is a {type(value).__name__}, not a tensor")
-        tensors[key] = value
-    if not tensors:
-        raise CheckpointError(f"{path}: holds no tensors")
-    return tensors
+    return ", ".join(printable(key, 200) for key in keys[:_LISTED]) + more
 
 
 def rename(tensors: Mapping[str, Tensor], table: Iterable[tuple[str, str]]) -> dict[str, Tensor]:
