@@ -272,11 +272,13 @@ class _EntryReader:
 
     def _size(self, content: Mapping[str, Any], place: str, index: int) -> tuple[int, int] | None:
         height, width = whole(content.get("height")), whole(content.get("width"))
-        if height is None or width is None or height < 1 or width < 1 or height * width > self._max_pixels:
+        small = height is None or width is None or height < 1 or width < 1
+        if height is None or width is None or small or height * width > self._max_pixels:
             found = ", ".join(
                 f"{key} {shown(content[key])}" if key in content else f"{key} is missing" for key in ("height", "width")
             )
-            self._findings.error(place, f"{found}; give pixels, at least 1 and {self._max_pixels} in all", index=index)
+            wanted = "pixels, 1 or more" if small else f"at most {self._max_pixels} pixels"
+            self._findings.error(place, f"{found}; give {wanted}", index=index)
             return None
         return height, width
 

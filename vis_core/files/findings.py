@@ -44,12 +44,16 @@ class Findings:
         if len(self._errors) < _MAX_KEPT:
             section = self._sections.setdefault(entry.partition("[")[0], len(self._sections))
             order = (section, index, -1 if frame is None else frame)
-            self._errors.append((order, f"{self.place(entry, frame)}: {text}"))
+            self._errors.append((order, self._told(entry, frame, text)))
 
     def warn(self, kind: str, entry: str, text: str, *, frame: int | None = None) -> None:
         """Note a warning; of each kind the first is told, and how many there are."""
-        told = self._warnings.setdefault(kind, [f"{self.place(entry, frame)}: {text}", 0])
+        told = self._warnings.setdefault(kind, [self._told(entry, frame, text), 0])
         told[1] += 1
+
+    def _told(self, entry: str, frame: int | None, text: str) -> str:
+        place = self.place(entry, frame)
+        return f"{place}: {text}" if place else text
 
     @property
     def has_errors(self) -> bool:

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.vis_core.video.image_files import picture, read_all, write_folder
-from vis_core.errors import InputError
+from tests.vis_core.video.image_files import picture, read_all, with_orientation, write_folder
+from vis_core.errors import InputError, OptionError
+from vis_core.video.images import read_image
 from vis_core.video.opening import open_video, open_videos
 from vis_core.video.sources import ImageSequence
 
@@ -98,7 +99,7 @@ def test_a_json_cannot_name_files_outside_the_image_root(tmp_path, name):
         ({"id": True}, r"videos\[0\]: id true is neither an integer nor a text"),
         ({"width": 0}, r"videos\[0\]: height 48, width 0; give pixels"),
         ({"height": True}, r"videos\[0\]: height true, width 64; give pixels"),
-        ({"width": 10**6, "height": 10**6}, r"videos\[0\]: .* at least 1 and 100000000 in all"),
+        ({"width": 10**6, "height": 10**6}, r"videos\[0\]: .* give at most 100000000 pixels"),
         ({"file_names": []}, r"videos\[0\]: file_names \[\]; give a list of texts, one a frame"),
         ({"length": 4}, r"videos\[0\]: length 4, but file_names has 3"),
         ({"stamps": [1, 2]}, r"videos\[0\]: stamps has 2 entries for 3 frames"),
@@ -143,3 +144,66 @@ def test_a_real_youtube_vis_json_is_read_with_its_default_image_folder():
     assert isinstance(video, ImageSequence)
     assert (video.length, video.size, video.fps) == (52, (270, 480), 12)
     assert len(list(video)) == 52
+
+
+@pytest.mark.parametrize(("size", "turned"), [((48, 64), False), ((64, 48), True)])
+def test_images_that_exif_turns_are_read_as_the_sizes_of_the_json_tell_and_it_is_told(tmp_path, size, turned):
+    data = cv2.imencode(".jpg", picture())[1].tobytes()
+    (tmp_path / "quarter.jpg").write_bytes(with_orientation(data, 6))
+    (tmp_path / "half.jpg").write_bytes(with_orientation(data, 3))
+    entries = [
+        {"id": 1, "file_name": "quarter.jpg", "height": size[0], "width": size[1]},
+        {"id": 2, "file_name": "half.jpg", "height": 48, "width": 64},
+    ]
+    (tmp_path / "a.json").write_text(json.dumps({"images": entries}))
+    videos = open_videos(tmp_path / "a.json")
+    for video, name in zip(videos, ("quarter.jpg", "half.jpg")):
+        np.testing.assert_array_equal(next(iter(video)).image, read_image(tmp_path / name, turned))
+    way = "turned" if turned else "stored"
+    assert videos[0].notes == [
+        f"EXIF turns 2 of the images; by their sizes the labels follow 1 as {way}, "
+        f"1 as {way}, which no size tells, as the others of the set"
+    ]
+
+
+def test_the_orientation_that_is_given_decides_and_a_size_that_fits_neither_way_names_exif(tmp_path):
+    data = cv2.imencode(".jpg", picture())[1].tobytes()
+    (tmp_path / "a.jpg").write_bytes(with_orientation(data, 6))
+    for size in ((48, 64), (64, 48), (50, 50)):
+        entry = {"id": 1, "file_name": "a.jpg", "height": size[0], "width": size[1]}
+        (tmp_path / "a.json").write_text(json.dumps({"images": [entry]}))
+        for orientation, found in (("stored", (48, 64)), ("turned", (64, 48))):
+            video = open_video(tmp_path / "a.json", orientation=orientation)
+            frames = read_all(video)
+            if size == (50, 50):
+                assert "stored as 64x48, EXIF (orientation 6) turns it to 48x64" in video.skipped[0].reason
+            else:
+                assert [frame.image.shape[:2] for frame in frames] == [found]
+    with pytest.raises(OptionError, match="orientation"):
+        open_video(tmp_path / "a.json", orientation="up")
+
+
+def test_a_folder_is_turned_as_viewers_do_unless_its_stored_pixels_are_asked_for_and_it_is_told(tmp_path):
+    (tmp_path / "a").mkdir()
+    data = cv2.imencode(".jpg", picture())[1].tobytes()
+    for name in ("0.jpg", "1.jpg"):
+        (tmp_path / "a" / name).write_bytes(with_orientation(data, 8))
+    for path in (tmp_path / "a", tmp_path / "a" / "1.jpg"):
+        video = open_video(path)
+        assert video.size == (64, 48)
+        assert "they are read as shown" in video.notes[0]
+        stored = open_video(path, orientation="stored")
+        assert stored.size == next(iter(stored)).size == (48, 64)
+        assert "they are read as stored" in stored.notes[0]
+
+
+def test_the_range_of_the_first_video_is_found_at_once_and_of_each_by_its_own_images(tmp_path):
+    for number, low in enumerate((1000, 7000)):
+        image = np.linspace(low, low + 500, 48 * 64).round().astype(np.uint16).reshape(48, 64)
+        cv2.imwrite(str(tmp_path / f"{number}.png"), image)
+    images = [{"id": i, "file_name": f"{i}.png", "height": 48, "width": 64} for i in range(2)]
+    (tmp_path / "a.json").write_text(json.dumps({"images": images}))
+    with pytest.raises(InputError, match=r"0\.png: 16-bit values from 1000 to 1500"):
+        open_videos(tmp_path / "a.json")
+    first, second = open_videos(tmp_path / "a.json", value_range="auto")
+    np.testing.assert_allclose(next(iter(first)).image, next(iter(second)).image.astype(int), atol=1)
