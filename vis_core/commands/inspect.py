@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from vis_core.commands.terminal import output, screen, tell_error
+from vis_core.commands.terminal import Force, check_inputs, output, say, screen, tell_error
 from vis_core.errors import InputError, OptionError
+from vis_core.files.outputs import check_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,11 +47,13 @@ def inspect(
     check_images: Annotated[
         bool, typer.Option("--check-images", help="Read every image: damaged ones and other sizes are named.")
     ] = False,
+    force: Force = False,
 ) -> None:
     """Look at a data set before training on it: what it holds, and what is wrong in it.
 
     Every mask is checked, and every image looked for. What is faulty is counted and named; training leaves it out (exit
-    code 0). Exit code 1: nothing in the file can be used, or none of its images.
+    code 0), and a line says so where 'vis evaluate' refuses the file. Exit code 1: the file is not of a form that is
+    read, or nothing in it can be used, or none of its images.
     """
     import warnings
 
@@ -60,6 +63,9 @@ def inspect(
 
     if sheet is not None and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise OptionError(f"--sheet {sheet}: give a name that ends with .png or .jpg")
+    check_inputs(annotations, images)
+    if sheet is not None:
+        check_file(sheet, force, say)
     names = None if classes is None else [name.strip() for name in classes.split(",") if name.strip()]
     try:
         with warnings.catch_warnings():
@@ -74,6 +80,7 @@ def inspect(
     _print_classes(annotated, facts)
     faulty, examples = faulty_images(annotated, check_images)
     _print_findings(annotated.findings, faulty, examples)
+    _print_refusal(annotations)
     if names is not None and not any(part.instances or part.crowds for part in facts.classes):
         _fail(f"{annotations}: no annotation is of a class of {names}; without --classes all categories are shown")
     if faulty == facts.frames:
@@ -172,6 +179,23 @@ def _print_findings(findings: Sequence[Finding], faulty: int, examples: list[str
     for kind, count, texts in rows:
         table.add_row(escape(kind), str(count), escape("\n".join(texts)))
     output.print(table, soft_wrap=False)
+
+
+def _print_refusal(path: Path) -> None:
+    """Say so where an evaluation refuses the file, whose scores would be wrong without what training leaves out."""
+    import warnings
+
+    from vis_core.evaluation.inputs.ground_truth import read_ground_truth
+    from vis_core.files.findings import InputWarning
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InputWarning)
+            read_ground_truth(path)
+    except InputError as error:
+        lines = str(error).removeprefix(f"{path}: ").splitlines()
+        first = "" if len(lines) < 2 else f" {lines[1].strip()}"
+        output.print(f"'vis evaluate' refuses it as ground truth: {escape(lines[0] + first)}")
 
 
 def _write_sheet(annotated: AnnotatedSet, path: Path) -> None:
