@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from vis_core.commands.reading import Orientation
 from vis_core.commands.terminal import Force, check_inputs, output, say, screen, tell_error
 from vis_core.errors import InputError, OptionError
 from vis_core.files.outputs import check_file
@@ -48,6 +49,7 @@ def inspect(
         bool, typer.Option("--check-images", help="Read every image: damaged ones and other sizes are named.")
     ] = False,
     force: Force = False,
+    orientation: Orientation = "auto",
 ) -> None:
     """Look at a data set before training on it: what it holds, and what is wrong in it.
 
@@ -70,7 +72,7 @@ def inspect(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InputWarning)  # the same is told as a table
-            annotated = read_annotations(annotations, images, names, _categories(categories))
+            annotated = read_annotations(annotations, images, names, _categories(categories), orientation)
         if not annotated.items:
             raise InputError(f"{annotations}: holds no {'video' if annotated.videos else 'image'}")
     except InputError as error:
@@ -114,6 +116,8 @@ def _print_set(annotated: AnnotatedSet, facts: SetFacts) -> None:
     sizes = [f"{width}x{height} ({count})" for (height, width), count in facts.sizes.most_common(4)]
     more = f" and {len(facts.sizes) - 4} more" if len(facts.sizes) > 4 else ""
     rows["sizes"] = ", ".join(sizes) + more
+    if annotated.orientation:
+        rows["orientation"] = annotated.orientation
     rows["labelled completely"] = f"{facts.complete} {what}, {facts.items - facts.complete} in part"
     rows["without any object"] = f"{facts.empty} {what}"
     licences = [f"{name or 'not stated'} ({count})" for name, count in facts.licences.most_common(8)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from vis_core.files.json_files import parse_json, read_text
 from vis_core.files.redundancy import Redundancy
 from vis_core.files.segmentations import Masks, SegmentationReader
 from vis_core.video.images import MAX_PIXELS
+from vis_core.video.orientation import reading_of
 
 _ROLE = "annotations"
 _MAX_ANNOTATIONS = 65535  # of an item: their numbers fit in two bytes
@@ -35,8 +36,9 @@ def read_annotations(
     images: str | Path | None = None,
     class_names: Sequence[str] | None = None,
     categories: Mapping[str, str] | str | None = None,
+    orientation: str = "auto",
 ) -> AnnotatedSet:
-    """Read a COCO (images) or YouTube-VIS (videos) annotation file, or what is turned into one; no image is opened.
+    """Read a COCO (images) or YouTube-VIS (videos) annotation file, or what is turned into one; of images, headers.
 
     Every mask is checked. A faulty annotation is left out, and counted in `AnnotatedSet.findings`; an `InputWarning`
     says so. Where an object is left out, its class counts as not labelled exhaustively in that item.
@@ -49,17 +51,21 @@ def read_annotations(
             are left away.
         categories: name in the file to name in `class_names`, for those that differ; or the name of a mapping in
             `vis_core.data.vocabularies`, such as ``coarse``, which leaves away what it does not name.
+        orientation: whether masks follow the images as they are ``stored``, or ``turned`` by EXIF; ``auto``: as the
+            sizes tell. See `reading_of`.
 
     Raises:
         InputError: the file is not of that form, nothing in it can be used, or its boxes say that its masks were read
             otherwise; the text names the entry.
-        OptionError: there is no mapping of that name.
+        OptionError: there is no mapping of that name, or no such orientation.
     """
     folder = None if images is None else Path(images)
-    annotated = _AnnotationFile(Path(path), folder, class_names, categories).load()
+    annotated = _AnnotationFile(Path(path), folder, class_names, categories).load(orientation)
     if annotated.findings:
         text = f"{path}: {summary(annotated.findings)}; 'vis inspect' tells more"
         warnings.warn(text, InputWarning, stacklevel=2)
+    if annotated.orientation:
+        warnings.warn(f"{path}: {annotated.orientation}", InputWarning, stacklevel=2)
     return annotated
 
 
@@ -148,22 +154,29 @@ class _AnnotationFile:
             if "id" in entry
         }
 
-    def load(self) -> AnnotatedSet:
+    def load(self, orientation: str) -> AnnotatedSet:
         """Its content; see `read_annotations`."""
-        gathered = {number: _Gathered(entry) for number, entry in self._content.entries.items()}
-        good = self._read_annotations(gathered)
-        if self._content.annotations and not good:
-            raise InputError(f"{self._path}: nothing in it can be used: {summary(self._faults.findings())}")
-        names = [entry.file_names for entry in self._content.entries.values()]
+        entries = list(self._content.entries.values())
+        names = [entry.file_names for entry in entries]
         if self._images is None:
             folder = find_images(self._path, names)[0] or self._path.parent
         else:
             folder = given_folder(self._images, names)
-        items = tuple(self._item(item, folder) for item in gathered.values())
+        files = [tuple(folder / name for name in its) for its in names]
+        reading = reading_of([(entry.size, its) for entry, its in zip(entries, files)], orientation)
+        gathered = {
+            number: _Gathered(replace(entry, size=size))
+            for (number, entry), size in zip(self._content.entries.items(), reading.sizes)
+        }
+        good = self._read_annotations(gathered)
+        if self._content.annotations and not good:
+            raise InputError(f"{self._path}: nothing in it can be used: {summary(self._faults.findings())}")
+        items = tuple(map(self._item, gathered.values(), files, reading.turned))
         info = self._content.content.get("info")
         stated = [info[key] for key in ("licence", "license") if key in info] if isinstance(info, dict) else []
         licence = stated[0][:500] if stated and isinstance(stated[0], str) else ""
-        return AnnotatedSet(self._path, self._videos, self._class_names, items, self._faults.findings(), licence)
+        findings = self._faults.findings()
+        return AnnotatedSet(self._path, self._videos, self._class_names, items, findings, licence, reading.note)
 
     def _read_annotations(self, gathered: Mapping[int, _Gathered]) -> int:
         """Give the annotations to their items; the number of those that can be used, of any category."""
@@ -271,7 +284,7 @@ class _AnnotationFile:
         item.annotations.append(Annotation(read.label, read.crowd, tuple(segmentations)))
         return True
 
-    def _item(self, item: _Gathered, folder: Path) -> Item:
+    def _item(self, item: _Gathered, files: tuple[Path, ...], turned: bool) -> Item:
         known, entry = self._labelled(item), item.entry
         licence = entry.content.get("licence")
         if not isinstance(licence, str):
@@ -279,13 +292,14 @@ class _AnnotationFile:
         return Item(
             name=item.name,
             size=entry.size,
-            files=tuple(folder / name for name in entry.file_names),
+            files=files,
             annotations=tuple(item.annotations),
             exhaustive=tuple(
                 bool(keys) and keys <= known and label not in item.incomplete
                 for label, keys in enumerate(self._keys_of)
             ),
             licence=licence[:200],
+            turned=turned,
         )
 
     def _labelled(self, item: _Gathered) -> set[int]:

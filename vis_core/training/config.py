@@ -29,6 +29,7 @@ class TrainingSet:
         annotations: COCO or YouTube-VIS JSON
         images: folder of its images; null: beside the JSON
         categories: name of a category in the file -> name of the class, where they differ
+        orientation: images as they are stored, or turned by EXIF; auto: as the sizes tell
         weight: share of the draws, relative to the other sets
         balance: 0: its items are drawn alike; above: those of rare classes more often, by (1 / share)^balance
     """
@@ -36,6 +37,7 @@ class TrainingSet:
     annotations: Path
     images: Path | None = None
     categories: Mapping[str, str] = field(default_factory=dict)
+    orientation: Literal["auto", "stored", "turned"] = "auto"
     weight: float = bounded(0, 1e9, default=1.0)
     balance: float = bounded(0, 1, default=0.0)
 
@@ -48,6 +50,7 @@ class EvaluationSet:
         annotations: COCO or YouTube-VIS JSON; images are videos of one frame
         images: folder of its images; null: beside the JSON
         categories: name of a category in the file -> name of the class, where they differ
+        orientation: images as they are stored, or turned by EXIF; auto: as the sizes tell
         name: in evaluation.csv; null: folder and name of the file
         limit: at most so many videos or images, evenly taken; null: all
         complete_only: leave out items of which not every visible object is labelled
@@ -56,6 +59,7 @@ class EvaluationSet:
     annotations: Path
     images: Path | None = None
     categories: Mapping[str, str] = field(default_factory=dict)
+    orientation: Literal["auto", "stored", "turned"] = "auto"
     name: str | None = None
     limit: int | None = bounded(1, 1e9, default=None)
     complete_only: bool = False

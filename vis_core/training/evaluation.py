@@ -69,7 +69,7 @@ def open_set(entry: EvaluationSet, class_names: Sequence[str]) -> OpenSet:
     Raises:
         InputError: the file is no annotation file, or nothing of it is left to measure on.
     """
-    annotated = read_annotations(entry.annotations, entry.images, class_names, entry.categories)
+    annotated = read_annotations(entry.annotations, entry.images, class_names, entry.categories, entry.orientation)
     items = [item for item in annotated.items if all(item.exhaustive) or not entry.complete_only]
     if not items:
         raise InputError(f"{entry.annotations}: holds nothing to evaluate on")
@@ -168,7 +168,7 @@ def _segment(
                 stopped = True
                 return
 
-    with closing(ImageSequence(item.name, item.files, item.size, video_id=video_id)) as source:
+    with closing(ImageSequence(item.name, item.files, item.size, video_id=video_id, turned=item.turned)) as source:
         source.on_skip = lambda skipped: warn(f"left out of the evaluation: {skipped.name}: {skipped.reason}")
         for instances in segmenter.run(until_stopped(source)):
             results.add(video_id, instances.index, instances)

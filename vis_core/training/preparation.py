@@ -63,7 +63,7 @@ def make_draws(config: Config) -> ClipDraws:
     Raises:
         InputError: an annotation file that cannot be used.
     """
-    sets = [read_annotations(e.annotations, e.images, config.classes, e.categories) for e in config.data]
+    sets = [read_annotations(e.annotations, e.images, config.classes, e.categories, e.orientation) for e in config.data]
     for annotated in sets:
         if not any(item.annotations for item in annotated.items):
             raise InputError(

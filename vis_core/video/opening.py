@@ -20,7 +20,8 @@ from vis_core.files.findings import Findings, InputWarning
 from vis_core.files.image_folders import find_images, given_folder
 from vis_core.files.json_files import parse_json, read_text
 from vis_core.video import images as image_files
-from vis_core.video.images import MAX_PIXELS, read_image
+from vis_core.video.images import MAX_PIXELS, read_pixels
+from vis_core.video.orientation import reading_of
 from vis_core.video.sources import (
     DEFAULT_FPS,
     Camera,
@@ -30,13 +31,19 @@ from vis_core.video.sources import (
 )
 
 
-def open_video(path: str | Path | int, images: str | Path | None = None, fps: float | None = None) -> VideoSource:
+def open_video(
+    path: str | Path | int,
+    images: str | Path | None = None,
+    fps: float | None = None,
+    orientation: str = "auto",
+    value_range: str | None = None,
+) -> VideoSource:
     """The one video that is there; see `open_videos`.
 
     Raises:
         InputError: also where a JSON holds several videos.
     """
-    videos = open_videos(path, images, fps)
+    videos = open_videos(path, images, fps, orientation, value_range)
     if len(videos) != 1:
         names = ", ".join(video.name for video in videos[:5])
         raise InputError(f"{path}: holds {len(videos)} videos ({names}...), not one; open_videos gives them all")
@@ -44,7 +51,11 @@ def open_video(path: str | Path | int, images: str | Path | None = None, fps: fl
 
 
 def open_videos(
-    path: str | Path | int, images: str | Path | None = None, fps: float | None = None
+    path: str | Path | int,
+    images: str | Path | None = None,
+    fps: float | None = None,
+    orientation: str = "auto",
+    value_range: str | None = None,
 ) -> list[VideoSource]:
     """All videos that are there.
 
@@ -54,9 +65,13 @@ def open_videos(
         images: folder to which the file names of a JSON are relative; default: the first usual one beside it, such as
             ``frames``, ``JPEGImages`` or ``val2017``, that has one of them.
         fps: rate of images without stamps; default: the JSON's ``fps``, or `DEFAULT_FPS`.
+        orientation: images as they are ``stored``, or ``turned`` by EXIF; ``auto``: as the sizes in a JSON tell, else
+            turned, as viewers do.
+        value_range: how 16 bits of images become 8: ``MIN,MAX``, or ``auto``; None: by their upper 8.
 
     Raises:
-        InputError: nothing there that can be read.
+        InputError: nothing there that can be read, or images of 16 bits that need a range.
+        OptionError: no such orientation or range.
     """
     if fps is not None and not 0.01 <= fps <= 1e4:
         raise InputError(f"fps {fps} is not in [0.01, 10000]")
@@ -64,7 +79,7 @@ def open_videos(
     if isinstance(path, int):
         return [Camera(path)]
     if file.is_dir():
-        return [ImageSequence.of_folder(file, fps or DEFAULT_FPS)]
+        return [_of_images(file, fps or DEFAULT_FPS, orientation, value_range)]
     if file.is_char_device():
         return [Camera(str(file))]
     if not file.exists():
@@ -74,14 +89,30 @@ def open_videos(
     if not file.is_file():
         raise InputError(f"{path}: neither a file nor a folder nor a camera")
     if file.suffix.lower() == ".json":
-        return list(_videos_of_json(file, None if images is None else Path(images), fps))
+        root = None if images is None else Path(images)
+        return list(_videos_of_json(file, root, fps, orientation, value_range))
     if file.suffix.lower() in image_files.SUFFIXES:
-        height, width = read_image(file).shape[:2]
-        return [ImageSequence(file.stem, [file], (height, width), fps or DEFAULT_FPS)]
+        return [_of_images(file, fps or DEFAULT_FPS, orientation, value_range)]
     return [VideoFile(file)]
 
 
-def _videos_of_json(file: Path, images: Path | None, fps: float | None) -> list[ImageSequence]:
+def _of_images(path: Path, fps: float, orientation: str, value_range: str | None) -> ImageSequence:
+    """A folder of images, or one image."""
+    turned = orientation != "stored"
+    if path.is_dir():
+        video = ImageSequence.of_folder(path, fps, turned, value_range)
+    else:
+        size = read_pixels(path, turned).shape[:2]
+        video = ImageSequence(path.stem, [path], size, fps, turned=turned, value_range=value_range)
+    reading = reading_of([(video.size, video.files)], "turned" if orientation == "auto" else orientation)
+    video.notes += [reading.note] if reading.note else []
+    video.find_range()
+    return video
+
+
+def _videos_of_json(
+    file: Path, images: Path | None, fps: float | None, orientation: str, value_range: str | None
+) -> list[ImageSequence]:
     findings, notices = Findings(str(file), ""), Faults()
     content = read_content(
         parse_json(read_text(file, "annotations"), str(file), "annotations"),
@@ -106,14 +137,21 @@ def _videos_of_json(file: Path, images: Path | None, fps: float | None) -> list[
         root = given_folder(images, names)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder of images")
-    return [_sequence(entry, root, fps, content) for entry in content.entries.values()]
+    entries = list(content.entries.values())
+    files = [[root / name for name in entry.file_names] for entry in entries]
+    reading = reading_of([(entry.size, its) for entry, its in zip(entries, files)], orientation)
+    videos = []
+    for entry, its, size, turned in zip(entries, files, reading.sizes, reading.turned):
+        rate = fps or entry.fps or DEFAULT_FPS
+        video = ImageSequence(_name(entry, content), its, size, rate, entry.stamps, entry.id, turned, value_range)
+        video.categories = dict(content.categories)
+        videos.append(video)
+    for first in videos[:1]:
+        first.notes += [reading.note] if reading.note else []
+        first.find_range()
+    return videos
 
 
-def _sequence(entry: Entry, root: Path, fps: float | None, content: AnnotationContent) -> ImageSequence:
+def _name(entry: Entry, content: AnnotationContent) -> str:
     first = PurePosixPath(entry.file_names[0])
-    name = first.stem if content.kind == "image" else entry.name or first.parent.name or str(entry.id)
-    files = [root / name for name in entry.file_names]
-    rate = fps or entry.fps or DEFAULT_FPS
-    video = ImageSequence(name, files, entry.size, rate, entry.stamps, entry.id)
-    video.categories = dict(content.categories)
-    return video
+    return first.stem if content.kind == "image" else entry.name or first.parent.name or str(entry.id)

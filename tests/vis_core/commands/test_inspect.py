@@ -153,7 +153,7 @@ def test_check_images_names_damaged_files_and_other_sizes(inspect, tmp_path):
     assert "Nothing is wrong in it." in out  # all files are there
     out, _ = inspect(path, "--check-images")
     assert row(out, "image not readable")[0] == "2"
-    assert "2.png: does not decode" in out and "3.png: 81x60 pixels, annotated as 80x60" in out
+    assert "2.png: cut off" in out and "3.png: 81x60 pixels, annotated as 80x60" in out
 
 
 def test_the_first_few_faulty_images_are_named_and_all_counted(tmp_path):

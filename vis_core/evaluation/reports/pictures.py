@@ -59,16 +59,19 @@ def _picture(video: Video, frame: int, track: Track, results: tuple[Result, ...]
         import cv2
 
         from vis_core.video.images import read_image
+        from vis_core.video.orientation import exif_cause, reading_of
         from vis_core.video.overlay import track_color
     except ImportError as error:
         text = "pictures need OpenCV; pip install opencv-python-headless"
         raise MissingDependencyError(text) from error
 
     path = images / video.file_names[frame]
-    image = read_image(path)
+    reading = reading_of([(video.size, [images / name for name in video.file_names])])
+    image = read_image(path, reading.turned[0])
     if image.shape[:2] != video.size:
         height, width = image.shape[:2]
-        raise InputError(f"{path}: {width}x{height}, but video {video.id} is {video.size[1]}x{video.size[0]}")
+        text = f"{width}x{height}, but video {video.id} is {video.size[1]}x{video.size[0]}"
+        raise InputError(f"{path}: {text}{exif_cause(path, video.size)}")
     above, below = image, image.copy()
     _tint(above, track.masks[frame], video.size, (255, 255, 255))
     for result in results:
