@@ -48,8 +48,8 @@ def inspect(
     check_images: Annotated[
         bool, typer.Option("--check-images", help="Read every image: damaged ones and other sizes are named.")
     ] = False,
-    force: Force = False,
     orientation: Orientation = "auto",
+    force: Force = False,
 ) -> None:
     """Look at a data set before training on it: what it holds, and what is wrong in it.
 
