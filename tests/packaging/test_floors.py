@@ -23,7 +23,7 @@ NOT_TO_SCORE = "cv2, rich, safetensors, torch, typer, " + ROS
 
 FLOORS = (
     "vis_core/structures.py vis_core/masks.py vis_core/checkpoints/ vis_core/errors.py vis_core/nn/",
-    "vis_core/data/ vis_core/tracking/ vis_core/video/ vis_core/files/",
+    "vis_core/data/ vis_core/tracking/ vis_core/spatial/ vis_core/video/ vis_core/files/",
     "vis_core/system/",
     "vis_core/models/",
     "vis_core/catalog.py vis_core/evaluation/",

@@ -1,0 +1,191 @@
+"""Where an object is and how large, from its mask and a depth image.
+
+A depth camera sees the near side of an object. Its position here is the middle of the whole: as deep as what is seen
+of it, and at least as deep as it is wide or high, whichever is less. That is exact for balls and for boxes on a square
+base, and half of its depth off for what is much deeper or flatter than it is wide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vis_core.errors import InputError
+from vis_core.masks import RunLengths
+from vis_core.spatial.camera import Array, Camera
+
+_MOST_POINTS = 2000
+_BAND = 0.05
+"""Metres, and share of the distance, by which an object's pixels may lie nearer or farther than its size says."""
+_RING = 3
+"""Width of the ring around a mask in which something nearer hides the object, pixels."""
+_OUTLIERS = (0.2, 0.2, 1.0)
+"""Percent at either end of x, y and z that do not count to an object's extents."""
+_AXES = [0, 1, 2]
+_SMOOTH = (5, 5)
+"""Window in which depth is averaged over an object's own pixels, against noise."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One object in one image, in the optical frame of the camera (z forward, x right, y down), metres.
+
+    Attributes:
+        position: float64 ``[3]``, its middle.
+        covariance: float64 ``[3, 3]`` of the position.
+        points: float32 ``[N, 3]``, of its visible surface, at most 2000.
+        whole: whether nothing hides a part of it, as far as the depth image and the image's border tell.
+    """
+
+    position: Array
+    covariance: Array
+    points: npt.NDArray[np.float32]
+    whole: bool
+
+
+def metres(depth: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+    """A depth image in metres, float32 ``[H, W]``, NaN where there is no depth (0, NaN, inf, negative).
+
+    Args:
+        depth: ``[H, W]``, uint16 in millimetres or float in metres (REP 118).
+
+    Raises:
+        InputError: of another form.
+    """
+    if depth.ndim != 2 or depth.dtype not in (np.uint16, np.float32, np.float64):
+        raise InputError(f"depth image: {depth.dtype} {depth.shape}; give [H, W], uint16 millimetres or float metres")
+    out = depth.astype(np.float32)
+    if depth.dtype == np.uint16:
+        out *= np.float32(1e-3)
+    out[~((out > 0) & np.isfinite(out))] = np.nan
+    return out
+
+
+def measure(
+    mask: RunLengths,
+    depth: npt.NDArray[np.float32],
+    camera: Camera,
+    up: Sequence[float] = (0.0, -1.0, 0.0),
+    least_points: int = 30,
+) -> Measurement | None:
+    """Position and extents of what a mask shows.
+
+    The depth comes from the mask without its edge, where pixels mix with the background; what lies farther from its
+    median than the object is large belongs to something else, seen through it or in front of it.
+
+    Args:
+        mask: in an image of the depth image's view, of its size or another.
+        depth: float32 ``[H, W]``, metres, NaN where there is none; see `metres`.
+        camera: of the depth image.
+        up: direction in its optical frame in which objects stand; by itself a camera is taken as level.
+        least_points: with fewer pixels that have a depth there is no measurement.
+
+    Returns:
+        The measurement; None: too few pixels have a depth.
+    """
+    box, inside = _crop(mask, depth.shape)
+    if not inside.any():
+        return None
+    x, y, width, height = box
+    part = np.s_[y : y + height, x : x + width]
+    distances = depth[part]
+    core = _eroded(inside)
+    known = distances[core & ~np.isnan(distances)]
+    if known.size < least_points:
+        return None
+    middle = float(np.median(known))
+    focal = camera.matrix[[0, 1], [0, 1]]
+    across = float((np.array([width, height]) / focal).min()) * middle
+    band = across + _BAND * (1 + middle)
+    with np.errstate(invalid="ignore"):
+        own = inside & (np.abs(distances - middle) <= band)
+    rows, columns = np.nonzero(own)
+    if rows.size < least_points:
+        return None
+    step = -(-rows.size // _MOST_POINTS)
+    rows, columns = rows[::step], columns[::step]
+    z = _smoothed(distances, own)[rows, columns]
+    points = np.column_stack([camera.rays[part][rows, columns] * z[:, None], z])
+    hidden = _hidden_share(depth, part, inside, middle - band)
+    return _measurement(points, np.asarray(up, np.float64), hidden, focal)
+
+
+def _measurement(points: npt.NDArray[np.float32], up: Array, hidden: float, focal: Array) -> Measurement:
+    """The middle of the whole behind the points of its near side."""
+    sight = _sight(points.mean(axis=0, dtype=np.float64), up)
+    seen = points @ sight.T.astype(np.float32)  # its z is the line of sight
+    ordered = np.sort(seen, axis=0)
+    ends = [int(share / 100 * len(seen)) for share in _OUTLIERS]
+    low, high = ordered[ends, _AXES].astype(np.float64), ordered[[-1 - end for end in ends], _AXES].astype(np.float64)
+    # Points are the middles of pixels.
+    extents = high - low
+    extents[:2] += low[2] / focal
+    depth = max(extents[2], min(extents[0], extents[1]))
+    centre = (low + high) / 2
+    centre[2] = low[2] + depth / 2
+    # What is assumed and not seen is a guess of a quarter; what is hidden moves the middle by up to half an extent.
+    guess = (depth - extents[2]) / 4
+    spread = np.array([0.01 + 0.01 * extents[0], 0.01 + 0.01 * extents[1], 0.01 + 0.002 * low[2]])
+    spread[:2] += hidden * extents[:2] / 2
+    spread[2] += guess
+    covariance = sight.T @ np.diag(spread**2) @ sight
+    return Measurement(sight.T @ centre, covariance, points.astype(np.float32), hidden < _BAND)
+
+
+def _sight(direction: Array, up: Array) -> Array:
+    """Rotation ``[3, 3]`` to an upright frame whose z axis points at what lies in a direction, as level as may be."""
+    z = direction - up * (direction @ up) / (up @ up)
+    if z @ z < direction @ direction / 4:  # seen from above, or from below
+        z = direction
+    z = z / np.sqrt(z @ z)
+    # Right of it, which is the cross product of down and forward.
+    x = np.array([up[2] * z[1] - up[1] * z[2], up[0] * z[2] - up[2] * z[0], up[1] * z[0] - up[0] * z[1]])
+    if x @ x < 1e-12:
+        x = np.array([1.0, 0.0, 0.0]) - z[0] * z
+    x = x / np.sqrt(x @ x)
+    y = np.array([z[1] * x[2] - z[2] * x[1], z[2] * x[0] - z[0] * x[2], z[0] * x[1] - z[1] * x[0]])
+    return np.stack([x, y, z])
+
+
+def _crop(mask: RunLengths, size: tuple[int, ...]) -> tuple[tuple[int, int, int, int], npt.NDArray[np.bool_]]:
+    """Box and pixels of a mask in an image of another size of the same view."""
+    if mask.size == size or not mask.area:
+        return mask.box, mask.crop() != 0
+    resized = cv2.resize(mask.dense().view(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST) != 0
+    return (0, 0, size[1], size[0]), resized
+
+
+def _eroded(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """A mask without its edge; all of it where little else would be left."""
+    width = max(1, round(0.05 * min(inside.shape)))
+    padded = np.pad(inside.view(np.uint8), width)  # outside is not inside, for the border of the crop too
+    shape = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
+    core = cv2.erode(padded, shape)[width:-width, width:-width] != 0
+    return core if core.sum() > inside.sum() / 4 else inside
+
+
+def _smoothed(distances: npt.NDArray[np.float32], own: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Depth averaged over the pixels of the object around each of them."""
+    total = cv2.blur(np.where(own, distances, np.float32(0)), _SMOOTH, borderType=cv2.BORDER_CONSTANT)
+    share = cv2.blur(own.astype(np.float32), _SMOOTH, borderType=cv2.BORDER_CONSTANT)
+    smoothed: npt.NDArray[np.float32] = total / np.maximum(share, np.float32(1e-6))
+    return smoothed
+
+
+def _hidden_share(
+    depth: npt.NDArray[np.float32], part: tuple[slice, slice], inside: npt.NDArray[np.bool_], near: float
+) -> float:
+    """Share of an outline beside which something nearer than `near` metres, or the end of the image, is."""
+    height, width = depth.shape
+    padded = np.pad(inside.view(np.uint8), _RING)
+    ring = (cv2.dilate(padded, np.ones((2 * _RING + 1, 2 * _RING + 1), np.uint8)) != 0) & (padded == 0)
+    rows, columns = np.nonzero(ring)
+    rows, columns = rows + part[0].start - _RING, columns + part[1].start - _RING
+    outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
+    with np.errstate(invalid="ignore"):
+        nearer = depth[rows[~outside], columns[~outside]] < near
+    return float((outside.sum() + nearer.sum()) / max(rows.size, 1))
