@@ -1,8 +1,12 @@
 # vis_ros on a machine without ROS 2: make, make demo, make test. On a robot use colcon build (see README.md).
 
-VENV := .venv
+# The ROS 2 distribution whose wheels are taken: kilted, or jazzy (in a folder of its own, .venv-jazzy).
+DISTRO ?= kilted
+suffix := $(if $(filter-out kilted,$(DISTRO)),-$(DISTRO))
+
+VENV := .venv$(suffix)
 BIN := $(VENV)/bin
-BUILD := build/venv
+BUILD := build/venv$(suffix)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 VIDEO ?=
 
@@ -55,11 +59,17 @@ $(VENV)/.created: $(ANEW)
 	  "(Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	@echo '$(CURDIR)' > $@
 
-$(VENV)/.dependencies: $(VENV)/.created pyproject.toml setup.py package.xml constraints.txt cmake/repair_wheel_exports.py
+# Another distribution has its own versions of the ROS packages.
+CONSTRAINTS := $(if $(suffix),$(VENV)/constraints.txt,constraints.txt)
+
+$(VENV)/constraints.txt: $(VENV)/.created constraints.txt constraints$(suffix).txt
+	@{ grep -v '^ros-' constraints.txt; cat constraints$(suffix).txt; } > $@
+
+$(VENV)/.dependencies: $(VENV)/.created pyproject.toml setup.py package.xml $(CONSTRAINTS) cmake/repair_wheel_exports.py
 	@echo "installing the dependencies (some minutes the first time)"
 	@rm -rf $(VENV)/lib/python*/site-packages/vis_ros-*.egg-info
-	@$(PIP) install -c constraints.txt setuptools wheel || $(call RETRY,installing setuptools)
-	@$(PIP) install -c constraints.txt --no-build-isolation '.[ros,ros-build,train,dev]' || \
+	@$(PIP) install -c $(CONSTRAINTS) setuptools wheel || $(call RETRY,installing setuptools)
+	@$(PIP) install -c $(CONSTRAINTS) --no-build-isolation '.[ros$(suffix),ros-build$(suffix),train,dev]' || \
 	  $(call RETRY,installing the dependencies)
 	@rm -rf build/lib build/bdist.* vis_ros.egg-info
 	@$(BIN)/python cmake/repair_wheel_exports.py $(VENV)

@@ -108,7 +108,7 @@ def test_commands_and_extras_are_declared(installed):
     commands = (folder / "entry_points.txt").read_text()
     assert "vis = vis_core.commands.main:main" in commands
     assert "vis-ros = vis_ros.cli:main" in commands
-    assert set(fields["Provides-Extra"]) == {"train", "ros", "ros-build", "dev"}
+    assert set(fields["Provides-Extra"]) == {"train", "ros", "ros-build", "ros-jazzy", "ros-build-jazzy", "dev"}
 
 
 def test_a_plain_install_asks_for_no_ros_package_and_no_other_framework(installed):
@@ -122,12 +122,14 @@ def test_every_range_holds_the_version_that_make_installs():
     requirements = pytest.importorskip("packaging.requirements")
     tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
     pinned: dict[str, str] = {}
-    for line in (ROOT / "constraints.txt").read_text().splitlines():
+    files = [ROOT / "constraints.txt", ROOT / "constraints-jazzy.txt"]
+    for line in chain.from_iterable(file.read_text().splitlines() for file in files):
         if line and not line.startswith("#"):
             pin = requirements.Requirement(line)
             assert [clause.operator for clause in pin.specifier] == ["=="], line
             if pin.marker is None or pin.marker.evaluate():
-                assert pin.name not in pinned, f"{pin.name} is pinned twice"
+                # Packages of ROS of one name have a version in each distribution.
+                assert pin.name.startswith("ros-") or pin.name not in pinned, f"{pin.name} is pinned twice"
                 pinned[canonical(pin.name)] = next(iter(pin.specifier)).version
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
