@@ -27,6 +27,7 @@ from vis_core.commands.loading import (
     load_segmenter,
     origin_of,
 )
+from vis_core.commands.reading import Orientation, ValueRange, open_sources
 from vis_core.commands.running import new_app, run_command_line
 from vis_core.commands.terminal import Force, output, progress_bar, say
 from vis_core.commands.unfinished import JOURNAL
@@ -97,6 +98,8 @@ def segment(
         typer.Option(metavar="NAME=VALUE", help="Option of the system; 'vis systems NAME' lists them."),
     ] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second of images.")] = None,
+    orientation: Orientation = "auto",
+    value_range: ValueRange = None,
     start: Annotated[int, typer.Option(min=0, help="First frame, of each video.")] = 0,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Most frames, of each video.")] = None,
     force: Force = False,
@@ -109,11 +112,9 @@ def segment(
     A frame that cannot be read is named and left out. Ctrl-C finishes what is done (exit code 130); so does a full disk
     (exit code 1). The same command with --resume goes on from the videos that were finished.
     """
-    from vis_core.video.opening import open_videos
-
     given = {"score_threshold": score_threshold, "max_instances": max_instances}
     check_segmenter(system, weights, device, precision, option or [], given)
-    sources = open_videos(source, images, fps)
+    sources = open_sources(source, images, fps, orientation, value_range)
     recorded = not any(item.live for item in sources)
     lengths = [source.length for source in sources]
     stop = None if max_frames is None else start + max_frames
