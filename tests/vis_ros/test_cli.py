@@ -129,7 +129,7 @@ def bag(run, scene, tmp_path) -> Path:
 def test_a_recording_becomes_a_score(run, scene, bag, tmp_path):
     out = tmp_path / "out"
     arguments = ("--ground-truth", scene.json, "--video", 1, "--system", "visolo", "--out", out, *TINY)
-    done = run("evaluate-bag", bag, *arguments)
+    done = run("evaluate-bag", bag, *arguments, "--class-agnostic")
     assert done.code == 0, done.err
     assert "8 of 8 frames paired with 8 images by stamps" in done.out
     assert all(name in done.out for name in ("AP", "AP50", "AP75", "AR1", "AR10", "random weights"))
@@ -137,6 +137,26 @@ def test_a_recording_becomes_a_score(run, scene, bag, tmp_path):
     metrics = json.loads((out / "metrics.json").read_text())
     assert (metrics["version"], metrics["mode"], metrics["answered"]) == (1, "direct", 8)
     assert isinstance(json.loads((out / "results.json").read_text()), list)
+    info = json.loads((out / "results.info.json").read_text())
+    assert (info["system"], info["weights"], info["options"]) == ("visolo", None, {"input_size": "64,96"})
+
+
+@pytest.mark.parametrize("live", [(), ("--live",)])
+def test_classes_of_which_none_is_a_category_are_refused_before_anything_is_played(run, scene, bag, tmp_path, live):
+    if live:
+        pytest.importorskip("vis_ros.msg", reason="needs the built messages")
+    arguments = ("--ground-truth", scene.json, "--video", 1, "--out", tmp_path / "out", *TINY, *live)
+    done = run("evaluate-bag", bag, *arguments)
+    assert done.code == 2
+    assert "no class (person, vehicle, animal) has the name of a category of the ground truth" in done.err
+    assert "--categories FROM=TO" in done.err and "--class-agnostic" in done.err
+    done = run("evaluate-bag", bag, *arguments, "--categories", "persn=disc")
+    assert (done.code, "there is no class 'persn'" in done.err) == (2, True)
+    if not live:
+        done = run("evaluate-bag", bag, *arguments, "--categories", "person=disc", "--categories", "vehicle=")
+        assert done.code == 0, done.err
+        assert "of the results: dropped │ animal" in done.out
+        assert "never found │ box, star" in done.out
 
 
 def test_a_wrong_topic_lists_what_the_recording_holds(run, scene, bag):
@@ -171,7 +191,7 @@ def test_live_reports_what_was_sent_received_and_dropped_and_how_late(run, scene
     assert run("make-bag", scene.json, bag, "--video", 1, "--encoding", "png").code == 0
     done = run(
         "evaluate-bag", bag, "--ground-truth", scene.json, "--video", 1, "--live", "--rate", 4, "--out", out,
-        "--domain", domain, *TINY,
+        "--domain", domain, "--class-agnostic", *TINY,
     )  # fmt: skip
     assert done.code == 0, done.err
     metrics = json.loads((out / "metrics.json").read_text())
@@ -196,7 +216,19 @@ def has_ended(process: psutil.Process) -> bool:
 
 def test_an_interrupted_live_run_ends_its_node_and_leaves_no_score(scene, bag, tmp_path, domain):
     out = tmp_path / "out"
-    arguments = ("--ground-truth", scene.json, "--video", 1, "--live", "--rate", 0.01, "--out", out, *TINY)
+    arguments = (
+        "--ground-truth",
+        scene.json,
+        "--video",
+        1,
+        "--live",
+        "--rate",
+        0.01,
+        "--class-agnostic",
+        "--out",
+        out,
+        *TINY,
+    )
     with process(domain, "evaluate-bag", bag, *arguments) as command:
         waiting = threading.Event()
         while not (nodes := psutil.Process(command.pid).children()):
@@ -245,6 +277,10 @@ def test_record_writes_each_message_as_it_comes_until_it_is_interrupted(scene, t
         assert line["arrival"] > 10**18
         expected = [{key: value for key, value in track.items() if key != "bbox"} for track in answer.to_coco()]
         assert line["tracks"] == expected
+    info = json.loads(file.with_name("stream.info.json").read_text())
+    labels = sorted({int(label) for answer in answers for label in answer.labels})
+    assert info["categories"] == [{"id": label + 1, "name": ("disc", "box", "star")[label]} for label in labels]
+    assert not info["complete"]
 
 
 def test_record_keeps_a_file_that_is_there(run, tmp_path, domain):

@@ -286,6 +286,7 @@ def test_live_answers_are_those_of_the_same_frames_stepped_directly(scene, tmp_p
             scene.ground_truth,
             tmp_path / "direct",
             lambda pairing, take, _: answer_directly(bag, segmenter, pairing, take),
+            class_agnostic=True,
         )
         metrics = evaluate_bag(
             bag,
@@ -301,6 +302,7 @@ def test_live_answers_are_those_of_the_same_frames_stepped_directly(scene, tmp_p
                 rate=4.0,
                 on_stage=stages.append,
             ),
+            class_agnostic=True,
         )
     assert stages == ["loading the network", "playing", "waiting for the last answers"]
     assert (metrics["mode"], metrics["sent"], metrics["received"], metrics["dropped"]) == ("live", 12, 12, 0)
@@ -341,8 +343,9 @@ def test_live_answers_of_a_camera_that_stamps_nothing_are_of_the_same_frames(sce
         return answer_live(bag, "visolo", parameters, pairing, take, folder / "stream.jsonl", rate=4.0)
 
     with ImageBag(restamped(scene, tmp_path / "bag", [0] * 12)) as bag:
-        expected = evaluate_bag(bag, scene.ground_truth, tmp_path / "direct", direct, by="order")
-        metrics = evaluate_bag(bag, scene.ground_truth, tmp_path / "live", live, by="order")
+        how: dict[str, Any] = {"by": "order", "class_agnostic": True}
+        expected = evaluate_bag(bag, scene.ground_truth, tmp_path / "direct", direct, **how)
+        metrics = evaluate_bag(bag, scene.ground_truth, tmp_path / "live", live, **how)
     assert (metrics["sent"], metrics["received"], metrics["dropped"]) == (12, 12, 0)
     assert metrics["scores"] == expected["scores"]
     found = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("direct", "live")]
