@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -17,6 +17,7 @@ from vis_ros.node.mailbox import Mailbox
 NO_IMAGE_SECONDS = 2.0
 """Without an image for this long, an active node warns."""
 
+_MAX_PUBLISHERS = 100
 _WINDOW_FRAMES = 300
 _WINDOW_SECONDS = 5.0
 
@@ -46,6 +47,8 @@ class _Totals:
     published: int = 0
     bad: int = 0
     failures: int = 0
+    resets: int = 0
+    missing: int = 0
 
 
 class StreamStatistics:
@@ -67,16 +70,38 @@ class StreamStatistics:
         self._published = 0
         self._failures = 0
         self._resets = 0
+        self._reset_reason = ""
+        self._late = 0
         self._lost = 0
+        self._missing = 0
+        self._sequences: OrderedDict[bytes, int] = OrderedDict()
+        self._sequences_told = False
         self._bad: Counter[str] = Counter()
         self._processing: deque[float] = deque(maxlen=_WINDOW_FRAMES)
         self._latencies: deque[float] = deque(maxlen=_WINDOW_FRAMES)
         self._state_bytes = 0
         self._history: deque[_Totals] = deque([_Totals(self._started)])
 
-    def note_image(self) -> None:
-        """An image arrived."""
+    def note_image(self, info: Any = None) -> None:
+        """An image arrived.
+
+        Args:
+            info: rclpy's ``MessageInfo``. Where it tells publisher and sequence number, as from Jazzy on, the images
+                are counted that were published after the first one that came, and did not come.
+        """
         self._latest_image = self._clock()
+        known: Mapping[str, Any] = info if isinstance(info, Mapping) else {}
+        number, publisher = known.get("publication_sequence_number"), known.get("publisher_gid")
+        if number is None or not isinstance(publisher, Mapping):
+            return
+        with self._lock:
+            self._sequences_told = True
+            key = bytes(publisher["data"])
+            latest = self._sequences.pop(key, number - 1)
+            self._missing += max(number - latest - 1, 0)
+            self._sequences[key] = max(number, latest)
+            if len(self._sequences) > _MAX_PUBLISHERS:
+                self._sequences.popitem(last=False)
 
     def count_bad(self, reason: str) -> None:
         """An image message could not be used."""
@@ -88,13 +113,19 @@ class StreamStatistics:
         with self._lock:
             self._failures += 1
 
-    def count_reset(self) -> None:
-        """A new stream began."""
+    def count_reset(self, reason: str = "") -> None:
+        """A new stream began, for a reason."""
         with self._lock:
             self._resets += 1
+            self._reset_reason = reason
+
+    def count_late(self) -> None:
+        """An image came late, and was left out."""
+        with self._lock:
+            self._late += 1
 
     def count_lost(self, number: int) -> None:
-        """The middleware reported images that never arrived."""
+        """The middleware reported images that it lost."""
         with self._lock:
             self._lost += number
 
@@ -111,16 +142,18 @@ class StreamStatistics:
             if latency_seconds is not None:
                 self._latencies.append(latency_seconds)
 
-    def report(self, incompatible: Collection[tuple[str, str]] = ()) -> Report:
+    def report(self, incompatible: Collection[tuple[str, str]] = (), transport_problem: str = "") -> Report:
         """The state of the stream now.
 
         Args:
             incompatible: topic and QoS policy of each peer with which nothing is exchanged.
+            transport_problem: why images will get lost; empty: nothing is known.
         """
         now = self._clock()
         received, dropped = self._mailbox.counts
         with self._lock:
-            totals = _Totals(now, received, self._published, sum(self._bad.values()), self._failures)
+            bad = sum(self._bad.values())
+            totals = _Totals(now, received, self._published, bad, self._failures, self._resets, self._missing)
             self._history.append(totals)
             while now - self._history[1].time >= _WINDOW_SECONDS:
                 self._history.popleft()
@@ -129,7 +162,9 @@ class StreamStatistics:
             values = {
                 "images received": f"{received}",
                 "images dropped": f"{dropped}",
+                "images late": f"{self._late}",
                 "images lost in transport": f"{self._lost}",
+                "images missing by sequence number": f"{self._missing}" if self._sequences_told else "unknown",
                 "results published": f"{self._published}",
                 "rate in [Hz]": f"{(received - past.received) / seconds:.2f}",
                 "rate out [Hz]": f"{(self._published - past.published) / seconds:.2f}",
@@ -141,14 +176,20 @@ class StreamStatistics:
                 **{f"bad messages: {reason}": f"{count}" for reason, count in sorted(self._bad.items())},
                 "segmenter failures": f"{self._failures}",
                 "resets": f"{self._resets}",
+                "latest reset": self._reset_reason,
                 "state [bytes]": f"{self._state_bytes}",
             }
-        warnings = [f"incompatible QoS on {topic}: {policy}" for topic, policy in sorted(incompatible)]
+        warnings = [transport_problem] if transport_problem else []
+        warnings += [f"incompatible QoS on {topic}: {policy}" for topic, policy in sorted(incompatible)]
         silent = now - (self._started if self._latest_image is None else self._latest_image)
         if silent > NO_IMAGE_SECONDS:
             warnings.append(f"no image for {silent:.0f} s")
         if totals.bad > past.bad:
             warnings.append(f"{totals.bad - past.bad} bad messages")
+        if totals.missing > past.missing:
+            warnings.append(f"{totals.missing - past.missing} images published and not received")
+        if totals.resets > past.resets:
+            warnings.append(f"{totals.resets - past.resets} resets, the latest: {self._reset_reason}")
         if totals.failures > past.failures:
             warnings.insert(0, f"the segmenter failed at {totals.failures - past.failures} frames")
             return Report(Level.ERROR, "; ".join(warnings), values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from threading import Condition
 from typing import Generic, TypeVar
 
@@ -14,10 +15,16 @@ class Mailbox(Generic[T]):
 
     Args:
         capacity: 1 keeps the newest item only.
+        limit: of the sum of sizes; the newest item stays whatever its size.
+        size: of an item.
     """
 
-    def __init__(self, capacity: int = 1) -> None:
-        self._items: deque[T] = deque(maxlen=capacity)
+    def __init__(
+        self, capacity: int = 1, limit: float = float("inf"), size: Callable[[T], float] = lambda item: 0
+    ) -> None:
+        self._items: deque[tuple[T, float]] = deque()
+        self._capacity, self._limit, self._size = capacity, limit, size
+        self._held = 0.0
         self._changed = Condition()
         self._closed = False
         self._received = 0
@@ -29,15 +36,19 @@ class Mailbox(Generic[T]):
             if self._closed:
                 return
             self._received += 1
-            self._dropped += len(self._items) == self._items.maxlen
-            self._items.append(item)
+            size = self._size(item)
+            while self._items and (len(self._items) >= self._capacity or self._held + size > self._limit):
+                self._pop()
+                self._dropped += 1
+            self._items.append((item, size))
+            self._held += size
             self._changed.notify()
 
     def take(self) -> T | None:
         """The oldest item, waiting for one; None once the mailbox is closed, whatever it still holds."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._items)
-            return None if self._closed else self._items.popleft()
+            return None if self._closed else self._pop()
 
     def close(self) -> None:
         """Wake who waits, and let go of the items."""
@@ -45,6 +56,11 @@ class Mailbox(Generic[T]):
             self._closed = True
             self._items.clear()
             self._changed.notify_all()
+
+    def _pop(self) -> T:
+        item, size = self._items.popleft()
+        self._held -= size
+        return item
 
     @property
     def counts(self) -> tuple[int, int]:

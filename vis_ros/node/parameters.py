@@ -50,7 +50,19 @@ def node_parameters() -> dict[str, Option]:
             choices=DROP_POLICIES,
             default="latest",
         ),
-        "queue_size": Option("images queued with every_frame; when full the oldest is dropped", 1, 10000, default=30),
+        "queue_size": Option(
+            "images queued with every_frame, up to a quarter of free memory; when full the oldest is dropped",
+            1,
+            1000,
+            default=30,
+        ),
+        "late_tolerance": Option(
+            "seconds; an image whose stamp is earlier than the newest by no more is late and left out, one that is "
+            "still earlier begins a new stream",
+            0,
+            60,
+            default=0.4,
+        ),
         "prefetch": Option(
             "begin with the next image while one is at work: more images a second, later answers",
             former="look_ahead",

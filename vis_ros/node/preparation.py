@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vis_core.errors import printable
 from vis_core.structures import Frame
 from vis_ros.node.parameters import system_parameters
 from vis_ros.node.worker import Log
@@ -37,7 +39,10 @@ def make_segmenter(values: Mapping[str, Any], load: Callable[..., Segmenter], lo
     if values["threads"]:
         import torch
 
-        torch.set_num_threads(values["threads"])
+        threads = min(values["threads"], os.cpu_count() or 1)
+        if threads < values["threads"]:
+            log.warning(f"threads: {values['threads']} are more than this machine has; {threads} are used")
+        torch.set_num_threads(threads)
     system, weights = values["system"], values["weights"]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -49,7 +54,7 @@ def make_segmenter(values: Mapping[str, Any], load: Callable[..., Segmenter], lo
             **{name: values[name] for name in system_parameters(system)},
         )
     for warning in caught:
-        log.warning(str(warning.message))
+        log.warning(printable(warning.message, 1000))
     return segmenter
 
 
@@ -67,6 +72,15 @@ def running_on(segmenter: Segmenter) -> dict[str, str]:
         "device": ", ".join(sorted({str(weight.device) for weight in weights})),
         "precision": ", ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in weights})),
     }
+
+
+def free_memory() -> int:
+    """Bytes of the machine's memory that may still be taken, as far as the system tells."""
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return sys.maxsize
 
 
 def return_memory() -> None:

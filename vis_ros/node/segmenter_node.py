@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -23,36 +23,33 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSPolicyKind, QoSProfile, qos_policy_name_from_kind, qos_profile_sensor_data
+from rclpy.qos import QoSProfile, qos_policy_name_from_kind, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 
 from vis_core.commands.interrupts import interrupts
-from vis_core.errors import OptionError, VisError
-from vis_core.structures import Frame, Instances
+from vis_core.errors import OptionError, VisError, printable
+from vis_core.structures import Frame
 from vis_ros import messages
-from vis_ros.node import parameters, preparation
+from vis_ros.node import parameters, preparation, transport
 from vis_ros.node.diagnostics import Level, Report, StreamStatistics, to_diagnostic_array
 from vis_ros.node.mailbox import Mailbox
-from vis_ros.node.semantic import LABELS, SemanticOutput
-from vis_ros.node.transport import use_shared_memory
+from vis_ros.node.outputs import POLICIES, Outputs
 from vis_ros.node.worker import Worker
 
 try:
-    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+    from rclpy.event_handler import SubscriptionEventCallbacks
 except ImportError:  # Humble
-    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 if TYPE_CHECKING:
     from vis_core.system.segmenter import Segmenter
 
-_POLICIES = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
-_MAX_DEPTH = 100  # images that the middleware holds; callbacks only queue them, so it never holds many
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIGNAL_SECONDS = 0.1  # a signal is seen after this at most
+_MAX_PROBLEM = 2000  # characters of an error in the log and in diagnostics
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -61,20 +58,22 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
 
     Args:
         load: makes the segmenter, as ``vis_core.load`` does (the default).
+        transport_problem: why images will get lost, which diagnostics repeat; empty: nothing is known.
         node_arguments: of ``rclpy.node.Node``: ``namespace``, ``context``, ``parameter_overrides``...
     """
 
-    def __init__(self, load: Callable[..., Segmenter] | None = None, **node_arguments: Any) -> None:
+    def __init__(
+        self, load: Callable[..., Segmenter] | None = None, transport_problem: str = "", **node_arguments: Any
+    ) -> None:
         # Before the rest, because a node that a parameter of the wrong type leaves half made is destroyed too.
         self._load = load
+        self._transport_problem = transport_problem
         self._segmenter: Segmenter | None = None
-        self._warm_up_tracks = 0
+        self._highest_id = 0
         self._worker: Worker | None = None
         self._statistics: StreamStatistics | None = None
         self._subscription: Any = None
-        self._outputs: dict[str, Any] = {}
-        self._semantic: SemanticOutput | None = None
-        self._system_and_classes: tuple[str, Sequence[str]] = ("", ())
+        self._outputs: Outputs | None = None
         self._running_on: dict[str, str] = {}
         self._incompatible: set[tuple[str, str]] = set()
         self._problem = ""
@@ -95,38 +94,41 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         """Load the weights and run the network once; on failure the node stays unconfigured."""
         try:
             segmenter = self._segmenter = self._make_segmenter()
-            self._warm_up_tracks = preparation.warm_up(segmenter)
-            self._system_and_classes = self._value("system"), segmenter.class_names
+            tracks = preparation.warm_up(segmenter)
             self._running_on = preparation.running_on(segmenter)
-            self._create_outputs(segmenter)
+            system = self._value("system")
+            self._outputs = Outputs(self, segmenter, system, tracks, self._highest_id, self._on_incompatible)
         except Exception as error:
             self._report_problem(f"not configured: {error}")
             self._release()
             return _FAILURE
         self._problem = ""
         running_on = ", ".join(f"{name} {value}" for name, value in self._running_on.items())
-        self.get_logger().info(f"configured: {self._system_and_classes[0]}, {running_on}")
+        self.get_logger().info(f"configured: {system}, {running_on}")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and start to work."""
-        if self._segmenter is None:
+        if self._segmenter is None or self._outputs is None:
             return _FAILURE
         super().on_activate(state)  # opens the publishers, before the first result
         try:
-            self._start(self._segmenter)
+            self._start(self._segmenter, self._outputs)
         except Exception as error:
             self._report_problem(f"not activated: {error}")
             self._stop()
             super().on_deactivate(state)
             return _FAILURE
         self._problem = ""
-        self.get_logger().info(f"active: {self._subscription.topic_name} to {self._outputs['instances'].topic_name}")
+        self.get_logger().info(f"active: {self._subscription.topic_name} to {self._outputs.topic}")
         return _SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribe, and end after the frame at work."""
-        self._stop()
+        """Unsubscribe, and end after the frame at work; fails while that does not end, and may be asked again."""
+        if not self._stop():
+            self._report_problem("not deactivated: the frame at work does not end; deactivate again when it has")
+            return _FAILURE
+        self._problem = ""
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -141,10 +143,10 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop and free everything; the node is unconfigured then."""
-        self._stop()
+        """Stop and free everything; unconfigured then, or finalized where the frame at work does not end."""
+        ended = self._stop()
         self._release()
-        return super().on_error(state)
+        return super().on_error(state) if ended else _FAILURE
 
     def destroy_node(self) -> None:
         """Stop the worker, then as usual."""
@@ -160,46 +162,20 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         return self.trigger_configure() == _SUCCESS and self.trigger_activate() == _SUCCESS
 
     def _report_problem(self, text: str) -> None:
-        self._problem = text
-        self.get_logger().error(text)
+        self._problem = printable(text, _MAX_PROBLEM)
+        self.get_logger().error(self._problem)
 
     def _make_segmenter(self) -> Segmenter:
         values = {name: parameters.check(name, option, self._value(name)) for name, option in self._table.items()}
         load = self._load or import_module("vis_core.catalog").load
         return preparation.make_segmenter(values, load, self.get_logger())
 
-    def _create_outputs(self, segmenter: Segmenter) -> None:
-        from vis_ros.msg import InstanceTrackArray
-
-        def create(message_type: Any, topic: str, quality: QoSProfile) -> Any:
-            resolved = self.resolve_topic_name(topic)
-            self._outputs[topic] = self.create_lifecycle_publisher(
-                message_type,
-                topic,
-                quality,
-                event_callbacks=PublisherEventCallbacks(
-                    incompatible_qos=lambda event: self._on_incompatible(resolved, event)
-                ),
-                qos_overriding_options=QoSOverridingOptions(_POLICIES),
-            )
-            return self._outputs[topic]
-
-        create(InstanceTrackArray, "instances", QoSProfile(depth=10))
-        create(Image, "~/label_image", QoSProfile(depth=5))
-        create(Image, "~/overlay", QoSProfile(depth=5))
-        create(Float64, "~/debug/processing_time_ms", QoSProfile(depth=10))
-        create(Float64, "~/debug/pipeline_latency_ms", QoSProfile(depth=10))
-        if segmenter.semantic_class_names:
-            self._semantic = SemanticOutput(segmenter, create)
-            if not self._semantic.names_are_published:
-                self.get_logger().info(f"{LABELS} is not published: vision_msgs is not installed")
-
-    def _start(self, segmenter: Segmenter) -> None:
+    def _start(self, segmenter: Segmenter, outputs: Outputs) -> None:
         compressed = self._value("image_transport") == "compressed"
         every_frame = self._value("drop_policy") == "every_frame"
         topic = self.resolve_topic_name("image") + ("/compressed" if compressed else "")
         capacity = self._value("queue_size") if every_frame else 1
-        mailbox: Mailbox[Any] = Mailbox(capacity)
+        mailbox: Mailbox[Any] = Mailbox(capacity, preparation.free_memory() / 4, lambda message: len(message.data))
         statistics = StreamStatistics(mailbox)
         to_frame: Callable[[Any, int], Frame] = messages.compressed_to_frame if compressed else messages.to_frame
         self._statistics = statistics
@@ -207,22 +183,23 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             segmenter,
             mailbox,
             to_frame,
-            self._publish,
-            self._publish_processing_time,
+            lambda instances, header, image: outputs.publish(instances, header, image, statistics),
+            outputs.publish_processing_time,
             statistics,
             self.get_logger(),
             topic,
             self._value("prefetch"),
+            self._value("late_tolerance"),
         )
         self._worker.start()
 
-        def on_image(message: Any) -> None:
-            statistics.note_image()
+        def on_image(message: Any, info: Any) -> None:
+            statistics.note_image(info)
             mailbox.put(message)
 
         quality = QoSProfile(
             history=qos_profile_sensor_data.history,
-            depth=max(min(capacity, _MAX_DEPTH), qos_profile_sensor_data.depth),
+            depth=max(capacity, qos_profile_sensor_data.depth),
             reliability=qos_profile_sensor_data.reliability,
             durability=qos_profile_sensor_data.durability,
         )
@@ -235,52 +212,29 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
                 incompatible_qos=lambda event: self._on_incompatible(topic, event),
                 message_lost=lambda event: statistics.count_lost(event.total_count_change),
             ),
-            qos_overriding_options=QoSOverridingOptions(_POLICIES),
+            qos_overriding_options=QoSOverridingOptions(POLICIES),
         )
 
-    def _stop(self) -> None:
+    def _stop(self) -> bool:
+        """Whether nothing works any more: while a frame is at work, another worker must not have its segmenter."""
         if self._subscription is not None:
             self.destroy_subscription(self._subscription)
             self._subscription = None
-        if self._worker is not None:
-            if not self._worker.stop(answer_owed=self.context.ok()):
-                self.get_logger().error("the frame at work does not end; its thread is left behind")
-            self._worker = None
-        self._statistics = None
+        if self._worker is not None and not self._worker.stop(answer_owed=self.context.ok()):
+            self.get_logger().error("the frame at work does not end")
+            return False
+        self._worker = self._statistics = None
+        return True
 
     def _release(self) -> None:
         self._segmenter = None
         self._running_on = {}
         self._incompatible.clear()
-        for publisher in self._outputs.values():
-            self.destroy_lifecycle_publisher(publisher)
-        self._outputs, self._semantic = {}, None
+        if self._outputs is not None:
+            self._highest_id = self._outputs.highest_id
+            self._outputs.destroy()
+            self._outputs = None
         preparation.return_memory()
-
-    # Called by the worker's thread
-
-    def _publish(self, instances: Instances, header: Any, image: Any) -> None:
-        if self._warm_up_tracks:  # their end is reported by the first frame
-            instances = instances[instances.track_ids > self._warm_up_tracks]
-        outputs, (system, class_names) = self._outputs, self._system_and_classes
-        outputs["instances"].publish(messages.to_message(instances, header, system, class_names))
-        # A driver that stamps nothing leaves 0, which is no time of capture.
-        latency = (self.get_clock().now().nanoseconds - instances.stamp) * 1e-9 if instances.stamp else None
-        if self._statistics is not None:
-            self._statistics.add_publication(latency)
-        if outputs["~/label_image"].get_subscription_count():
-            outputs["~/label_image"].publish(messages.label_image_message(instances.label_image(), header))
-        if outputs["~/overlay"].get_subscription_count():
-            from vis_core.video.overlay import draw_overlay
-
-            outputs["~/overlay"].publish(messages.rgb_message(draw_overlay(image, instances, class_names), header))
-        if self._semantic is not None:
-            self._semantic.publish(header)
-        if latency is not None:
-            outputs["~/debug/pipeline_latency_ms"].publish(Float64(data=latency * 1e3))
-
-    def _publish_processing_time(self, seconds: float) -> None:
-        self._outputs["~/debug/processing_time_ms"].publish(Float64(data=seconds * 1e3))
 
     # Called by the executor
 
@@ -330,12 +284,13 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
 
     def _publish_diagnostics(self) -> None:
         if self._statistics is not None:
-            report = self._statistics.report(self._incompatible)
-        elif self._problem:
-            report = Report(Level.ERROR, self._problem, {})
+            report = self._statistics.report(self._incompatible, self._transport_problem)
         else:
             report = Report(Level.OK, "unconfigured" if self._segmenter is None else "inactive", {})
+        if self._problem:
+            report = Report(Level.ERROR, self._problem, report.values)
         values = {"system": self._value("system"), **self._running_on, **report.values}
+        values["shared memory free [MiB]"] = f"{transport.free_shared_memory() >> 20}"
         self._diagnostics.publish(
             to_diagnostic_array(
                 self.get_clock().now().to_msg(),
@@ -364,10 +319,12 @@ def main(args: list[str] | None = None) -> None:
     node: SegmenterNode | None = None
     try:
         try:
-            if "--default-transport" not in arguments:
-                use_shared_memory()
+            removed = transport.remove_dead_segments()
+            problem = "" if "--default-transport" in arguments else transport.use_shared_memory()
             rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-            node = SegmenterNode()
+            node = SegmenterNode(transport_problem=problem)
+            if removed:
+                node.get_logger().info(f"{removed >> 20} MiB of shared memory were freed that ended processes had left")
         except (ParameterException, RuntimeError, VisError) as error:
             sys.exit(f"segmenter: {error}")
         executor = SingleThreadedExecutor()

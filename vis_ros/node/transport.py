@@ -1,19 +1,32 @@
-"""The transport profile that images need between two processes of one machine."""
+"""The transport that images need between two processes of one machine: shared memory, with room for them."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shutil
 import sys
+import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
-from vis_core.errors import InputError
+from vis_core.errors import InputError, printable
 
-_PROFILE = "fastdds_shared_memory.xml"
+_PROFILE, _WITHOUT = "fastdds_shared_memory.xml", "fastdds_udp.xml"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
-_NEEDED_BYTES = 2 * 64 * 2**20  # two processes, a segment each
+_SEGMENT_BYTES = 64 * 2**20
+"""Of the shipped profile."""
+_MORE_BYTES = 4 * 2**20
+"""What Fast DDS adds to a segment, at most."""
+_IMAGES = 16
+"""That a segment has room for: those on the way, and those that subscribers hold."""
+_LEAST_BYTES, _MOST_BYTES = 8 * 2**20, 2**30
+_LARGEST_IMAGE = "VIS_ROS_LARGEST_IMAGE"
 _BEFORE_FAST_DDS_3 = ("humble", "iron", "jazzy")
+_DEAD_LOCK = re.compile(r"((?:fastdds|fastrtps)_[0-9a-f]{16})_el")
+_YOUNG_SECONDS = 1.0
 
 
 def installed_file(folder: str, name: str) -> Path:
@@ -51,19 +64,96 @@ def profiles_variable() -> str:
     return "FASTRTPS_DEFAULT_PROFILES_FILE" if before else "FASTDDS_DEFAULT_PROFILES_FILE"
 
 
-def use_shared_memory() -> None:
+def use_shared_memory(image_bytes: int | None = None) -> str:
     """Make the shipped profile the default of this process and its children, unless the user has chosen another.
 
-    To be called before ``rclpy.init``. Warns where the machine has too little shared memory, as a container may:
-    images go by UDP then, and most of them are lost.
+    To be called before ``rclpy.init``. Segments of processes that have ended are removed first. Where the machine has
+    too little shared memory all the same, as a container may, it warns, and UDP alone is used if there is no room for
+    one segment: most images are lost then.
+
+    Args:
+        image_bytes: size of the largest image, by which the segment is sized; None: that of
+            ``VIS_ROS_LARGEST_IMAGE``, such as 1920x1080, else the 64 MiB of the shipped profile.
+
+    Returns:
+        What it warned of; empty if nothing.
+
+    Raises:
+        InputError: ``VIS_ROS_LARGEST_IMAGE`` is no size.
     """
     if any(os.environ.get(name) for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")):
-        return
-    os.environ[profiles_variable()] = str(profile_path())
-    free = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else 0
-    if free < _NEEDED_BYTES:
-        warnings.warn(
-            f"{_SHARED_MEMORY} has {free >> 20} MiB free, the shared-memory transport needs {_NEEDED_BYTES >> 20}: "
-            "images will get lost (for a container: docker run --ipc=host, or --shm-size=1g)",
-            stacklevel=2,
-        )
+        return ""
+    remove_dead_segments()
+    size = segment_bytes(_largest_image() if image_bytes is None else image_bytes)
+    free, needed = free_shared_memory(), size + _MORE_BYTES
+    fits = free >= needed
+    os.environ[profiles_variable()] = _profile(size) if fits else str(installed_file("config", _WITHOUT))
+    if free >= 2 * needed:  # two processes, a segment each
+        return ""
+    problem = (
+        f"{_SHARED_MEMORY} has {free >> 20} MiB free, the shared-memory transport needs {2 * needed >> 20}"
+        f"{'' if fits else ', so UDP is used'}: images will get lost "
+        "(for a container: docker run --ipc=host, or --shm-size=1g)"
+    )
+    warnings.warn(problem, stacklevel=2)
+    return problem
+
+
+def segment_bytes(image_bytes: int | None) -> int:
+    """Size of the shared memory of a process that publishes images of a size; None: of unknown size."""
+    if image_bytes is None:
+        return _SEGMENT_BYTES
+    return min(max(-(-_IMAGES * image_bytes // 2**20) * 2**20, _LEAST_BYTES), _MOST_BYTES)
+
+
+def free_shared_memory() -> int:
+    """Bytes of shared memory that are free; 0 where there is none."""
+    return shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else 0
+
+
+def remove_dead_segments() -> int:
+    """Remove what processes of this user that were killed have left in shared memory; returns how many bytes.
+
+    Fast DDS locks a file beside each of its segments for as long as its process lives: where the lock can be taken, it
+    does not.
+    """
+    removed = 0
+    for lock in _SHARED_MEMORY.glob("fast*_el"):
+        named = _DEAD_LOCK.fullmatch(lock.name)
+        if named is None:
+            continue
+        with suppress(OSError), lock.open("rb") as file:
+            status = os.fstat(file.fileno())
+            # One that is just made may not be locked yet.
+            if status.st_uid != os.geteuid() or time.time() - status.st_mtime < _YOUNG_SECONDS:
+                continue
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            segment = lock.with_name(named[1])
+            with suppress(FileNotFoundError):
+                size = segment.stat().st_size
+                segment.unlink()
+                removed += size
+            lock.unlink()
+    return removed
+
+
+def _largest_image() -> int | None:
+    """Bytes of an image of the size that the environment names."""
+    text = os.environ.get(_LARGEST_IMAGE, "")
+    if not text:
+        return None
+    size = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if size is None:
+        raise InputError(f"{_LARGEST_IMAGE}={printable(text, 40)}: expected WIDTHxHEIGHT in pixels, such as 1920x1080")
+    return 3 * int(size[1]) * int(size[2])
+
+
+def _profile(size: int) -> str:
+    """Path of a profile with a segment of so many bytes; a file without a name, gone with this process, if need be."""
+    shipped = profile_path()
+    if size == _SEGMENT_BYTES:
+        return str(shipped)
+    text = shipped.read_text("utf-8").replace(f">{_SEGMENT_BYTES}<", f">{size}<")
+    file = os.memfd_create("vis_ros_profile")
+    os.write(file, text.encode())
+    return f"/proc/{os.getpid()}/fd/{file}"

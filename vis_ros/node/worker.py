@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import traceback
@@ -11,13 +12,18 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
+from vis_core.errors import printable
 from vis_core.structures import Frame, Instances
 from vis_ros.encodings import BadImageError, Image
 from vis_ros.node.diagnostics import StreamStatistics
 from vis_ros.node.mailbox import Mailbox
+from vis_ros.node.order import StampOrder
 
 if TYPE_CHECKING:
     from vis_core.system.segmenter import Segmenter
+
+STOP_SECONDS = 10.0
+"""How long the frame at work is waited for."""
 
 _SAME_TEXT_SECONDS = 5.0
 
@@ -44,9 +50,9 @@ class _Taken:
 class Worker:
     """Steps a segmenter with the messages of a mailbox, in a thread of its own, from `start` to `stop`.
 
-    The stream begins anew, with what is owed answered first, when `request_reset` was called, when a stamp is earlier
-    than the one before, and when the size of the images changes. A bad message, or a frame that the segmenter fails at,
-    is logged, counted and left out.
+    The stream begins anew, with what is owed answered first, when `request_reset` was called, when time jumps back, and
+    when the size of the images changes. A bad message, an image that comes late, or a frame that the segmenter fails
+    at, is logged, counted and left out.
 
     Args:
         segmenter: ready to run.
@@ -58,6 +64,7 @@ class Worker:
         log: where it is written.
         topic: name of the image topic, for the log.
         prefetch: a segmenter that can is given the next message while one is at work.
+        tolerance: an image whose stamp is earlier than the newest by so many seconds at most comes late.
     """
 
     def __init__(
@@ -71,6 +78,7 @@ class Worker:
         log: Log,
         topic: str,
         prefetch: bool = True,
+        tolerance: float = 0.0,
     ) -> None:
         self._segmenter = segmenter
         self._mailbox = mailbox
@@ -82,7 +90,8 @@ class Worker:
         self._topic = topic
         self._owed: OrderedDict[int, tuple[Any, Image]] = OrderedDict()
         self._index = 0
-        self._previous: tuple[int, tuple[int, int]] | None = None
+        self._order = StampOrder(round(tolerance * 1e9))
+        self._size: tuple[int, int] | None = None
         self._reset_reason: str | None = None
         self._stopping = False
         self._prefetches = prefetch and segmenter.prefetches
@@ -99,19 +108,21 @@ class Worker:
         if self._prefetches:
             self._beside.start()
 
-    def stop(self, timeout: float = 10.0, answer_owed: bool = True) -> bool:
-        """End after the frame at work; returns whether the thread ended within the time.
+    def stop(self, timeout: float | None = None, answer_owed: bool = True) -> bool:
+        """End after the frame at work; returns whether the threads ended within the time. If not, ask again.
 
         Args:
-            timeout: seconds.
+            timeout: seconds; None: `STOP_SECONDS`.
             answer_owed: publish what a system with a delay still owes.
         """
         self._stopping = True
         self._mailbox.close()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
-            if self._thread.is_alive():
-                return False
+        deadline = time.monotonic() + (STOP_SECONDS if timeout is None else timeout)
+        for thread in (self._thread, self._beside):
+            if thread.is_alive():
+                thread.join(max(deadline - time.monotonic(), 0.0))
+                if thread.is_alive():
+                    return False
         if answer_owed:
             self._begin_anew()
         return True
@@ -159,15 +170,21 @@ class Worker:
         message, frame = taken.message, taken.frame
         if isinstance(frame, BadImageError):
             self._statistics.count_bad(frame.reason)
-            self._log_throttled(frame.reason, f"{self._topic}: image of stamp {_stamp(message)} left out: {frame}")
+            self._leave_out(frame.reason, message, printable(frame))
             return
         if isinstance(frame, Exception):
             raise frame
+        if self._reset_reason is None and self._order.is_late(frame.stamp):
+            self._statistics.count_late()
+            back = self._order.jump(frame.stamp) / 1e9
+            self._leave_out("late", message, f"it comes late, its stamp is {back:.3f} s earlier than the newest")
+            return
         if (reason := self._reason_to_begin_anew(frame)) is not None:
             self._log.info(f"{self._topic}: a new stream begins at stamp {_stamp(message)}: {reason}")
-            self._statistics.count_reset()
+            self._statistics.count_reset(reason)
             self._begin_anew()
-        self._previous = frame.stamp, frame.size
+        self._order.add(frame.stamp)
+        self._size = frame.size
         self._owed[frame.index] = message.header, frame.image
         while len(self._owed) > self._segmenter.delay + 1:
             self._owed.popitem(last=False)
@@ -180,13 +197,12 @@ class Worker:
 
     def _reason_to_begin_anew(self, frame: Frame) -> str | None:
         requested, self._reset_reason = self._reset_reason, None
-        if requested is not None or self._previous is None:
+        if requested is not None or self._size is None:
             return requested
-        stamp, size = self._previous
-        if frame.stamp < stamp:
-            return f"time jumped back by {(stamp - frame.stamp) / 1e9:.3f} s"
-        if frame.size != size:
-            return f"the image size changed from {size[1]}x{size[0]} to {frame.size[1]}x{frame.size[0]}"
+        if back := self._order.jump(frame.stamp):
+            return f"time jumped back by {back / 1e9:.3f} s"
+        if frame.size != self._size:
+            return f"the image size changed from {self._size[1]}x{self._size[0]} to {frame.size[1]}x{frame.size[0]}"
         return None
 
     def _begin_anew(self) -> None:
@@ -195,9 +211,13 @@ class Worker:
                 self._answer(instances)
         except Exception as error:
             self._fail(f"at the end of a stream: {_named(error)}")
-        self._owed.clear()
-        self._previous = None
+        self._end_stream()
         self._segmenter.reset()
+
+    def _end_stream(self) -> None:
+        self._owed.clear()
+        self._order.end()
+        self._size = None
 
     def _answer(self, instances: Instances) -> None:
         header, image = self._owed.pop(instances.index)
@@ -211,14 +231,17 @@ class Worker:
 
     def _fail(self, text: str) -> None:
         self._statistics.count_failure()
-        text = f"{self._topic}: the segmenter failed, its state is reset; {text}\n{traceback.format_exc()}"
+        calls = "".join(traceback.format_tb(sys.exc_info()[2]))
+        text = f"{self._topic}: the segmenter failed, its state is reset; {text}\n{calls}"
         self._log_throttled("failure", text, error=True)
-        self._owed.clear()
-        self._previous = None
+        self._end_stream()
         try:
             self._segmenter.reset()
         except Exception as error:
             self._log.error(f"{self._topic}: the reset failed too: {_named(error)}")
+
+    def _leave_out(self, key: str, message: Any, reason: str) -> None:
+        self._log_throttled(key, f"{self._topic}: image of stamp {_stamp(message)} left out: {reason}")
 
     def _log_throttled(self, key: str, text: str, error: bool = False) -> None:
         now = time.monotonic()
@@ -229,7 +252,7 @@ class Worker:
 
 
 def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {printable(error)}"
 
 
 def _stamp(message: Any) -> str:

@@ -126,3 +126,44 @@ def test_the_message_carries_the_report():
     assert status.level == status.WARN
     assert (status.name, status.hardware_id, status.message) == ("vis/segmenter: stream", "cpu", "slow")
     assert [(pair.key, pair.value) for pair in status.values] == [("a", "1"), ("b", "2")]
+
+
+def sequence(number: int, publisher: bytes = b"a") -> dict[str, object]:
+    return {"publication_sequence_number": number, "publisher_gid": {"data": publisher}}
+
+
+def test_gaps_of_each_publisher_are_counted_and_warned_of(statistics):
+    for number, publisher in ((7, b"a"), (8, b"a"), (500, b"b"), (11, b"a"), (10, b"a"), (12, b"a"), (501, b"b")):
+        statistics.note_image(sequence(number, publisher))
+    report = statistics.report()
+    assert report.values["images missing by sequence number"] == "2"
+    assert (report.level, report.message) == (Level.WARN, "2 images published and not received")
+
+
+@pytest.mark.parametrize("info", [None, {}, {"publication_sequence_number": None, "publisher_gid": {"data": b"a"}}])
+def test_where_the_middleware_tells_no_number_gaps_are_unknown(statistics, info):
+    statistics.note_image(info)
+    assert statistics.report().values["images missing by sequence number"] == "unknown"
+
+
+def test_ever_new_publishers_take_no_more_memory(statistics):
+    for number in range(1000):
+        statistics.note_image(sequence(5, number.to_bytes(4, "little")))
+    assert len(statistics._sequences) == 100
+
+
+def test_late_images_are_counted_and_a_reset_is_warned_of_with_its_reason(statistics):
+    statistics.note_image()
+    statistics.count_late()
+    report = statistics.report()
+    assert (report.level, report.values["images late"]) == (Level.OK, "1")
+    statistics.count_reset("time jumped back by 3.000 s")
+    report = statistics.report()
+    assert (report.level, report.message) == (Level.WARN, "1 resets, the latest: time jumped back by 3.000 s")
+    assert report.values["latest reset"] == "time jumped back by 3.000 s"
+
+
+def test_a_transport_that_loses_images_is_a_warning_in_its_words(statistics):
+    statistics.note_image()
+    report = statistics.report(transport_problem="UDP is used")
+    assert (report.level, report.message) == (Level.WARN, "UDP is used")

@@ -51,3 +51,15 @@ def test_nothing_is_lost_between_a_fast_writer_and_a_patient_reader():
     assert [mailbox.take() for _ in range(10_000)] == list(range(10_000))
     writer.join(10)
     assert mailbox.counts == (10_000, 0)
+
+
+def test_a_queue_holds_no_more_than_its_limit_but_always_the_newest():
+    mailbox: Mailbox[int] = Mailbox(100, limit=10, size=float)
+    for item in (4, 5, 3, 2):
+        mailbox.put(item)
+    assert mailbox.counts == (4, 1)
+    assert [mailbox.take() for _ in range(3)] == [5, 3, 2]
+    for item in (7, 20):
+        mailbox.put(item)
+    assert mailbox.counts == (6, 2)
+    assert mailbox.take() == 20

@@ -23,6 +23,7 @@ from tests.vis_ros.node.stage import TIMEOUT, Scripted
 from vis_core.errors import CheckpointError
 from vis_ros import messages
 from vis_ros.msg import InstanceTrack
+from vis_ros.node import worker
 
 
 def test_the_transitions_load_subscribe_stop_and_free(make_stage):
@@ -206,3 +207,52 @@ def test_a_value_out_of_range_is_refused_with_the_reason(make_stage, segmenter):
     assert not stage.peer.set_parameter("queue_size", 0).successful
     assert "multiple of" in stage.peer.set_parameter("input_size", [65, 96]).reason
     assert not stage.peer.set_parameter("system", "visolo").successful
+
+
+def test_no_track_id_comes_again_after_cleanup_and_configure(make_stage):
+    stage = make_stage(lambda *_, **__: Scripted())
+    used: list[int] = []
+    for stamp in (1.0, 2.0, 3.0):
+        stage.activate()
+        used.append(stage.exchange(stamp).tracks[0].track_id)
+        assert stage.exchange(stamp).tracks[0].track_id == used[-1]
+        assert stage.peer.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert stage.peer.change_state(Transition.TRANSITION_CLEANUP)
+    assert used == sorted(set(used))
+
+
+def test_while_a_frame_does_not_end_the_node_is_not_deactivated_and_no_second_worker_begins(make_stage, monkeypatch):
+    segmenter = Scripted()
+    stage = make_stage(lambda *_, **__: segmenter)
+    stage.activate()
+    monkeypatch.setattr(worker, "STOP_SECONDS", 0.05)
+    segmenter.held = True
+    stage.peer.send(1.0)
+    segmenter.entered.get(timeout=TIMEOUT)
+    for _ in range(2):
+        assert not stage.peer.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert stage.peer.state() == "active"
+    assert not stage.peer.change_state(Transition.TRANSITION_ACTIVATE)
+    assert not stage.peer.change_state(Transition.TRANSITION_CLEANUP)
+    status = stage.diagnostic(lambda status: status.level == DiagnosticStatus.ERROR)
+    assert "not deactivated: the frame at work does not end" in status.message
+    segmenter.held = False
+    segmenter.go_on.release()
+    stage.instances.get(timeout=TIMEOUT)
+    monkeypatch.setattr(worker, "STOP_SECONDS", TIMEOUT)
+    assert stage.peer.change_state(Transition.TRANSITION_DEACTIVATE)
+    stage.diagnostic(lambda status: (status.level, status.message) == (DiagnosticStatus.OK, "inactive"))
+    assert stage.peer.change_state(Transition.TRANSITION_ACTIVATE)
+    assert stage.exchange(2.0).header.stamp.sec == 2
+    assert sum(thread.name == "segmenter" for thread in threading.enumerate()) == 1
+
+
+def test_a_parameter_of_a_peer_reaches_log_and_diagnostics_without_control_characters(make_stage, capfd):
+    stage = make_stage(lambda *_, **options: (_ for _ in ()).throw(CheckpointError(f"{options['weights']}: no file")))
+    assert stage.peer.set_parameter("weights", "\x1b]0;mine\x07\n" + "w" * 10_000).successful
+    assert not stage.peer.change_state(Transition.TRANSITION_CONFIGURE)
+    status = stage.diagnostic(lambda status: status.level == DiagnosticStatus.ERROR)
+    for text in (status.message, capfd.readouterr().err):
+        assert "\x1b]0;mine" not in text
+        assert "not configured: " in text
+        assert len(text) < 5000

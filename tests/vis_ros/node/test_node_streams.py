@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from array import array
 
 import cv2
@@ -212,3 +213,88 @@ def test_images_without_a_stamp_have_results_but_no_latency(stage):
     assert latency.get(timeout=TIMEOUT).data * 1e-3 == pytest.approx(now - 5.0, abs=TIMEOUT)
     values = values_of(stage.diagnostic(lambda status: values_of(status).get("results published") == "2"))
     assert float(values["latency p50 [ms]"]) == float(values["latency p95 [ms]"])
+
+
+def test_late_images_are_left_out_and_counted_and_the_tracks_go_on(make_stage, segmenter, capfd):
+    stage = make_stage(lambda *_, **__: segmenter, drop_policy="every_frame")
+    stage.activate()
+    resets = segmenter.resets
+    first = stage.exchange(10.0).tracks[0].track_id
+    for newer, older in ((10.1, 9.9), (10.2, 9.85), (10.3, 10.25)):
+        assert stage.exchange(newer).tracks[0].track_id == first
+        stage.peer.send(older)
+    status = stage.diagnostic(lambda status: values_of(status).get("images late") == "3")
+    assert status.level == DiagnosticStatus.OK
+    assert values_of(status)["results published"] == "4"
+    assert stage.exchange(10.4).tracks[0].track_id == first
+    assert segmenter.resets == resets
+    assert "comes late, its stamp is 0.200 s earlier" in capfd.readouterr().err
+
+
+def test_old_stamps_in_between_begin_at_most_one_new_stream(make_stage, segmenter):
+    stage = make_stage(lambda *_, **__: segmenter, drop_policy="every_frame")
+    stage.activate()
+    resets = segmenter.resets
+    for number in range(6):
+        stage.peer.send(100.0 + number)
+        stage.peer.send(50.0 + number)
+    stamps = [stage.instances.get(timeout=TIMEOUT).header.stamp.sec for _ in range(7)]
+    assert stamps == [100, 50, 101, 102, 103, 104, 105]
+    values = values_of(stage.diagnostic(lambda status: values_of(status).get("images late") == "5"))
+    assert segmenter.resets == resets + 1
+    assert values["latest reset"] == "time jumped back by 50.000 s"
+
+
+def test_a_burst_is_kept_whole_as_far_as_the_queue_is_long(make_stage, segmenter):
+    """The executor is held up, so that all that comes waits in the middleware."""
+    stage = make_stage(lambda *_, **__: segmenter, drop_policy="every_frame", queue_size=300)
+    stage.activate()
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        go_on.wait(TIMEOUT)
+        timer.cancel()
+
+    timer = stage.peer.create_timer(0.001, hold)
+    assert held.wait(TIMEOUT)
+    for number in range(300):
+        stage.peer.send(1.0 + number)
+    go_on.set()
+    for index in range(300):
+        assert segmenter.entered.get(timeout=TIMEOUT) == index
+    values = values_of(stage.diagnostic(lambda status: values_of(status).get("results published") == "300"))
+    assert values["images missing by sequence number"] in ("0", "unknown")
+
+
+def test_images_that_do_not_fit_into_the_middleware_are_counted_as_missing(make_stage, segmenter):
+    override = {"qos_overrides./vis/image.subscription.depth": 4}
+    stage = make_stage(lambda *_, **__: segmenter, drop_policy="every_frame", **override)
+    stage.activate()
+    stage.exchange(1.0)
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        go_on.wait(TIMEOUT)
+        timer.cancel()
+
+    timer = stage.peer.create_timer(0.001, hold)
+    assert held.wait(TIMEOUT)
+    for number in range(20):
+        stage.peer.send(2.0 + number)
+    go_on.set()
+    status = stage.diagnostic(lambda status: values_of(status).get("results published") == "5")
+    if values_of(status)["images missing by sequence number"] == "unknown":
+        pytest.skip("rclpy tells no sequence numbers")
+    assert values_of(status)["images missing by sequence number"] == "16"
+    assert "16 images published and not received" in status.message
+
+
+def test_what_a_peer_writes_reaches_the_log_on_one_line_and_without_control_characters(stage, capfd):
+    stage.peer.send(1.0, encoding="\x1b[2J\nforged: line " + "x" * 100_000)
+    stage.diagnostic(lambda status: values_of(status).get("bad messages: encoding") == "1")
+    logged = capfd.readouterr().err
+    assert "\x1b[2J" not in logged
+    assert len(logged) < 2000
+    assert not [line for line in logged.splitlines() if line.startswith("forged")]
