@@ -30,13 +30,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from vis_core.files.findings import is_number, shown
-from vis_core.files.polygons import read_polygons
 from vis_core.files.redundancy_causes import (
     FACTOR_PAIRS,
     TURNED,
@@ -49,41 +47,14 @@ from vis_core.files.redundancy_causes import (
     readings,
     writings,
 )
+from vis_core.files.redundancy_pairs import Pairs, Statement
 from vis_core.files.segmentations import Areas, Masks, Notes
 
 _DRAWN, _PREDICTED = (2.0, 0.05), (4.0, 0.25)  # pixels, and part of the side, that an edge may be away
 _NAMED_SHARE = 0.5
 _FROM_ONE_SHARE = 0.9
 _REFUSED_SHARE, _RIGHT_SHARE = 0.8, 0.1
-_BATCH = 4096  # masks whose boxes are found at once
-
-
-class _Pair(NamedTuple):
-    """What is stated of one mask, which is complete when the file has been read."""
-
-    masks: Masks
-    areas: Areas
-    frame: int
-    size: tuple[int, int]
-    entry: str
-    segmentation: Any
-    stated: Any
-    key: str
-
-    @property
-    def text(self) -> bytes | None:
-        """The mask, as compressed run lengths."""
-        return self.masks[self.frame]
-
-    @property
-    def told_frame(self) -> int | None:
-        """The frame, where the annotation may have others."""
-        return self.frame if self.key in ("bboxes", "areas") else None
-
-    @property
-    def runs(self) -> bool:
-        """Whether the file gives it as run lengths."""
-        return not isinstance(self.segmentation, list)
+_MOST = 1e12  # greater numbers are as wrong, and can be multiplied
 
 
 class Redundancy:
@@ -99,8 +70,8 @@ class Redundancy:
         self._notes = notes
         self._areas_decide = areas_decide
         self._predicted = predicted
-        self._boxes: list[_Pair] = []
-        self._areas: list[_Pair] = []
+        self._boxes: list[Statement] = []
+        self._areas: list[Statement] = []
 
     def add(
         self,
@@ -123,7 +94,7 @@ class Redundancy:
         """
         if annotation.get("iscrowd"):
             return
-        for pairs, keys in ((self._boxes, ("bboxes", "bbox")), (self._areas, ("areas", "area"))):
+        for statements, keys in ((self._boxes, ("bboxes", "bbox")), (self._areas, ("areas", "area"))):
             key = keys[0] if annotation.get(keys[0]) is not None or len(masks) > 1 else keys[1]
             stated = annotation.get(key)
             if stated is None:
@@ -132,85 +103,92 @@ class Redundancy:
                 stated = [stated]
             if not isinstance(stated, (list, tuple)) or len(stated) != len(masks):
                 self._leave(key, stated, "not one a frame", entry)
-                continue
-            for frame, (value, segmentation) in enumerate(zip(stated, segmentations, strict=False)):
-                if value is not None:
-                    pairs.append(_Pair(masks, areas, frame, size, entry, segmentation, value, key))
+            else:
+                statements.append(Statement(key, stated, segmentations, masks, areas, size, entry))
 
     def finish(self) -> str:
         """Compare all; the reason why the file must be refused, or nothing."""
-        boxes = [pair for pair in self._boxes if pair.areas[pair.frame] > 0 and self._is_box(pair)]
-        areas = [pair for pair in self._areas if self._is_area(pair)]
+        boxes, areas = self._boxes, self._areas
         self._boxes, self._areas = [], []
         if areas:
-            self._compare_areas(areas)
-        return self._compare_boxes(boxes) if boxes else ""
-
-    def _is_box(self, pair: _Pair) -> bool:
-        """Whether a box can be compared; one of zeros says nothing."""
-        box = pair.stated
-        if isinstance(box, (list, tuple)) and len(box) == 4 and all(map(is_number, box)):
-            return any(box)
-        if not (isinstance(box, (list, tuple)) and not box):
-            self._leave(pair.key, box, "not four numbers", pair.entry, pair.told_frame)
-        return False
-
-    def _is_area(self, pair: _Pair) -> bool:
-        if is_number(pair.stated):
-            return not pair.segmentation or bool(pair.areas[pair.frame] >= 0)
-        self._leave(pair.key, pair.stated, "not a number", pair.entry, pair.told_frame)
-        return False
+            self._compare_areas(Pairs.of(areas))
+        return self._compare_boxes(Pairs.of(boxes)) if boxes else ""
 
     def _leave(self, key: str, stated: Any, fault: str, entry: str, frame: int | None = None) -> None:
         if not self._predicted:
             text = f"{key} {shown(stated)}: {fault}; not compared with the masks"
             self._notes.warn(f"{key} not compared", entry, text, frame=frame)
 
-    def _compare_areas(self, pairs: list[_Pair]) -> None:
-        total = len(pairs)
-        more: Floats | float = 0.0
-        for _ in range(2):  # polygons may differ by more, which is looked at only where it is needed
-            stated = np.array([pair.stated for pair in pairs], np.float64)
-            measured = np.array([max(pair.areas[pair.frame], 0) for pair in pairs], np.float64)
-            pairs = [pairs[row] for row in np.flatnonzero(~near_areas(stated, measured, more))]
-            extents = _mask_boxes(pairs)
-            more = np.where([pair.runs for pair in pairs], 0, extents[:, 2] + extents[:, 3])
-        if not pairs:
-            return
-        stated = np.array([pair.stated for pair in pairs], np.float64)
-        measured = np.array([max(pair.areas[pair.frame], 0) for pair in pairs], np.float64)
-        cause, explained = self._best(area_causes(stated, measured, extents, _sizes(pairs)), total)
-        for row, pair in enumerate(pairs):
-            text = f"{pair.key} says {stated[row]:g}, the mask has {measured[row]:g} pixels"
-            use = "; areas decides the size range" if self._areas_decide else ""
-            self._tell(pair, text, cause if explained[row] else "", use)
+    def _left(self, pairs: Pairs, fault: str) -> None:
+        for row, value in enumerate(pairs.of_each("stated")):
+            self._leave(pairs.key(row), value, fault, *pairs.place(row))
 
-    def _compare_boxes(self, pairs: list[_Pair]) -> str:
-        given = np.array([pair.stated for pair in pairs], np.float64)
-        runs = np.array([pair.runs for pair in pairs])
+    def _compare_areas(self, pairs: Pairs) -> None:
+        values = pairs.of_each("stated")
+        # A mask that was given and not read is told elsewhere.
+        readable = (pairs.areas >= 0) | [not segmentation for segmentation in pairs.of_each("segmentations")]
+        number = np.array([is_number(value) for value in values], np.bool_)
+        told = readable & ~number & [value is not None for value in values]
+        self._left(pairs.rows(np.flatnonzero(told)), "not a number")
+        pairs = pairs.rows(np.flatnonzero(readable & number))
+        total = len(pairs)
+        stated = np.array(pairs.of_each("stated"), np.float64).clip(-_MOST, _MOST)
+        measured = np.maximum(pairs.areas, 0).astype(np.float64)
+        differ = np.flatnonzero(~near_areas(stated, measured))
+        extents = pairs.rows(differ).mask_boxes()
+        half_outlines = np.where(pairs.rows(differ).runs, 0, extents[:, 2] + extents[:, 3])
+        still = ~near_areas(stated[differ], measured[differ], half_outlines)
+        differ, extents = differ[still], extents[still]
+        if not differ.size:
+            return
+        pairs, stated, measured = pairs.rows(differ), stated[differ], measured[differ]
+        cause, explained = self._best(area_causes(stated, measured, extents, pairs.sizes), total)
+        use = "; areas decides the size range" if self._areas_decide else ""
+        for row in range(len(pairs)):
+            text = f"{pairs.key(row)} says {stated[row]:g}, the mask has {measured[row]:g} pixels"
+            self._tell(pairs, row, text, cause if explained[row] else "", use)
+
+    def _compare_boxes(self, pairs: Pairs) -> str:
+        pairs, given = self._usable_boxes(pairs.rows(pairs.areas > 0))
         tolerance = _PREDICTED if self._predicted else _DRAWN
-        boxes = Boxes(given, _mask_boxes(pairs), _sizes(pairs), runs, *tolerance)
+        boxes = Boxes(given, pairs.mask_boxes(), pairs.sizes, pairs.runs, *tolerance)
         fits = boxes.fit(given)
-        outlined = np.flatnonzero(~fits & ~runs)
-        if outlined.size:
-            corners = np.array([_outline_box(pairs[row]) for row in outlined.tolist()])
-            fits[outlined] = boxes.rows(outlined).fit(given[outlined], corners)
+        outlined = np.flatnonzero(~fits & ~boxes.runs)
+        fits[outlined] = boxes.rows(outlined).fit(given[outlined], pairs.rows(outlined).corner_boxes())
         if not self._predicted:
             self._tell_from_one(pairs, boxes)
-        if fits.all():
-            return ""
         rows = np.flatnonzero(~fits)
-        differing, differ = [pairs[row] for row in rows.tolist()], boxes.rows(rows)
-        read = readings(differ, _mask_boxes(differing, swapped=True))
+        if not rows.size:
+            return ""
+        differing, differ, total = pairs.rows(rows), boxes.rows(rows), len(pairs)
+        read = readings(differ, differing.mask_boxes(swapped=True))
         counted = boxes.tell_readings()
         refusal = _refusal(differing, differ, read, int(counted.sum()), int((counted & fits).sum()))
         if refusal:
             return refusal
-        cause, explained = self._best(read + writings(differ), len(pairs))
-        named = f"{cause} ({explained.sum()} of {len(pairs)} boxes)"
-        for row, pair in enumerate(differing):
-            self._tell(pair, _against(pair, differ.extents[row]), named if explained[row] else "")
+        cause, explained = self._best(read + writings(differ), total)
+        named = f"{cause} ({explained.sum()} of {total} boxes)"
+        for row in range(len(differing)):
+            self._tell(differing, row, _against(differing, row, differ), named if explained[row] else "")
         return ""
+
+    def _usable_boxes(self, pairs: Pairs) -> tuple[Pairs, Floats]:
+        """Those with boxes of four numbers, and these ``[N, 4]``; boxes of zeros say nothing."""
+        values = pairs.of_each("stated")
+        plain = set(map(type, values)) == {list} and set(map(len, values)) == {4}
+        if not plain or set(map(type, chain.from_iterable(values))) != {float}:
+            good = np.array(
+                [isinstance(v, (list, tuple)) and len(v) == 4 and all(map(is_number, v)) for v in values], np.bool_
+            )
+            told = np.array([v is not None and not (isinstance(v, (list, tuple)) and not v) for v in values], np.bool_)
+            self._left(pairs.rows(np.flatnonzero(told & ~good)), "not four numbers")
+            pairs = pairs.rows(good)
+            values = pairs.of_each("stated")
+        given = np.array(values, np.float64).reshape(-1, 4)
+        finite = np.isfinite(given).all(axis=1)
+        self._left(pairs.rows(np.flatnonzero(~finite)), "not four numbers")
+        kept = np.flatnonzero(finite & given.any(axis=1))
+        return pairs.rows(kept), given[kept].clip(-_MOST, _MOST)
 
     def _best(self, causes: Causes, total: int) -> tuple[str, Flags]:
         """The cause that explains most, the first of equals, and what it explains; nothing if that is too little."""
@@ -219,22 +197,23 @@ class Redundancy:
             return "", np.zeros_like(explained)
         return text, explained
 
-    def _tell(self, pair: _Pair, text: str, cause: str, use: str = "") -> None:
+    def _tell(self, pairs: Pairs, row: int, text: str, cause: str, use: str = "") -> None:
         if cause or not self._predicted:
-            kind = f"{pair.key} unlike the mask" + (f": {cause}" if cause else "")
-            text += (f"; {cause}" if cause else "") + use
-            self._notes.warn(kind, pair.entry, text, frame=pair.told_frame)
+            entry, frame = pairs.place(row)
+            kind = f"{pairs.key(row)} unlike the mask" + (f": {cause}" if cause else "")
+            self._notes.warn(kind, entry, text + (f"; {cause}" if cause else "") + use, frame=frame)
 
-    def _tell_from_one(self, pairs: list[_Pair], boxes: Boxes) -> None:
+    def _tell_from_one(self, pairs: Pairs, boxes: Boxes) -> None:
         shifted = boxes.runs & (np.abs(boxes.given - boxes.extents - (1, 1, 0, 0)) < 0.01).all(axis=1)
         if boxes.runs.sum() < FACTOR_PAIRS or shifted.sum() < _FROM_ONE_SHARE * boxes.runs.sum():
             return
         for row in np.flatnonzero(shifted).tolist():
-            text = f"{_against(pairs[row], boxes.extents[row])}; the boxes look counted from 1, COCO's are from 0"
-            self._notes.warn(f"{pairs[row].key} counted from 1", pairs[row].entry, text, frame=pairs[row].told_frame)
+            entry, frame = pairs.place(row)
+            text = f"{_against(pairs, row, boxes)}; the boxes look counted from 1, COCO's are from 0"
+            self._notes.warn(f"{pairs.key(row)} counted from 1", entry, text, frame=frame)
 
 
-def _refusal(pairs: list[_Pair], boxes: Boxes, read: Causes, total: int, right: int) -> str:
+def _refusal(pairs: Pairs, boxes: Boxes, read: Causes, total: int, right: int) -> str:
     """Why a file must be refused: its masks fit their boxes only when they are read otherwise.
 
     Args:
@@ -247,42 +226,18 @@ def _refusal(pairs: list[_Pair], boxes: Boxes, read: Causes, total: int, right: 
     for cause, explained in read:
         if not explained.any() or explained.sum() < _REFUSED_SHARE * total or right > _RIGHT_SHARE * total:
             continue
-        first = int(np.flatnonzero(explained)[0])
-        pair, example = pairs[first], _against(pairs[first], boxes.extents[first])
-        frame = "" if pair.told_frame is None else f" frame {pair.frame}"
+        row = int(np.flatnonzero(explained)[0])
+        entry, frame = pairs.place(row)
+        place = entry if frame is None else f"{entry} frame {frame}"
         advice = "Write the masks anew: encode them as pycocotools.mask.encode(numpy.asfortranarray(mask)) does"
         if cause == TURNED:
             advice = "Write height and width as the images have them, in the masks too"
         return (
-            f"{explained.sum()} of {total} masks contradict their boxes: {cause}. {pair.entry}{frame}: "
-            f"{example}. {advice}; or, if the masks are right, take {pair.key} out of the file"
+            f"{explained.sum()} of {total} masks contradict their boxes: {cause}. {place}: "
+            f"{_against(pairs, row, boxes)}. {advice}; or, if they are right, take {pairs.key(row)} out of the file"
         )
     return ""
 
 
-def _sizes(pairs: list[_Pair]) -> Floats:
-    return np.array([pair.size for pair in pairs], np.float64)
-
-
-def _mask_boxes(pairs: list[_Pair], *, swapped: bool = False) -> Floats:
-    """Boxes x, y, width, height ``[N, 4]`` of masks, zeros where there is none; as if height and width were swapped."""
-    boxes = np.zeros((len(pairs), 4))
-    rows = [row for row, pair in enumerate(pairs) if pair.text is not None]
-    for begin in range(0, len(rows), _BATCH):
-        part = rows[begin : begin + _BATCH]
-        step = -1 if swapped else 1
-        boxes[part] = coco_mask.toBbox([{"size": pairs[row].size[::step], "counts": pairs[row].text} for row in part])
-    return boxes
-
-
-def _outline_box(pair: _Pair) -> Floats:
-    """Box of the corners of polygons, ``[4]``: tips that cover no pixel are within it."""
-    polygons = read_polygons(pair.segmentation, pair.size)
-    parts = [] if isinstance(polygons, str) else polygons.parts
-    points = np.array(list(chain.from_iterable(parts)), np.float64).reshape(-1, 2).clip(0, pair.size[::-1])
-    low = points.min(axis=0, initial=np.inf)
-    return np.concatenate((low, points.max(axis=0, initial=-np.inf) - low))
-
-
-def _against(pair: _Pair, extent: Floats) -> str:
-    return f"{pair.key} {shown(list(pair.stated))}, but the mask's box is {[int(value) for value in extent]}"
+def _against(pairs: Pairs, row: int, boxes: Boxes) -> str:
+    return f"{pairs.stated(row)}, but the mask's box is {[int(value) for value in boxes.extents[row]]}"

@@ -169,12 +169,21 @@ def test_a_few_boxes_of_others_are_told_with_their_values():
     assert found.examples[0] == f"annotations[3]: bbox [1, 2, 3, 4], but the mask's box is {box}"
 
 
-@pytest.mark.parametrize("box", ["7", [1, 2, 3], [1, 2, 3, "4"], [1, 2, 3, None], {}, [1, 2, 3, float("nan")], 7, True])
+@pytest.mark.parametrize(
+    "box",
+    ["7", [1, 2, 3], [1, 2, 3, "4"], [1, 2, 3, None], {}, [1.0, 2.0, 3.0, float("nan")], [10**400, 1, 2, 3], 7, True],
+)
 def test_a_box_that_is_none_is_told_and_not_compared(box):
     annotations = sample()
     annotations[2][0]["bbox"] = box
     findings, _ = compared(annotations)
     assert [*findings] == ["bbox not compared"] and "annotations[2]: bbox" in findings["bbox not compared"].examples[0]
+
+
+def test_numbers_of_any_size_are_compared():
+    annotations = sample()
+    annotations[2][0].update(bbox=[1e308, -1e308, 1e308, 1e308], area=1e308)
+    assert [*compared(annotations)[0]] == ["area unlike the mask", "bbox unlike the mask"]
 
 
 @pytest.mark.parametrize("box", [None, [], [0, 0, 0, 0], [0.0] * 4])
