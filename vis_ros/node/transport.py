@@ -14,15 +14,20 @@ from pathlib import Path
 
 from vis_core.errors import InputError, printable
 
-_PROFILE, _WITHOUT = "fastdds_shared_memory.xml", "fastdds_udp.xml"
+_WITHOUT = "fastdds_udp.xml"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
-_SEGMENT_BYTES = 64 * 2**20
-"""Of the shipped profile."""
+_PROFILES = {
+    16 * 2**20: "fastdds_shared_memory_16.xml",
+    64 * 2**20: "fastdds_shared_memory.xml",
+    256 * 2**20: "fastdds_shared_memory_256.xml",
+    1024 * 2**20: "fastdds_shared_memory_1024.xml",
+}
+"""By the size of a segment."""
+_USUAL_BYTES = 64 * 2**20
 _MORE_BYTES = 4 * 2**20
 """What Fast DDS adds to a segment, at most."""
 _IMAGES = 16
 """That a segment has room for: those on the way, and those that subscribers hold."""
-_LEAST_BYTES, _MOST_BYTES = 8 * 2**20, 2**30
 _LARGEST_IMAGE = "VIS_ROS_LARGEST_IMAGE"
 _BEFORE_FAST_DDS_3 = ("humble", "iron", "jazzy")
 _DEAD_LOCK = re.compile(r"((?:fastdds|fastrtps)_[0-9a-f]{16})_el")
@@ -55,7 +60,7 @@ def profile_path() -> Path:
 
     With Fast DDS's default transports most images of a 30 Hz best-effort topic are lost between two processes.
     """
-    return installed_file("config", _PROFILE)
+    return installed_file("config", _PROFILES[_USUAL_BYTES])
 
 
 def profiles_variable() -> str:
@@ -65,7 +70,7 @@ def profiles_variable() -> str:
 
 
 def use_shared_memory(image_bytes: int | None = None) -> str:
-    """Make the shipped profile the default of this process and its children, unless the user has chosen another.
+    """Make a shipped profile the default of this process and its children, unless the user has chosen another.
 
     To be called before ``rclpy.init``. Segments of processes that have ended are removed first. Where the machine has
     too little shared memory all the same, as a container may, it warns, and UDP alone is used if there is no room for
@@ -73,7 +78,7 @@ def use_shared_memory(image_bytes: int | None = None) -> str:
 
     Args:
         image_bytes: size of the largest image, by which the segment is sized; None: that of
-            ``VIS_ROS_LARGEST_IMAGE``, such as 1920x1080, else the 64 MiB of the shipped profile.
+            ``VIS_ROS_LARGEST_IMAGE``, such as 1920x1080, else 64 MiB.
 
     Returns:
         What it warned of; empty if nothing.
@@ -87,7 +92,7 @@ def use_shared_memory(image_bytes: int | None = None) -> str:
     size = segment_bytes(_largest_image() if image_bytes is None else image_bytes)
     free, needed = free_shared_memory(), size + _MORE_BYTES
     fits = free >= needed
-    os.environ[profiles_variable()] = _profile(size) if fits else str(installed_file("config", _WITHOUT))
+    os.environ[profiles_variable()] = str(installed_file("config", _PROFILES[size] if fits else _WITHOUT))
     if free >= 2 * needed:  # two processes, a segment each
         return ""
     problem = (
@@ -102,8 +107,8 @@ def use_shared_memory(image_bytes: int | None = None) -> str:
 def segment_bytes(image_bytes: int | None) -> int:
     """Size of the shared memory of a process that publishes images of a size; None: of unknown size."""
     if image_bytes is None:
-        return _SEGMENT_BYTES
-    return min(max(-(-_IMAGES * image_bytes // 2**20) * 2**20, _LEAST_BYTES), _MOST_BYTES)
+        return _USUAL_BYTES
+    return next((size for size in _PROFILES if size >= _IMAGES * image_bytes), max(_PROFILES))
 
 
 def free_shared_memory() -> int:
@@ -146,14 +151,3 @@ def _largest_image() -> int | None:
     if size is None:
         raise InputError(f"{_LARGEST_IMAGE}={printable(text, 40)}: expected WIDTHxHEIGHT in pixels, such as 1920x1080")
     return 3 * int(size[1]) * int(size[2])
-
-
-def _profile(size: int) -> str:
-    """Path of a profile with a segment of so many bytes; a file without a name, gone with this process, if need be."""
-    shipped = profile_path()
-    if size == _SEGMENT_BYTES:
-        return str(shipped)
-    text = shipped.read_text("utf-8").replace(f">{_SEGMENT_BYTES}<", f">{size}<")
-    file = os.memfd_create("vis_ros_profile")
-    os.write(file, text.encode())
-    return f"/proc/{os.getpid()}/fd/{file}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,3 +94,128 @@ def test_fast_dds_takes_the_profile_and_opens_a_segment_of_64_mib(ros_domain_id)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 64 * 2**20
     assert "rror" not in done.stderr
+
+
+def segment_of(folder: Path, name: str, age: float = 60.0) -> tuple[Path, Path]:
+    """A segment and the file by whose lock its process is known to live, as Fast DDS leaves them."""
+    segment, lock = folder / name, folder / f"{name}_el"
+    segment.write_bytes(bytes(5000))
+    lock.touch()
+    os.utime(lock, (time.time() - age,) * 2)
+    return segment, lock
+
+
+def test_segments_of_dead_processes_are_removed_and_nothing_else(monkeypatch, tmp_path):
+    monkeypatch.setattr(transport, "_SHARED_MEMORY", tmp_path)
+    dead = segment_of(tmp_path, "fastdds_0123456789abcdef")
+    older = segment_of(tmp_path, "fastrtps_fedcba9876543210")
+    alone = segment_of(tmp_path, "fastdds_00000000000000aa")
+    alone[0].unlink()
+    young = segment_of(tmp_path, "fastdds_00000000000000bb", age=0)
+    port = segment_of(tmp_path, "fastdds_port7411")
+    foreign = segment_of(tmp_path, "other_0123456789abcdef")
+    live = segment_of(tmp_path, "fastdds_00000000000000cc")
+    unowned = tmp_path / "fastdds_00000000000000dd"
+    unowned.touch()
+    with live[1].open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert transport.remove_dead_segments() == 10_000
+    assert set(tmp_path.iterdir()) == {*young, *port, *foreign, *live, unowned}
+    assert not {*dead, *older, *alone} & set(tmp_path.iterdir())
+
+
+def test_a_lock_of_another_user_is_left_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(transport, "_SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(transport.os, "geteuid", lambda: os.getuid() + 1)
+    files = segment_of(tmp_path, "fastdds_0123456789abcdef")
+    assert transport.remove_dead_segments() == 0
+    assert set(tmp_path.iterdir()) == set(files)
+
+
+def test_what_a_killed_process_leaves_is_gone_when_the_next_has_started(monkeypatch, ros_domain_id):
+    """The segment of a live process stays."""
+    from vis_ros.recordings.session import free_domain
+
+    program = (
+        "from pathlib import Path\n"
+        "from vis_ros.node.transport import use_shared_memory\n"
+        "use_shared_memory(image_bytes=1)\n"
+        "import rclpy, signal\n"
+        "if 'fastrtps' not in rclpy.get_rmw_implementation_identifier(): raise SystemExit('another middleware')\n"
+        "rclpy.init(); node = rclpy.create_node('probe')\n"
+        "maps = Path('/proc/self/maps').read_text().split()\n"
+        "print(*{p for p in maps if '/fastdds_' in p and 'port' not in p}, flush=True)\n"
+        "signal.pause()\n"
+    )
+    monkeypatch.setattr(transport, "_YOUNG_SECONDS", 0.0)
+
+    def start(domain: int) -> subprocess.Popen[str]:
+        environment = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
+        command = [sys.executable, "-c", program]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+
+    with free_domain() as other, start(ros_domain_id) as first, start(other) as second:
+        try:
+            paths = [process.stdout.readline().split() for process in (first, second)]
+            if not all(paths):
+                pytest.skip("needs Fast DDS as the middleware")
+            (dead,), (live,) = ([Path(path) for path in named] for named in paths)
+            assert 16 * 2**20 <= live.stat().st_size <= 20 * 2**20  # sized by the image
+            first.kill()
+            first.wait()
+            assert dead.exists()
+            transport.use_shared_memory()
+            assert not dead.exists()
+            assert live.exists()
+        finally:
+            first.kill()
+            second.kill()
+    transport.remove_dead_segments()
+
+
+@pytest.mark.parametrize(
+    ("image", "size"),
+    [(None, 64), (0, 16), (640 * 480 * 3, 16), (1280 * 960 * 3, 64), (1920 * 1080 * 3, 256), (8192 * 8192 * 3, 1024)],
+)
+def test_a_segment_has_room_for_some_images_within_bounds(image, size):
+    assert transport.segment_bytes(image) == size * 2**20
+
+
+@pytest.mark.parametrize(("largest", "mebibytes"), [("640x480", 16), ("1920x1080", 256), ("4096x3072", 1024)])
+def test_the_largest_image_chooses_the_profile(monkeypatch, largest, mebibytes):
+    monkeypatch.setattr(transport.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**33))
+    monkeypatch.setenv("VIS_ROS_LARGEST_IMAGE", largest)
+    assert transport.use_shared_memory() == ""
+    profile = Path(os.environ["FASTDDS_DEFAULT_PROFILES_FILE"]).read_text()
+    assert profile == transport.profile_path().read_text().replace("67108864", str(mebibytes * 2**20))
+
+
+@pytest.mark.parametrize("text", ["1280", "0x4", "-1x5", "axb", "1280x960x3", "\x1b[2J"])
+def test_a_largest_image_that_is_no_size_is_named(monkeypatch, text):
+    monkeypatch.setenv("VIS_ROS_LARGEST_IMAGE", text)
+    with pytest.raises(transport.InputError, match=r"VIS_ROS_LARGEST_IMAGE=.*expected WIDTHxHEIGHT") as raised:
+        transport.use_shared_memory()
+    assert "\x1b" not in str(raised.value)
+
+
+def test_without_room_for_a_segment_udp_is_used_in_words(monkeypatch):
+    monkeypatch.setattr(transport.shutil, "disk_usage", lambda _: SimpleNamespace(free=3 * 2**20))
+    with pytest.warns(UserWarning, match="3 MiB free, the shared-memory transport needs 136, so UDP is used"):
+        problem = transport.use_shared_memory()
+    assert "so UDP is used: images will get lost" in problem
+    assert os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] == str(ROOT / "config" / "fastdds_udp.xml")
+
+
+def test_fast_dds_takes_the_profile_without_shared_memory(ros_domain_id):
+    program = (
+        "from pathlib import Path\n"
+        "import rclpy\n"
+        "if 'fastrtps' not in rclpy.get_rmw_implementation_identifier(): raise SystemExit('another middleware')\n"
+        "rclpy.init(); node = rclpy.create_node('probe')\n"
+        "print('/fastdds_' in Path('/proc/self/maps').read_text())\n"
+    )
+    environment = {**os.environ, "FASTDDS_DEFAULT_PROFILES_FILE": str(ROOT / "config" / "fastdds_udp.xml")}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=environment)
+    if "another middleware" in done.stderr:
+        pytest.skip("needs Fast DDS as the middleware")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False\n", "")
