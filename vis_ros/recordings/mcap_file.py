@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import struct
 from collections import Counter
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
+from zlib import crc32
 
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import ReaderError
 from rosbags.rosbag2.storage_mcap import (
-    DECOMPRESSORS,
     MAXSIZE,
+    ChunkInfo,
     McapReader,
     Statistics,
-    decompress,
     read_bytes,
     read_exact,
     read_string,
 )
 
-from vis_core.errors import InputError
+from vis_core.errors import InputError, printable
+from vis_ros.recordings.unpacking import FORMATS, LARGEST, unpack
 
 MAGIC = b"\x89MCAP0\r\n"
 _HEADER, _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _SUMMARY_OFFSET = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x0E
 _FOOTER_SIZE = 20
+_MESSAGE_HEAD = 22
 _TAIL = 9 + _FOOTER_SIZE + len(MAGIC)
 
 
 class McapFile(McapReader):
     """``rosbags``' reader, to which definitions of messages and offered QoS are not shown: any may stand there.
 
-    The profile may be missing too, as after a merge of files of several.
+    The profile may be missing too, as after a merge of files of several. What is compressed is unpacked within bounds.
     """
+
+    _held = 0
 
     def _open(self) -> None:
         assert self.bio
@@ -70,8 +75,7 @@ class McapFile(McapReader):
         if self.statistics is None or not self.schemas:
             self.connections.clear()
             self.meta_scan()
-        for chunk in self.chunks:
-            self._check_compression(chunk.compression)
+        self._check_chunks()
         self._count()
 
     def read_index(self) -> None:
@@ -100,7 +104,7 @@ class McapFile(McapReader):
                     record = read_exact(stream, size)
                     described.setdefault((operation, record[:2]), _bare(operation, record))
                 elif operation == _MESSAGE:
-                    channel, _, time, _ = struct.unpack("<HIQQ", read_exact(stream, 22))
+                    channel, _, time, _ = struct.unpack("<HIQQ", read_exact(stream, _MESSAGE_HEAD))
                     counts[channel] += 1
                     first, last = min(first, time), max(last, time)
         finally:
@@ -118,7 +122,15 @@ class McapFile(McapReader):
             InputError: they are in no order, and there is no index that would tell it.
         """
         if self.chunks:
-            yield from super().messages(connections, start, stop)
+            wanted = {connection.id: connection for connection in connections}
+            chunks = [
+                self._chunk_messages(chunk, wanted)
+                for chunk in self.chunks
+                if not chunk.channel_count or not wanted.keys().isdisjoint(chunk.channel_count)
+            ]
+            for time, connection, data in heapq.merge(*chunks, key=lambda message: message[0]):
+                if connection and (start is None or start <= time) and (stop is None or time < stop):
+                    yield connection, time, data
             return
         last = 0
         for message in self.messages_scan(connections, start, stop):
@@ -129,6 +141,37 @@ class McapFile(McapReader):
                 )
             last = message[1]
             yield message
+
+    def messages_scan(
+        self, connections: Collection[Connection], start: int | None = None, stop: int | None = None
+    ) -> Generator[tuple[Connection, int, bytes], None, None]:
+        """Messages in the order in which they lie in the file."""
+        assert self.bio
+        self.bio.seek(self.data_start)
+        wanted = {connection.id: connection for connection in connections}
+        for time, connection, data in _wanted(self._unpacked(self.bio, self.data_end), wanted):
+            if (start is None or start <= time) and (stop is None or time < stop):
+                yield connection, time, data
+
+    def _chunk_messages(
+        self, chunk: ChunkInfo, wanted: Mapping[int, Connection]
+    ) -> Iterator[tuple[int, Connection | None, bytes]]:
+        """Messages of a chunk in order of their times, after one that is none: it is unpacked when its turn comes."""
+        assert self.bio
+        yield chunk.message_start_time, None, b""
+        self.bio.seek(chunk.chunk_start_offset)
+        operation, size = _head(self.bio, self.data_end)
+        if operation != _CHUNK:
+            raise ReaderError(f"the index names a chunk at byte {chunk.chunk_start_offset}, where there is none")
+        self._held += chunk.uncompressed_size
+        if self._held > 2 * LARGEST:
+            raise InputError(
+                f"{self.path}: its chunks reach over each other's times, more than {2 * LARGEST} bytes of them; "
+                f"`mcap sort {self.path} -o SORTED.mcap` orders them"
+            )
+        found = list(_wanted(self._chunk_records(BytesIO(read_exact(self.bio, size))), wanted))
+        yield from sorted(found, key=lambda message: message[0])
+        self._held -= chunk.uncompressed_size
 
     def _take(self, records: BytesIO) -> None:
         """Let the library read records that stand alone, as if they were the summary."""
@@ -147,17 +190,36 @@ class McapFile(McapReader):
             if operation != _CHUNK:
                 yield stream, operation, size
                 continue
-            chunk = BytesIO(read_exact(stream, size))
-            _, _, unpacked_size, checksum = struct.unpack("<QQQI", read_exact(chunk, 28))
-            compression = read_string(chunk)
-            self._check_compression(compression)
-            packed = read_exact(chunk, struct.unpack("<Q", read_exact(chunk, 8))[0])
-            yield from _records(BytesIO(decompress(packed, compression, unpacked_size, checksum)), unpacked_size)
+            yield from self._chunk_records(BytesIO(read_exact(stream, size)))
+
+    def _chunk_records(self, chunk: BinaryIO) -> Iterator[tuple[BinaryIO, int, int]]:
+        _, _, size, checksum = struct.unpack("<QQQI", read_exact(chunk, 28))
+        compression = read_string(chunk)
+        self._check_compression(compression)
+        raw = unpack(read_exact(chunk, struct.unpack("<Q", read_exact(chunk, 8))[0]), compression, size)
+        if checksum and crc32(raw) != checksum:
+            raise ReaderError("the checksum of a chunk is another one")
+        yield from _records(BytesIO(raw), size)
+
+    def _check_chunks(self) -> None:
+        """Chunks lie one after the other: an index may not have one unpacked again and again."""
+        end = self.data_start
+        for chunk in sorted(self.chunks, key=lambda chunk: chunk.chunk_start_offset):
+            if chunk.chunk_start_offset < end:
+                raise ReaderError(f"two of its chunks lie at byte {chunk.chunk_start_offset}")
+            end = chunk.chunk_start_offset + chunk.chunk_length
+            self._check_compression(chunk.compression)
+            if chunk.uncompressed_size > LARGEST:
+                raise InputError(
+                    f"{self.path}: a chunk is said to have {chunk.uncompressed_size} bytes, and {LARGEST} are the most "
+                    "that is unpacked; `mcap compress --chunk-size` writes smaller ones"
+                )
 
     def _check_compression(self, name: str) -> None:
-        if name not in DECOMPRESSORS:
+        if name not in FORMATS:
+            shown = printable(repr(name), 60)
             raise InputError(
-                f"{self.path}: its chunks are compressed by {name!r}, and zstd and lz4 are what is read; "
+                f"{self.path}: its chunks are compressed by {shown}, and zstd and lz4 are what is read; "
                 "`mcap compress` writes zstd, where it can read them"
             )
 
@@ -202,6 +264,17 @@ def _records(stream: BinaryIO, end: int) -> Iterator[tuple[BinaryIO, int, int]]:
         after = stream.tell() + size
         yield stream, operation, size
         stream.seek(after)
+
+
+def _wanted(
+    records: Iterator[tuple[BinaryIO, int, int]], wanted: Mapping[int, Connection]
+) -> Iterator[tuple[int, Connection, bytes]]:
+    """Time, connection and content of the messages among records that are of some connections."""
+    for stream, operation, size in records:
+        if operation == _MESSAGE:
+            channel, _, time, _ = struct.unpack("<HIQQ", read_exact(stream, _MESSAGE_HEAD))
+            if channel in wanted:
+                yield time, wanted[channel], read_exact(stream, size - _MESSAGE_HEAD)
 
 
 def _bare(operation: int, record: bytes) -> bytes:

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-import yaml
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import ReaderError
-from rosbags.rosbag2.reader import zstd  # type: ignore[attr-defined]
 
-from vis_core.errors import InputError
+from vis_core.errors import InputError, printable
+from vis_core.files.yaml_files import read_yaml
 from vis_ros.recordings import mcap_file, sqlite_file
 from vis_ros.recordings.mcap_file import McapFile
 from vis_ros.recordings.sqlite_file import SqliteFile
+from vis_ros.recordings.unpacking import unpack, unpack_file
 
 STORAGE_SUFFIXES = (".mcap", ".db3")
 RESCUE = "rescue what is whole with `mcap recover` (.mcap) or `sqlite3 FILE .recover` (.db3)"
 _STORAGES = ("sqlite3", "mcap")
 _NEWEST_VERSION = 9
+_LISTED, _SHOWN = 20, 100
 _ROS1 = "is a ROS 1 bag; `rosbags-convert --src {} --dst FOLDER` makes a rosbag2 of it"
 
 
@@ -44,7 +44,8 @@ class Topic:
     count: int | None
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.type}, {'?' if self.count is None else self.count} messages)"
+        name, kind = printable(self.name, _SHOWN), printable(self.type, _SHOWN)
+        return f"{name} ({kind}, {'?' if self.count is None else printable(self.count, 20)} messages)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Recording:
             raise
         except OSError as error:
             self.close()
-            raise InputError(f"{path}: cannot be read: {error}") from error
+            raise InputError(f"{path}: cannot be read: {printable(error)}") from error
         except Exception as error:  # a damaged file brings up anything in a parser
             self.close()
             raise InputError(f"{path}: torn: {told(error)}; holds {listed(_salvaged(path))}; {RESCUE}") from error
@@ -110,7 +111,7 @@ class Recording:
             if not connections:
                 continue
             for _, time, data in part.messages(connections):
-                yield time, zstd.decompress(data) if self._compression == "message" else bytes(data)
+                yield time, unpack(data, "zstd") if self._compression == "message" else data
 
     def close(self) -> None:
         """Let go of the files."""
@@ -130,8 +131,7 @@ class Recording:
         if metadata and metadata.compression == "file":
             folder = self._closing.enter_context(tempfile.TemporaryDirectory(prefix="vis_ros_"))
             unpacked = Path(folder) / file.stem
-            with zstd.open(file, "rb") as source, unpacked.open("wb") as target:
-                shutil.copyfileobj(source, target)
+            unpack_file(file, unpacked)
             file = unpacked
         part = _reader(file)
         part.open()
@@ -140,13 +140,19 @@ class Recording:
 
 
 def listed(topics: Iterable[Topic]) -> str:
-    """Topics as errors list them."""
-    return "; ".join(str(topic) for topic in topics) or "no topic that can be told"
+    """Topics as errors list them: the first twenty."""
+    return _some([str(topic) for topic in topics], "; ") or "no topic that can be told"
 
 
 def told(error: Exception) -> str:
     """What an error says, to stand within a sentence."""
-    return f"{str(error) or type(error).__name__}".rstrip(".")
+    return printable(str(error) or type(error).__name__).rstrip(".")
+
+
+def _some(texts: Sequence[str], separator: str = ", ") -> str:
+    """The first twenty texts, and how many more there are."""
+    more = f"{separator}and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""
+    return separator.join(printable(text, 3 * _SHOWN) for text in texts[:_LISTED]) + more
 
 
 def _located(path: Path) -> tuple[Metadata | None, list[Path]]:
@@ -165,14 +171,14 @@ def _located(path: Path) -> tuple[Metadata | None, list[Path]]:
         )
         return None, files
     if files:
-        held = ", ".join(file.name for file in files)
+        held = _some([file.name for file in files])
         raise InputError(
             f"{path}: no metadata.yaml, which would name the parts, and holds {held}; `ros2 bag reindex {path}` writes "
             "it anew, or name one of the files"
         )
     if packed := sorted(file.name for suffix in STORAGE_SUFFIXES for file in path.glob(f"*{suffix}.zstd")):
         raise InputError(
-            f"{path}: no metadata.yaml, and holds {', '.join(packed)}; `zstd -d` unpacks, then "
+            f"{path}: no metadata.yaml, and holds {_some(packed)}; `zstd -d` unpacks, then "
             f"`ros2 bag reindex {path}` writes metadata.yaml"
         )
     if bags := sorted(path.glob("*.bag")):
@@ -187,13 +193,13 @@ def _named_parts(folder: Path, metadata: Metadata) -> list[Path]:
     others = sorted({file.name for file in _storage_files(folder)} - {*metadata.files})
     if missing := [file.name for file in files if not file.exists()]:
         raise InputError(
-            f"{folder}: metadata.yaml names {', '.join(missing)}, not there (of {len(files)} parts); beside it "
-            f"{'lies ' + ', '.join(others) if others else 'is no other part'}; put it back, under that name, or let "
+            f"{folder}: metadata.yaml names {_some(missing)}, not there (of {len(files)} parts); beside it "
+            f"{'lies ' + _some(others) if others else 'is no other part'}; put it back, under that name, or let "
             f"`ros2 bag reindex {folder}` write metadata.yaml for the files that are there"
         )
     if others:
         warnings.warn(
-            f"{folder}: metadata.yaml does not name {', '.join(others)}, so it is not read; "
+            f"{folder}: metadata.yaml does not name {_some(others)}, so it is not read; "
             f"`ros2 bag reindex {folder}` takes it in",
             stacklevel=5,
         )
@@ -203,7 +209,7 @@ def _named_parts(folder: Path, metadata: Metadata) -> list[Path]:
 def _read_metadata(folder: Path) -> Metadata:
     file = folder / "metadata.yaml"
     try:
-        information = yaml.safe_load(file.read_text())["rosbag2_bagfile_information"]
+        information = read_yaml(file, "metadata")["rosbag2_bagfile_information"]
         version, storage = int(information["version"]), str(information["storage_identifier"])
         mode = str(information.get("compression_mode") or "none").lower()
         packing = str(information.get("compression_format") or "none")
@@ -217,7 +223,8 @@ def _read_metadata(folder: Path) -> Metadata:
     except OSError:
         raise
     except Exception as error:  # whatever may stand in such a file
-        what = f"lacks {error}" if isinstance(error, KeyError) else told(error).replace("\n", " ")
+        lacks = isinstance(error, KeyError)
+        what = f"lacks {printable(error)}" if lacks else told(error).removeprefix(f"{printable(file)}: metadata: ")
         raise InputError(
             f"{file}: is not as rosbag2 writes it: {what}; `ros2 bag reindex {folder}` writes it anew"
         ) from error
@@ -225,11 +232,13 @@ def _read_metadata(folder: Path) -> Metadata:
     if version > _NEWEST_VERSION:
         raise InputError(f"{file}: is of version {version}, and {_NEWEST_VERSION} is the newest that is read; {anew}")
     if storage not in _STORAGES:
-        raise InputError(f"{file}: storage_identifier {storage!r} is not read, {' and '.join(_STORAGES)} are; {anew}")
+        raise InputError(
+            f"{file}: storage_identifier {printable(storage, 60)!r} is not read, {' and '.join(_STORAGES)} are; {anew}"
+        )
     if mode not in ("none", "file", "message", "storage"):
-        raise InputError(f"{file}: compression_mode {mode!r} is not read, file and message are; {anew}")
+        raise InputError(f"{file}: compression_mode {printable(mode, 60)!r} is not read, file and message are; {anew}")
     if mode in ("file", "message") and packing != "zstd":
-        raise InputError(f"{file}: compression_format {packing!r} is not read, zstd is; {anew}")
+        raise InputError(f"{file}: compression_format {printable(packing, 60)!r} is not read, zstd is; {anew}")
     if not metadata.files:
         raise InputError(f"{file}: names no file; `ros2 bag reindex {folder}` writes it anew")
     return metadata
@@ -237,12 +246,16 @@ def _read_metadata(folder: Path) -> Metadata:
 
 def _announced(entry: Any) -> Topic:
     described = entry["topic_metadata"]
-    encoding = described.get("serialization_format", "")
-    return Topic(described["name"], _encoded(described["type"], encoding), int(entry["message_count"]))
+    name, kind, encoding = described["name"], described["type"], described.get("serialization_format", "")
+    if not all(isinstance(text, str) for text in (name, kind, encoding)):
+        raise TypeError("a topic whose name, type or encoding is no text")
+    return Topic(name, _encoded(kind, encoding), int(entry["message_count"]))
 
 
 def _reader(file: Path) -> McapFile | SqliteFile:
     """By what the file begins with: names are changed."""
+    if file.exists() and not file.is_file():
+        raise InputError(f"{file}: is no file")
     with file.open("rb") as stream:
         start = stream.read(16)
     if start.startswith(mcap_file.MAGIC):
