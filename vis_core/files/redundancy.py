@@ -11,8 +11,8 @@ When a pair differs:
 * An area may differ by 10 pixels or 10 %, and that of a polygon by half the outline of its box as well: an outline and
   the pixels that it covers are not the same number, and neither are COCO's areas of masks that were encoded later.
 * Crowds, null, missing masks and boxes of zeros say nothing.
-* Boxes of results may be predictions of their own: each edge may lie 4 pixels away, or a quarter of the side, and what
-  differs is told only where one cause explains half of all.
+* Boxes of results may be predictions of their own: if nothing is found, each edge may lie 4 pixels away, or a quarter
+  of the side, and what differs is told only where one cause explains half of all.
 
 When the cause is named, and the file refused:
 
@@ -29,6 +29,7 @@ When the cause is named, and the file refused:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -150,27 +151,33 @@ class Redundancy:
 
     def _compare_boxes(self, pairs: Pairs) -> str:
         pairs, given = self._usable_boxes(pairs.rows(pairs.areas > 0))
-        tolerance = _PREDICTED if self._predicted else _DRAWN
-        boxes = Boxes(given, pairs.mask_boxes(), pairs.sizes, pairs.runs, *tolerance)
-        fits = boxes.fit(given)
-        outlined = np.flatnonzero(~fits & ~boxes.runs)
-        fits[outlined] = boxes.rows(outlined).fit(given[outlined], pairs.rows(outlined).corner_boxes())
+        boxes = Boxes(given, pairs.mask_boxes(), pairs.sizes, pairs.runs, _DRAWN)
         if not self._predicted:
             self._tell_from_one(pairs, boxes)
+            return self._judge(pairs, boxes)[0]
+        # Many results have the boxes of their masks; only others need the tolerance of a prediction.
+        refusal, told = self._judge(pairs, boxes)
+        return refusal if told else self._judge(pairs, replace(boxes, tolerance=_PREDICTED))[0]
+
+    def _judge(self, pairs: Pairs, boxes: Boxes) -> tuple[str, bool]:
+        """Tell the boxes that differ; the reason to refuse the file, and whether anything was told."""
+        fits = boxes.fit(boxes.given)
+        outlined = np.flatnonzero(~fits & ~boxes.runs)
+        fits[outlined] = boxes.rows(outlined).fit(boxes.given[outlined], pairs.rows(outlined).corner_boxes())
         rows = np.flatnonzero(~fits)
         if not rows.size:
-            return ""
+            return "", False
         differing, differ, total = pairs.rows(rows), boxes.rows(rows), len(pairs)
         read = readings(differ, differing.mask_boxes(swapped=True))
         counted = boxes.tell_readings()
         refusal = _refusal(differing, differ, read, int(counted.sum()), int((counted & fits).sum()))
         if refusal:
-            return refusal
+            return refusal, True
         cause, explained = self._best(read + writings(differ), total)
         named = f"{cause} ({explained.sum()} of {total} boxes)"
         for row in range(len(differing)):
             self._tell(differing, row, _against(differing, row, differ), named if explained[row] else "")
-        return ""
+        return "", bool(cause)
 
     def _usable_boxes(self, pairs: Pairs) -> tuple[Pairs, Floats]:
         """Those with boxes of four numbers, and these ``[N, 4]``; boxes of zeros say nothing."""

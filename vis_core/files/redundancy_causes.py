@@ -39,21 +39,18 @@ class Boxes:
         extents: float64 ``[N, 4]``, of the masks, pixels.
         sizes: float64 ``[N, 2]``, height and width of the images.
         runs: bool ``[N]``, the masks are given as run lengths.
-        pixels: that an edge may be away, or
-        share: part of the mask's side, if that is more.
+        tolerance: pixels that an edge may be away, or, if that is more, part of the mask's side.
     """
 
     given: Floats
     extents: Floats
     sizes: Floats
     runs: Flags
-    pixels: float
-    share: float
+    tolerance: tuple[float, float]
 
     def rows(self, rows: npt.NDArray[np.int64]) -> Boxes:
         """Some of them."""
-        parts = (self.given[rows], self.extents[rows], self.sizes[rows], self.runs[rows])
-        return Boxes(*parts, self.pixels, self.share)
+        return Boxes(self.given[rows], self.extents[rows], self.sizes[rows], self.runs[rows], self.tolerance)
 
     def fit(self, boxes: Floats, extents: Floats | None = None, sizes: Floats | None = None) -> Flags:
         """Whether boxes are those of the masks, or of others in images of other sizes; bool ``[N]``.
@@ -65,7 +62,8 @@ class Boxes:
         limits = np.column_stack((width, height, width, height))
         edges = np.column_stack((boxes[:, :2], boxes[:, :2] + boxes[:, 2:])).clip(0, limits)
         wanted = np.column_stack((extents[:, :2], extents[:, :2] + extents[:, 2:]))
-        allowed = np.maximum(self.pixels, self.share * extents[:, [2, 3, 2, 3]])
+        pixels, share = self.tolerance
+        allowed = np.maximum(pixels, share * extents[:, [2, 3, 2, 3]])
         near: Flags = np.all(np.abs(edges - wanted) <= allowed, axis=1)
         return near
 
