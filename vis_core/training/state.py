@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from vis_core.errors import CheckpointError, InputError, OptionError
+from vis_core.errors import CheckpointError, InputError, OptionError, printable
 from vis_core.files.atomic import atomic_write
 from vis_core.training.config import Config
 from vis_core.training.config_file import plain
@@ -65,7 +65,9 @@ def load_state(folder: Path) -> dict[str, Any] | None:
         raise CheckpointError(f"{path}: is no sound state: {_first_line(error)}{other}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format") if isinstance(state, dict) else type(state).__name__
-        raise CheckpointError(f"{path}: format {found!r} is not {FORMAT!r}, which this version reads")
+        raise CheckpointError(
+            f"{path}: format {printable(repr(found), 60)} is not {FORMAT!r}, which this version reads"
+        )
     return state
 
 
@@ -126,4 +128,4 @@ def _sync(folder: Path) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return printable(str(error).strip().splitlines()[0]) if str(error).strip() else type(error).__name__
