@@ -13,6 +13,7 @@ from std_msgs.msg import Float64
 
 from vis_core.structures import Instances
 from vis_ros import messages
+from vis_ros.node.class_names import publish_class_names
 from vis_ros.node.diagnostics import StreamStatistics
 from vis_ros.node.semantic import LABELS, SemanticOutput
 
@@ -65,6 +66,7 @@ class Outputs:
         self._overlay = self._create(Image, "~/overlay", QoSProfile(depth=5))
         self._processing_time = self._create(Float64, "~/debug/processing_time_ms", QoSProfile(depth=10))
         self._latency = self._create(Float64, "~/debug/pipeline_latency_ms", QoSProfile(depth=10))
+        self._names = publish_class_names(node, segmenter.class_names)
         self._semantic: SemanticOutput | None = None
         if segmenter.semantic_class_names:
             self._semantic = SemanticOutput(segmenter, self._create)
@@ -108,6 +110,7 @@ class Outputs:
         for publisher in self._publishers:
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
+        self._node.destroy_publisher(self._names)
 
     def _create(self, message_type: Any, topic: str, quality: QoSProfile) -> Any:
         resolved = self._node.resolve_topic_name(topic)

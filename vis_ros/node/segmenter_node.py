@@ -33,7 +33,7 @@ from vis_core.commands.interrupts import interrupts
 from vis_core.errors import OptionError, VisError, printable
 from vis_core.structures import Frame
 from vis_ros import messages
-from vis_ros.node import parameters, preparation, transport
+from vis_ros.node import parameters, preparation, transport, unused_settings
 from vis_ros.node.diagnostics import Level, Report, StreamStatistics, to_diagnostic_array
 from vis_ros.node.mailbox import Mailbox
 from vis_ros.node.outputs import POLICIES, Outputs
@@ -80,6 +80,8 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         self._jump_handle: Any = None
         super().__init__("segmenter", **node_arguments)
         self._table = parameters.declare(self)
+        former = {option.former: name for name, option in self._table.items() if option.former}
+        unused_settings.warn_of_parameters(self, former)
         self.add_on_set_parameters_callback(self._check_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Simulated time may stand still; a diagnostic that says so must not.
@@ -120,6 +122,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             super().on_deactivate(state)
             return _FAILURE
         self._problem = ""
+        unused_settings.warn_of_parameters(self, {}, of_topics=True)
         self.get_logger().info(f"active: {self._subscription.topic_name} to {self._outputs.topic}")
         return _SUCCESS
 
@@ -323,6 +326,7 @@ def main(args: list[str] | None = None) -> None:
             problem = "" if "--default-transport" in arguments else transport.use_shared_memory()
             rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
             node = SegmenterNode(transport_problem=problem)
+            unused_settings.warn_of_files(node, arguments)
             if removed:
                 node.get_logger().info(f"{removed >> 20} MiB of shared memory were freed that ended processes had left")
         except (ParameterException, RuntimeError, VisError) as error:
