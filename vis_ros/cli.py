@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 
 from vis_core.commands.evaluate import Categories
-from vis_core.commands.interrupts import interrupts
+from vis_core.commands.interrupts import handled, interrupts
+from vis_core.commands.known_systems import find_known
 from vis_core.commands.loading import (
     Device,
     Precision,
     SystemName,
     Threads,
+    check_segmenter,
     class_names_of,
     load_segmenter,
     option_value,
@@ -35,15 +36,19 @@ from vis_core.commands.loading import (
     weights_are_random,
 )
 from vis_core.commands.running import new_app, run_command_line
-from vis_core.commands.terminal import output, progress_bar, screen
+from vis_core.commands.terminal import Force, check_inputs, output, progress_bar, say, screen
 from vis_core.data.class_matching import category_pairs
-from vis_core.errors import InputError, MissingDependencyError, OptionError
+from vis_core.errors import InputError, MissingDependencyError, OptionError, printable
+from vis_core.files.outputs import check_file, output_folder
 
 if TYPE_CHECKING:
     from vis_core.structures import Frame
     from vis_core.video.sources import VideoSource
     from vis_ros.recordings.bag_evaluation import Take
     from vis_ros.recordings.pairing import Pairing
+
+_OUTPUTS = ("results.json", "results.info.json", "metrics.json", "stream.jsonl", "stream.info.json")
+"""What `evaluate_bag` may write."""
 
 app = new_app("Camera recordings in, scores out; and the segmenter node, where ROS is only a set of Python packages.")
 
@@ -75,15 +80,16 @@ def make_bag(
     frame_id: Annotated[str, typer.Option(help="Of the headers.")] = "camera",
     video: Annotated[str | None, typer.Option(help="Name or id of the video, where a JSON has several.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder that holds the images of a JSON.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a recording that is there.")] = False,
+    force: Force = False,
 ) -> None:
     """Make a rosbag2 recording of frames, with the stamps that they have.
 
     A frame that cannot be read is named and left out. Ctrl-C ends the recording there (exit code 130).
     """
     from vis_core.video.opening import open_videos
-    from vis_ros.recordings.bag_writer import write_bag
+    from vis_ros.recordings.bag_writer import check_bag, write_bag
 
+    check_bag(out, storage, force)
     chosen = _choose_video(open_videos(source, images, fps), video, source)
     with chosen, interrupts("frame") as received, progress_bar([chosen], chosen.length) as on_frame:
 
@@ -103,6 +109,7 @@ def make_bag(
             frame_id=frame_id,
             force=force,
             on_frame=on_frame,
+            tell=say,
         )
     early = "Stopped early; what is done stands in " if received else ""
     output.print(f"{early}{escape(str(out))}: {written}, {len(chosen.skipped)} frames skipped")
@@ -145,6 +152,7 @@ def evaluate_bag(
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = None,
+    force: Force = False,
 ) -> None:
     """Score a system on a recording: AP and AR, HOTA, MOTA, IDF1 and id switches.
 
@@ -153,8 +161,13 @@ def evaluate_bag(
     """
     from vis_ros.recordings import bag_evaluation
     from vis_ros.recordings.bags import ImageBag
+    from vis_ros.score_display import print_scores
 
     texts = option or []
+    check_inputs(bag, ground_truth)
+    if live:
+        _require_ros()
+    _check_choice(system, weights, device, precision, texts, live)
 
     def answer(pairing: Pairing, take: Take, folder: Path) -> dict[str, Any]:
         output.print(str(pairing))
@@ -179,21 +192,24 @@ def evaluate_bag(
                 on_sent=on_sent,
             )
 
-    if live:
-        _require_ros()
-    with _interruptible("no score was written"), ImageBag(bag, topic) as images:
+    with (
+        _interruptible("no score was written"),
+        output_folder(out, "evaluate-bag", _OUTPUTS, force=force, tell=say) as made,
+        ImageBag(bag, topic) as images,
+    ):
         metrics = bag_evaluation.evaluate_bag(
             images,
             ground_truth,
-            out,
+            made.path,
             answer,
             video=video,
             by=pair,
             class_agnostic=class_agnostic,
             categories=category_pairs(categories or ()),
             origin=origin_of(system, weights, None, texts),
+            told_as=out,
         )
-    _report(metrics, weights_are_random(system, weights))
+    print_scores(metrics, weights_are_random(system, weights))
     output.print(f"Written: {escape(str(out))}/results.json, metrics.json{', stream.jsonl' if live else ''}")
 
 
@@ -202,9 +218,10 @@ def record(
     context: typer.Context,
     out: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="File to write.")],
     topic: Annotated[str, typer.Option(help="Topic of instances.")] = "/vis/instances",
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Force = False,
 ) -> None:
     """Record what a node publishes, with arrival times, one JSON line a message, until Ctrl-C."""
+    check_file(out, force, say)
     _require_ros()
     from vis_core.files.results_info import ResultsInfo, write_info
     from vis_ros.recordings.playback import InstanceRecorder, Received
@@ -212,7 +229,7 @@ def record(
     from vis_ros.recordings.stream_files import new_stream, write_stream_message
 
     count, names = 0, dict[int, str]()
-    with new_stream(out, force) as stream:
+    with new_stream(out, force, say) as stream:
 
         def deliver(received: Received) -> None:
             nonlocal count
@@ -221,9 +238,9 @@ def record(
             count += 1
 
         stopped = threading.Event()
-        before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             with (
+                handled(lambda *_: stopped.set()),
                 Session(namespace="/", arguments=context.obj or []) as session,
                 InstanceRecorder(session, deliver, topic) as recorder,
             ):
@@ -231,10 +248,9 @@ def record(
                 while not stopped.wait(0.2):
                     recorder.check()
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             output.print(f"{escape(str(out))}: {count} messages")
-    write_info(out, ResultsInfo.of_classes(names, None, complete=False))
+    if count:
+        write_info(out, ResultsInfo.of_classes(names, None, complete=False))
 
 
 @app.command()
@@ -254,11 +270,10 @@ def run(
     For example: vis-ros run visolo --ros-args -r image:=/camera/image_raw -p weights:=visolo.safetensors
     """
     _require_ros()
-    from vis_core import catalog
+    find_known(system)
     from vis_ros.node import segmenter_node
     from vis_ros.node.transport import installed_file
 
-    catalog.find(system)
     parameters = params_file or installed_file("config", f"{system}.yaml")
     given = context.obj or ["--ros-args"]
     # Of parameters the last rule counts, of names the first: so the user's stand between ours.
@@ -278,26 +293,41 @@ def _choose_video(sources: list[VideoSource], wanted: str | None, source: str) -
     raise InputError(f"{source}: {problem}; it holds {known}")
 
 
+def _check_choice(system: str, weights: Path | None, device: str, precision: str, texts: list[str], live: bool) -> None:
+    """See before torch is loaded whether the system, its options and its weights can be right."""
+    known = find_known(system).options
+    own = dict(options_given(texts))
+    if live:
+        from vis_core.files.yaml_files import read_yaml
+        from vis_ros.node.transport import installed_file
+
+        with suppress(InputError):  # a system of the user's own has no such file: the node's own table tells
+            content = read_yaml(installed_file("config", f"{system}.yaml"), "parameters")
+            for name in own.keys() - known.keys() - content["/**"]["ros__parameters"].keys():
+                raise _no_parameter(name, own[name], system)
+        texts = [f"{name}={value}" for name, value in own.items() if name in known]
+    check_segmenter(system, weights, device, precision, texts, {})
+
+
+def _no_parameter(name: str, value: str, system: str) -> OptionError:
+    text = f"--option {printable(name)}={printable(value)}: the node has no such parameter to set"
+    return OptionError(f"{text}; 'vis systems {system}' lists them")
+
+
 def _node_parameters(
     system: str, weights: Path | None, device: str, precision: str, threads: int | None, texts: list[str]
 ) -> dict[str, Any]:
     """Parameters of the node, as ROS takes them, from what stands on the command line."""
-    from vis_core import catalog
     from vis_ros.node import parameters
 
-    catalog.find(system)
     known = parameters.all_parameters(system)
     values: dict[str, Any] = {"device": device, "precision": precision, "threads": threads or 0}
     warn_if_random(system, weights)
-    if weights is not None and not weights.is_file():
-        raise InputError(f"{weights}: no such weight file")
     if weights is not None:
         values["weights"] = str(weights.resolve())
     for name, value in options_given(texts):
         if name not in known or name in ("system", "autostart", "image_transport"):
-            raise OptionError(
-                f"--option {name}={value}: the node has no such parameter to set; 'vis systems {system}' lists them"
-            )
+            raise _no_parameter(name, value, system)
         values[name] = option_value(value, known[name])
     return {name: parameters.to_ros(known[name], known[name].check(name, value)) for name, value in values.items()}
 
@@ -327,15 +357,12 @@ def _interruptible(outcome: str) -> Iterator[None]:
         received[0] = signal.Signals(number)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
+        with handled(interrupt):
+            yield
     except KeyboardInterrupt:
         screen.print(f"[yellow]Stopped[/]: {outcome}.")
         raise typer.Exit(128 + received[0]) from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -344,54 +371,6 @@ def _stages(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], No
     with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=screen) as progress:
         task = progress.add_task("", total=total)
         yield (lambda stage: progress.update(task, description=stage)), (lambda: progress.advance(task))
-
-
-def _report(metrics: dict[str, Any], random: bool) -> None:
-    from vis_core.commands.score_tables import print_partnerless
-    from vis_ros.recordings.bag_evaluation import SCORES
-
-    print_partnerless(metrics["classes"]["without_category"], metrics["classes"]["without_class"])
-    scores = metrics["scores"]
-    cells = {name: _cell(name, scores[name]) for name in SCORES}
-    cells["frames"] = f"{metrics['pairing']['paired']}/{metrics['pairing']['frames']}"
-    _print_row(cells, "random weights" if random else None)
-    if metrics["mode"] == "live":
-        cells = {name: str(metrics[name]) for name in ("sent", "received", "dropped")}
-        for name, value in metrics["latency_ms"].items():
-            cells[f"latency {name}"] = "-" if value is None else f"{value:.0f} ms"
-        _print_row(cells, None)
-        _report_stream(metrics["stream"])
-
-
-def _report_stream(stream: dict[str, Any]) -> None:
-    """What was known when: scores by the message that a frame takes, and how soon tracks were found."""
-    cells: dict[str, str] = {}
-    for policy, scores in stream["policies"].items():
-        cells |= {f"{name} {policy}": _cell(name, scores["summary"][name]) for name in ("AP", "HOTA")}
-    _print_row(cells, None)
-    first, switches = stream["time_to_first_detection_s"], stream["id_switches_per_minute"]
-    cells = {
-        "answered a second": "-" if stream["rate_hz"] is None else f"{stream['rate_hz']:.1f}",
-        "id switches a minute": "-" if switches is None else f"{switches:.1f}",
-        "first detection after": "-" if first["median"] is None else f"{first['median']:.2f} s",
-        "never detected": str(first["never"]),
-    }
-    _print_row(cells, None)
-
-
-def _cell(name: str, value: float) -> str:
-    """A score in percent, a count as it is; '-' where there is nothing to find."""
-    if name == "IDSW":
-        return f"{value:.0f}"
-    return "-" if value == -1 and name.startswith("A") else f"{100 * value:.1f}"
-
-
-def _print_row(cells: dict[str, str], title: str | None) -> None:
-    table = Table(title=title)
-    for name in cells:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_row(*cells.values())
-    output.print(table, soft_wrap=False)
 
 
 if __name__ == "__main__":

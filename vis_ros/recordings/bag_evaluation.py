@@ -135,6 +135,7 @@ def evaluate_bag(
     class_agnostic: bool = False,
     categories: Mapping[str, str] | None = None,
     origin: Origin = UNKNOWN,
+    told_as: Path | None = None,
 ) -> dict[str, Any]:
     """Score what a system answers to a recording; writes ``results.json``, its companion and ``metrics.json``.
 
@@ -152,6 +153,7 @@ def evaluate_bag(
         class_agnostic: ignore the categories.
         categories: name of a class to name of the category that it stands for, where they differ; empty: of none.
         origin: what the companion tells of the system.
+        told_as: where the files will stand, as ``metrics.json`` tells it; None: ``out``.
 
     Returns:
         The content of ``metrics.json``.
@@ -212,7 +214,7 @@ def evaluate_bag(
             write_info(folder / _STREAM, info)
             heard = _read_stream(part, entry, pairing, folder / _STREAM, left_out)
             evaluation = evaluate_stream(*heard, class_agnostic=class_agnostic)
-            metrics["stream"] = stream_metrics(evaluation, f"video {entry.name}", str(out / _STREAM))
+            metrics["stream"] = stream_metrics(evaluation, f"video {entry.name}", str((told_as or out) / _STREAM))
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
         for file in sorted(folder.iterdir()):
             file.replace(out / file.name)

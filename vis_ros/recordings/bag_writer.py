@@ -7,8 +7,11 @@ No ROS installation is needed.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterable
+import errno
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import unquote
@@ -18,6 +21,8 @@ import numpy as np
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from vis_core.errors import InputError, OptionError
+from vis_core.files.atomic import errors_name
+from vis_core.files.outputs import LOCK, locked, say_nothing
 from vis_core.structures import Frame
 from vis_ros.recordings.bags import COMPRESSED_IMAGE, IMAGE, typestore
 from vis_ros.recordings.recording import STORAGE_SUFFIXES, Topic
@@ -36,6 +41,7 @@ _RAW = {
     "mono8": (1, cv2.COLOR_RGB2GRAY),
 }
 _JPEG_QUALITY = 90
+_REPLACED = ".replaced"
 
 
 def write_bag(
@@ -49,6 +55,7 @@ def write_bag(
     frame_id: str = "camera",
     force: bool = False,
     on_frame: Callable[[], None] = lambda: None,
+    tell: Callable[[str], None] = say_nothing,
 ) -> Topic:
     """Record frames as a camera would be, at their stamps; the recording appears under its name when it is whole.
 
@@ -62,13 +69,14 @@ def write_bag(
         frame_id: of every header.
         force: replace a recording that is there.
         on_frame: called after each frame.
+        tell: is told what of a killed run is removed.
 
     Returns:
         The topic as written.
 
     Raises:
         InputError: there is no frame, ``path`` is there and may not be replaced, or SQLite cannot write under its name.
-        OptionError: an unknown encoding, storage or compression.
+        OptionError: an unknown encoding, storage or compression, or another run writes there.
         OSError: the recording cannot be written.
     """
     path = Path(path)
@@ -79,26 +87,19 @@ def write_bag(
     ):
         if value not in known:
             raise OptionError(f"{what} {value!r} is none of {', '.join(known)}")
-    if storage == "sqlite3":
-        _check_name(path)
-    _check_replaceable(path, force)
+    check_bag(path, storage, force)
     compressed = encoding not in _RAW
     message_type = COMPRESSED_IMAGE if compressed else IMAGE
     name = "/" + topic.strip("/")
     if compressed and not name.endswith("/compressed"):
         name += "/compressed"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as partial:
+    with _stage(path, tell) as stage:
+        check_bag(path, storage, force)
         # The storage file is named after its folder, which therefore has the final name.
-        folder = Path(partial) / path.name
-        # 8 is the newest metadata whose QoS entry Humble still reads.
-        writer = Writer(folder, version=8, storage_plugin=StoragePlugin[storage.upper()])
-        if compression == "zstd":
-            mode = CompressionMode.STORAGE if storage == "mcap" else CompressionMode.MESSAGE
-            writer.set_compression(mode, CompressionFormat.ZSTD)
+        folder = stage / path.name
         count = 0
         types = typestore()
-        with writer:
+        with _disk_errors_name(path), _writer(folder, storage, compression) as writer:
             connection = writer.add_connection(name, message_type, typestore=types)
             for frame in frames:
                 message = _to_message(frame, encoding, frame_id)
@@ -108,9 +109,63 @@ def write_bag(
             if not count:
                 raise InputError(f"{path}: not written, there is no frame")
         if path.exists():
-            path.rename(Path(partial) / "replaced")
+            path.rename(stage / _REPLACED)
         folder.rename(path)
     return Topic(name, message_type, count)
+
+
+def check_bag(path: Path, storage: Storage = "sqlite3", force: bool = False) -> None:
+    """See before any work whether a recording can be written under its name.
+
+    Raises:
+        InputError: it is there and may not be replaced, or SQLite cannot write under its name.
+    """
+    if storage == "sqlite3":
+        _check_name(path)
+    _check_replaceable(path, force)
+
+
+def _writer(folder: Path, storage: Storage, compression: Compression) -> Writer:
+    # 8 is the newest metadata whose QoS entry Humble still reads.
+    writer = Writer(folder, version=8, storage_plugin=StoragePlugin[storage.upper()])
+    if compression == "zstd":
+        mode = CompressionMode.STORAGE if storage == "mcap" else CompressionMode.MESSAGE
+        writer.set_compression(mode, CompressionFormat.ZSTD)
+    return writer
+
+
+@contextmanager
+def _stage(path: Path, tell: Callable[[str], None]) -> Iterator[Path]:
+    """A hidden folder beside a recording, of one run at a time; what a killed run left there is put in order."""
+    stage = path.with_name(f".{path.name}.partial")
+    with locked(stage, "recording"):
+        if (stage / _REPLACED).exists() and not path.exists():  # between the two renames: the new one is whole
+            (stage / path.name).rename(path)
+        if _clear(stage):
+            tell(f"{stage}: removed; a run that did not come to its end had left it")
+        try:
+            yield stage
+        finally:
+            _clear(stage)
+
+
+def _clear(stage: Path) -> bool:
+    """Remove what is in a stage; whether there was anything."""
+    left = [entry for entry in stage.iterdir() if entry.name != LOCK]
+    for entry in left:
+        shutil.rmtree(entry, ignore_errors=True)
+    return bool(left)
+
+
+@contextmanager
+def _disk_errors_name(path: Path) -> Iterator[None]:
+    """Errors of the system name the recording, those that SQLite reports in its own way too."""
+    try:
+        with errors_name(path):
+            yield
+    except sqlite3.OperationalError as error:
+        full = "full" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
 
 
 def _to_message(frame: Frame, encoding: Encoding, frame_id: str) -> Any:
