@@ -6,6 +6,7 @@ which are imported when the first is made, so that reading needs no ROS installa
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Sequence
 from functools import lru_cache
@@ -16,12 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from vis_core import masks as run_lengths
-from vis_core.errors import MissingDependencyError
-from vis_core.structures import Frame, Instances
+from vis_core.errors import InputError, MissingDependencyError
+from vis_core.structures import Frame, Instances, TrackState
 from vis_core.video.levels import Levelling
 from vis_ros import encodings
 
 _SECOND = 1_000_000_000
+_MAX_SIDE, _MAX_PIXELS = 1 << 15, 1 << 26
+_MAX_TRACKS, _MAX_CLASSES = 1 << 16, 1 << 16
+_STATES = frozenset(map(int, TrackState))
 
 
 def to_nanoseconds(stamp: Any) -> int:
@@ -125,10 +129,14 @@ def from_message(message: Any, index: int = 0) -> Instances:
         index: position of the frame in the stream.
 
     Raises:
-        InputError: a mask leaves the image, or its runs do not fill its box.
+        InputError: a value is out of range, two tracks have one id, a mask leaves the image, or its runs do not fill
+            its box.
     """
     size = (int(message.height), int(message.width))
     tracks = message.tracks
+    if stamp_of(message) < 0:
+        raise InputError(f"stamp {stamp_of(message)} is negative")
+    _check(size, tracks)
     masks = []
     for track in tracks:
         roi = track.roi
@@ -151,6 +159,34 @@ def from_message(message: Any, index: int = 0) -> Instances:
         first_seen=np.array([to_nanoseconds(track.first_seen) for track in tracks], np.int64),
         last_seen=np.array([to_nanoseconds(track.last_seen) for track in tracks], np.int64),
     )
+
+
+def _check(size: tuple[int, int], tracks: Sequence[Any]) -> None:
+    """Refuse what no node of ours publishes, before memory is taken for it.
+
+    Raises:
+        InputError: the text names the value.
+    """
+    height, width = size
+    if max(size) > _MAX_SIDE or height * width > _MAX_PIXELS:
+        raise InputError(f"size {width}x{height} is more than {_MAX_PIXELS} pixels, or {_MAX_SIDE} a side")
+    if len(tracks) > _MAX_TRACKS:
+        raise InputError(f"{len(tracks)} tracks are more than {_MAX_TRACKS}")
+    seen: set[int] = set()
+    for position, track in enumerate(tracks):
+        place, number = f"tracks[{position}]", int(track.track_id)
+        if not 0 <= number < 1 << 63:
+            raise InputError(f"{place}: track_id {number} is not in 0 to {(1 << 63) - 1}")
+        if number in seen:
+            raise InputError(f"{place}: track_id {number} stands there twice")
+        seen.add(number)
+        if not 0 <= track.class_id < _MAX_CLASSES:
+            raise InputError(f"{place}: class_id {track.class_id} is not in 0 to {_MAX_CLASSES - 1}")
+        for name in ("score", "track_score"):
+            if not math.isfinite(getattr(track, name)):
+                raise InputError(f"{place}: {name} {getattr(track, name)} is not finite")
+        if track.state not in _STATES:
+            raise InputError(f"{place}: state {track.state} is none of {', '.join(map(str, sorted(_STATES)))}")
 
 
 def label_image_message(labels: npt.NDArray[np.uint16], header: Any) -> Any:

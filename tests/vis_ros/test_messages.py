@@ -115,6 +115,43 @@ def test_a_mask_that_contradicts_itself_is_refused(changes):
 
 
 @pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"track_id": 2**63}, r"tracks\[1\]: track_id 9223372036854775808 is not in 0 to"),
+        ({"track_id": 5}, r"tracks\[1\]: track_id 5 stands there twice"),
+        ({"class_id": -1}, "class_id -1 is not in 0 to"),
+        ({"class_id": 2**31 - 1}, "class_id 2147483647 is not in 0 to"),
+        ({"score": float("nan")}, "score nan is not finite"),
+        ({"track_score": float("-inf")}, "track_score -inf is not finite"),
+        ({"state": 0}, "state 0 is none of 1, 2, 3, 4"),
+        ({"state": 255}, "state 255 is none of"),
+    ],
+)
+def test_a_track_out_of_range_is_refused_by_name_and_value(changes, told):
+    message = messages.to_message(_instances((20, 30), 1, 2), _header(0), "visolo", CLASS_NAMES)
+    message.tracks[0].track_id = 5
+    for name, value in changes.items():
+        setattr(message.tracks[1], name, value)
+    with pytest.raises(InputError, match=told):
+        messages.from_message(message)
+
+
+@pytest.mark.parametrize("size", [(2**32 - 1, 2**32 - 1), (2**32 - 1, 1), (1, 2**31), (2**15, 2**15)])
+def test_an_absurd_size_is_refused_before_memory_is_taken(size):
+    message = messages.to_message(Instances.empty(0, 0, (2, 2)), _header(0), "visolo", CLASS_NAMES)
+    message.height, message.width = size
+    with pytest.raises(InputError, match=f"size {size[1]}x{size[0]} is more than"):
+        messages.from_message(message)
+
+
+def test_a_stamp_before_time_began_is_refused():
+    message = messages.to_message(Instances.empty(0, 0, (2, 2)), _header(0), "visolo", CLASS_NAMES)
+    message.header.stamp.sec = -1
+    with pytest.raises(InputError, match="stamp -1000000000 is negative"):
+        messages.from_message(message)
+
+
+@pytest.mark.parametrize(
     "nanoseconds", [0, 1, 999_999_999, 1_000_000_000, 1_795_437_603_322_313_072, 2**31 * 10**9 - 1]
 )
 def test_stamps_are_exact_to_the_nanosecond(nanoseconds):

@@ -20,7 +20,7 @@ import yaml
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 
-from vis_core.errors import VisError
+from vis_core.errors import VisError, printable
 from vis_ros.recordings.session import Session
 
 START_SECONDS = 600.0
@@ -31,6 +31,7 @@ CHANGE_SECONDS = 30.0
 
 _STOP_SECONDS = 15.0
 _OUTPUT_LINES = 40
+_MAX_LINE = 2000
 _TICK = 0.005
 
 
@@ -201,8 +202,9 @@ class NodeProcess:
     def _read_output(self) -> None:
         stream = self._process.stdout
         for line in stream or ():
-            self._output.append(line.rstrip())
-            self._on_output(line.rstrip())
+            text = printable(line, _MAX_LINE)
+            self._output.append(text)
+            self._on_output(text)
         if stream is not None:
             stream.close()
         self._process.wait()

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 
-from vis_core.errors import InputError
+from vis_core.errors import InputError, printable
 from vis_core.structures import Instances
 from vis_ros import messages
 from vis_ros.msg import InstanceTrackArray
@@ -34,6 +34,9 @@ from vis_ros.recordings.session import Session, free_domain
 _DISCOVERY_SECONDS = 30.0
 _FIRST_ANSWER_SECONDS = 60.0
 _QUIET_SECONDS = 5.0
+_DRAIN_SECONDS = 10.0
+_MAX_NAME = 100
+_MAX_DIGITS = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +82,10 @@ class ReplayReport:
     def latency(self, percentile: float) -> float | None:
         """A percentile of the latencies, milliseconds, linearly interpolated; None if nothing was answered."""
         return float(np.percentile(self.latencies, percentile)) if len(self.latencies) else None
+
+
+class ForeignMessageError(InputError):
+    """A message that no node of ours publishes, or not in answer to this recording."""
 
 
 class ImagePlayer:
@@ -144,20 +151,26 @@ class ImagePlayer:
 class InstanceRecorder:
     """Hears the instances of a node and hands each message on, in a thread of its own so that arrival times hold.
 
+    A message that is broken, or that comes while 1000 wait to be handed on, is left out: the first one, and at the end
+    how many, are told by a warning. Each message has a number, the ``index`` of its instances; those left out too.
+
     Args:
         session: where to listen.
-        deliver: called with each message; what it raises is raised again by `check` and `close`. A message that is
-            broken is left out with a warning.
+        deliver: called with each message; what it raises is raised again by `check` and `close`, but for
+            `ForeignMessageError`: such a message is left out too.
         topic: relative to the session's namespace.
     """
 
     def __init__(self, session: Session, deliver: Callable[[Received], None], topic: str = "instances") -> None:
+        self._session = session
         self._node = session.node
         self._deliver = deliver
-        self._queue: queue.Queue[tuple[int, int, Any] | None] = queue.Queue(1000)
-        self._error: Exception | None = None
+        self._queue: queue.Queue[tuple[int, int, int, Any] | None] = queue.Queue(1000)
+        self._error: BaseException | None = None
+        self._closing = threading.Event()
         self.topic = session.node.resolve_topic_name(topic)
         self.count = 0
+        self.left_out = 0
         self.last_at = 0
         self._thread = threading.Thread(target=self._run, name="vis-ros-recorder", daemon=True)
         self._thread.start()
@@ -170,15 +183,23 @@ class InstanceRecorder:
         return int(self._node.count_publishers(self.topic))
 
     def check(self) -> None:
-        """Raise what delivering a message has raised, if it did."""
+        """Raise what ended the listening or the handing on, if anything did."""
         if self._error is not None:
             raise self._error
+        self._session.check()
 
     def close(self) -> None:
-        """Stop listening, and hand on what has come."""
+        """Stop listening, and hand on what has come, as far as that takes no more than 10 s."""
         self._node.destroy_subscription(self._subscription)
-        self._queue.put(None)
-        self._thread.join()
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        with suppress(queue.Full):
+            self._queue.put(None, timeout=_DRAIN_SECONDS)
+        self._thread.join(max(deadline - time.monotonic(), 0.0))
+        self._closing.set()
+        self._thread.join(0.1)
+        waiting = sum(item is not None for item in self._queue.queue)
+        if self.left_out + waiting:
+            warnings.warn(f"{self.topic}: {self.left_out + waiting} messages of {self.count} left out", stacklevel=2)
         self.check()
 
     def __enter__(self) -> InstanceRecorder:
@@ -192,27 +213,43 @@ class InstanceRecorder:
                 self.close()
 
     def _on_message(self, message: Any) -> None:
-        self._queue.put((self._node.get_clock().now().nanoseconds, time.monotonic_ns(), message))
+        number, self.count = self.count, self.count + 1
+        arrival, received_at = self._node.get_clock().now().nanoseconds, time.monotonic_ns()
+        try:
+            self._queue.put_nowait((number, arrival, received_at, message))
+        except queue.Full:
+            self._leave_out(number, "1000 messages wait to be handed on")
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
-            if self._error is not None:
-                continue
-            arrival, received_at, message = item
-            self.last_at = received_at
-            try:
-                instances = messages.from_message(message, self.count)
-            except InputError as error:
-                warnings.warn(
-                    f"{self.topic}: message of stamp {messages.stamp_of(message)} left out: {error}", stacklevel=1
-                )
-                continue
-            names = {int(track.class_id): str(track.class_name) for track in message.tracks}
-            try:
-                self._deliver(Received(instances, names, arrival, received_at, str(message.header.frame_id)))
-            except Exception as error:
-                self._error = error
-            self.count += 1
+        try:
+            while (item := self._queue.get()) is not None and not self._closing.is_set():
+                number, arrival, received_at, message = item
+                self.last_at = received_at
+                try:
+                    self._deliver(_received(message, number, arrival, received_at))
+                except ForeignMessageError as error:
+                    self._leave_out(number, f"stamp {messages.stamp_of(message)}: {printable(error)}")
+        except BaseException as error:
+            self._error = error
+
+    def _leave_out(self, number: int, reason: str) -> None:
+        self.left_out += 1
+        if self.left_out == 1:
+            warnings.warn(f"{self.topic}: message {number} left out: {reason}", stacklevel=1)
+
+
+def _received(message: Any, number: int, arrival: int, received_at: int) -> Received:
+    """What came, checked.
+
+    Raises:
+        ForeignMessageError: it is broken.
+    """
+    try:
+        instances = messages.from_message(message, number)
+    except InputError as error:
+        raise ForeignMessageError(str(error)) from error
+    names = {int(track.class_id): printable(track.class_name, _MAX_NAME) for track in message.tracks}
+    return Received(instances, names, arrival, received_at, str(message.header.frame_id))
 
 
 def replay(
@@ -258,7 +295,8 @@ def replay(
 
     with ExitStack() as stack:
         domain = stack.enter_context(free_domain()) if domain_id is None else domain_id
-        session = stack.enter_context(Session(domain))
+        height, width = bag.size
+        session = stack.enter_context(Session(domain, image_bytes=3 * height * width))
         topic = image_topic + "/compressed" if bag.compressed else image_topic
         player = ImagePlayer(session, bag, topic, on_image, numbered=True)
         recorder = stack.enter_context(InstanceRecorder(session, on_answer))
@@ -308,10 +346,11 @@ class _Ledger:
 
     def note_answer(self, received: Received) -> tuple[int, int]:
         """An answer came; returns which image it answers, by its ``frame_id``, and its latency, nanoseconds."""
-        image = int(received.frame_id) if received.frame_id.isdecimal() else -1
+        text = received.frame_id
+        image = int(text) if text.isdecimal() and len(text) < _MAX_DIGITS else -1
         if image not in self._sent:
-            raise InputError(
-                f"an answer of frame_id {received.frame_id!r} and stamp {received.instances.stamp} answers no image "
+            raise ForeignMessageError(
+                f"an answer of frame_id {printable(text, 60)!r} and stamp {received.instances.stamp} answers no image "
                 "that waits for one: does another node publish?"
             )
         self.latencies.append(received.received_at - self._sent.pop(image))

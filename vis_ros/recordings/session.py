@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import random
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 import rclpy
@@ -33,16 +30,16 @@ class DomainError(VisError):
 def free_domain() -> Iterator[int]:
     """A ROS domain that nobody on this machine uses, reserved among the users of this function while inside.
 
+    What reserves it is a socket with a name and no file, which goes with its process, however that ends.
+
     Raises:
         DomainError: all are in use.
     """
     for domain in random.sample(_DOMAINS, len(_DOMAINS)):
-        path = Path(tempfile.gettempdir()) / f"vis_ros_domain_{domain}.lock"
-        with ExitStack() as stack:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as reserved:
             try:
-                lock = stack.enter_context(path.open("a"))
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:  # reserved, or the file is another user's
+                reserved.bind(f"\0vis_ros_domain_{domain}")
+            except OSError:  # another's
                 continue
             if _is_silent(domain):
                 yield domain
@@ -57,10 +54,17 @@ class Session:
         domain_id: ROS domain; None: that of the environment.
         namespace: of the node; relative topics and the driven node are in it.
         arguments: ROS arguments, such as ``["--ros-args", "-p", "use_sim_time:=true"]``.
+        image_bytes: of the largest image that is published here; None: unknown.
     """
 
-    def __init__(self, domain_id: int | None = None, namespace: str = "/vis", arguments: Sequence[str] = ()) -> None:
-        use_shared_memory()
+    def __init__(
+        self,
+        domain_id: int | None = None,
+        namespace: str = "/vis",
+        arguments: Sequence[str] = (),
+        image_bytes: int | None = None,
+    ) -> None:
+        use_shared_memory(image_bytes)
         self.domain_id = int(os.environ.get("ROS_DOMAIN_ID") or 0) if domain_id is None else domain_id
         self.namespace = "/" + namespace.strip("/")
         self.context = Context()
@@ -68,6 +72,7 @@ class Session:
         self.node = Node(f"vis_ros_{os.getpid()}", namespace=self.namespace, context=self.context)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._spin, name="vis-ros-session", daemon=True)
         self._thread.start()
 
@@ -77,6 +82,11 @@ class Session:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
+    def check(self) -> None:
+        """Raise what ended the thread that spins, if anything did."""
+        if self._error is not None:
+            raise self._error
+
     def close(self) -> None:
         """Leave the domain."""
         self._executor.shutdown()
@@ -85,8 +95,11 @@ class Session:
         rclpy.try_shutdown(context=self.context)
 
     def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
-            self._executor.spin()
+        try:
+            with suppress(ExternalShutdownException):
+                self._executor.spin()
+        except Exception as error:
+            self._error = error
 
 
 def _is_silent(domain: int) -> bool:
