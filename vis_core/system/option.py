@@ -29,6 +29,7 @@ class Option:
         maximum: greatest value.
         multiple_of: what each value must be a multiple of.
         choices: the texts that are allowed; empty: any.
+        parse: raises `OptionError` for a text that means nothing; None: any does.
         live: may be changed while the system runs (`Segmenter.set_option`); it holds from the next frame on.
         recorded: the default of ``vis segment`` on files, which wait for their answers; None: that of all else.
         streamed: the default of the node, whose images do not wait; None: that of all else.
@@ -43,6 +44,7 @@ class Option:
     maximum: float | None = None
     multiple_of: int | None = None
     choices: tuple[str, ...] = ()
+    parse: Callable[[str], object] | None = None
     live: bool = False
     recorded: Any = None
     streamed: Any = None
@@ -80,6 +82,8 @@ class Option:
             raise OptionError(f"option {name}: expected {kind.__name__}, got {printable(repr(value), 200)}")
         if self.choices and value not in self.choices:
             raise OptionError(f"option {name}: {printable(repr(value), 200)} is none of {', '.join(self.choices)}")
+        if self.parse is not None:
+            self.parse(value)
         if kind in (int, float):
             low = -float("inf") if self.minimum is None else self.minimum
             high = float("inf") if self.maximum is None else self.maximum

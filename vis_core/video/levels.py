@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -69,13 +70,17 @@ class Levelling:
     Args:
         wanted: ``MIN,MAX``; ``auto``: percentiles of the first images that are looked at; None or empty: the upper 8
             bits, if the first images use a tenth of all values.
+        tell: takes a sentence on how values are mapped, when the first image is, and when the range that is kept is
+            another one.
 
     Raises:
         OptionError: ``wanted`` is none of these.
     """
 
-    def __init__(self, wanted: str | None = None) -> None:
+    def __init__(self, wanted: str | None = None, tell: Callable[[str], object] | None = None) -> None:
         self._wanted = wanted or None
+        self._tell = tell
+        self._told: Levels | None = None
         self._seen = 0
         self._least, self._greatest = _VALUES, -1
         self._counts = np.zeros(0, np.int64)
@@ -139,4 +144,8 @@ class Levelling:
         if pixels.dtype == np.uint8:
             return pixels.astype(np.uint8, copy=False)
         self.look(pixels)
-        return self.levels()(pixels)
+        levels = self.levels()
+        if self._tell is not None and levels != self._told and (self._told is None or self.settled):
+            self._told = levels
+            self._tell(self.told())
+        return levels(pixels)

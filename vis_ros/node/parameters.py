@@ -26,6 +26,8 @@ def node_parameters() -> dict[str, Option]:
     """The parameters that the node has whatever the system."""
     from vis_core.catalog import PRECISIONS, SYSTEMS
     from vis_core.system.option import Option
+    from vis_core.video.headers import MAX_PIXELS
+    from vis_core.video.levels import range_of
 
     return {
         "system": Option(
@@ -44,6 +46,18 @@ def node_parameters() -> dict[str, Option]:
         "threads": Option("threads of the network on a CPU; 0: as many as PyTorch chooses", 0, 1024, default=0),
         "image_transport": Option(
             "raw subscribes to image, compressed to image/compressed", choices=IMAGE_TRANSPORTS, default="raw"
+        ),
+        "range": Option(
+            "values of 16-bit images that become black and white: MIN,MAX, or auto, which finds them by the first "
+            "images; empty: by their upper 8 bits, and an image that uses less than a tenth of all values is bad",
+            parse=range_of,
+            default="",
+        ),
+        "max_image_pixels": Option(
+            "pixels of the largest image that is taken; of a larger one no memory is taken",
+            1,
+            MAX_PIXELS,
+            default=1 << 26,
         ),
         "drop_policy": Option(
             "latest: work on the newest image, drop those it replaces; every_frame: queue them",

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ from std_srvs.srv import Trigger
 from vis_core.commands.interrupts import interrupts
 from vis_core.errors import OptionError, VisError, printable
 from vis_core.structures import Frame
+from vis_core.video.levels import Levelling
 from vis_ros import messages
 from vis_ros.node import parameters, preparation, transport, unused_settings
 from vis_ros.node.diagnostics import Level, Report, StreamStatistics, to_diagnostic_array
@@ -180,7 +182,11 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         capacity = self._value("queue_size") if every_frame else 1
         mailbox: Mailbox[Any] = Mailbox(capacity, preparation.free_memory() / 4, lambda message: len(message.data))
         statistics = StreamStatistics(mailbox)
-        to_frame: Callable[[Any, int], Frame] = messages.compressed_to_frame if compressed else messages.to_frame
+        to_frame: Callable[[Any, int], Frame] = partial(
+            messages.compressed_to_frame if compressed else messages.to_frame,
+            levelling=Levelling(self._value("range"), lambda text: self.get_logger().info(f"{topic}: {text}")),
+            max_pixels=self._value("max_image_pixels"),
+        )
         self._statistics = statistics
         self._worker = Worker(
             segmenter,

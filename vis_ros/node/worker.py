@@ -144,6 +144,7 @@ class Worker:
                     break
                 self._fail(f"stamp {_stamp(taken.message)}: {_named(error)}")
             self._at_work = False
+            taken = None  # a large image is not kept until the next one comes
             taken = self._taken.get() if self._prefetches else self._take()
         self._wanted.put(False)
 
