@@ -280,6 +280,27 @@ print(refused, most() - before)
     assert kibibytes < 150 << 10
 
 
+@pytest.mark.parametrize("name", ["old.pth", "new.pth", "arrays.pkl", "new.safetensors"])
+def test_a_file_with_any_bytes_changed_is_read_or_refused_in_words(tmp_path, name):
+    state = nn.Linear(3, 2).state_dict()
+    content = {
+        "old.pth": lambda: saved({"model": state, "epoch": 3}, _use_new_zipfile_serialization=False),
+        "new.pth": lambda: saved({"model": state, "epoch": 3}),
+        "arrays.pkl": lambda: pickle.dumps({key: x.numpy() for key, x in state.items()}, 4),
+        "new.safetensors": lambda: save(state),
+    }[name]()
+    random, path = np.random.default_rng(1), tmp_path / name
+    for _ in range(150):
+        changed = bytearray(content)
+        for at in random.integers(0, len(content), random.integers(1, 5)):
+            changed[at] = random.choice([0, 255, 127, *b".R(b0}s", random.integers(256)])
+        path.write_bytes(changed)
+        try:
+            assert checkpoints.read_tensors(path)[0]
+        except CheckpointError as error:
+            assert len(str(error)) < len(str(path)) + 400 and str(error).isprintable()  # noqa: PT017
+
+
 def test_weights_that_two_entries_share_and_views_are_read_as_they_are(tmp_path):
     whole = torch.arange(24.0).reshape(4, 6)
     content = {

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import lz4.frame
+import numpy as np
 import pytest
 from rosbags.rosbag2.reader import zstd  # type: ignore[attr-defined]
 
@@ -256,6 +257,24 @@ def test_a_file_is_unpacked_to_a_hundred_times_its_size_and_no_further(tmp_path,
     assert list((tmp_path / "copies").iterdir()) == []
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
     refused(folder, r"bag\.db3\.zstd: takes more than .* has no more; set TMPDIR")
+
+
+@pytest.mark.parametrize("mode", ["NONE", "MESSAGE", "STORAGE"])
+def test_a_recording_with_any_bytes_changed_is_read_or_refused_in_words(tmp_path, mode):
+    storage, suffix = ("mcap", "mcap") if mode == "STORAGE" else ("sqlite3", "db3")
+    folder = write_messages(tmp_path / "bag", CAMERA, storage, mode)
+    file, random = folder / f"bag.{suffix}", np.random.default_rng(1)
+    content = file.read_bytes()
+    for _ in range(60):
+        changed = bytearray(content)
+        for at in random.integers(0, len(content), random.integers(1, 5)):
+            changed[at] = random.choice([0, 1, 255, random.integers(256)])
+        file.write_bytes(changed)
+        try:
+            with ImageBag(folder) as bag:
+                list(bag)
+        except InputError as error:
+            assert len(str(error)) < 6000 and str(error).isprintable()  # noqa: PT017
 
 
 # metadata.yaml
