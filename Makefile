@@ -25,7 +25,7 @@ unexport LD_LIBRARY_PATH ROS_DISTRO
 endif
 
 # Folders are listed too: their time changes when a file in them is deleted.
-SOURCES := $(shell find vis_core vis_ros launch config msg include cmake -not -path '*/__pycache__*')
+SOURCES := $(shell find vis_core vis_ros launch config msg include cmake examples -not -path '*/__pycache__*')
 
 define RETRY
 { echo; echo "*** $(1) failed; the reason stands above. If it is the network: check it (and PIP_INDEX_URL, if you use"; \

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILT_FROM = ("CMakeLists.txt", "package.xml", "LICENSE", "msg", "cmake", "launch", "config", "include")
+BUILT_FROM = ("CMakeLists.txt", "package.xml", "LICENSE", "msg", "cmake", "launch", "config", "include", "examples")
 
 
 def prefix() -> Path:
