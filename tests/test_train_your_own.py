@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import re
 import shutil
@@ -43,5 +45,7 @@ def test_the_commands_work_in_order(tmp_path):
         said += ran.stdout
     for what in ("my_data/sheet.png", "my_data/run/best.safetensors", "my_data/out/results.json"):
         assert (tmp_path / what).is_file(), what
+    best = max(float(row["AP"]) for row in csv.DictReader((tmp_path / "my_data/run/evaluation.csv").open()))
+    assert json.loads((tmp_path / "my_data/scores/metrics.json").read_text())["summary"]["AP"] == pytest.approx(best)
     for what in ("disc", "Written: my_data/sheet.png", "Checked", "HOTA"):
         assert what in said, what

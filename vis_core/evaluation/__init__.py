@@ -11,6 +11,8 @@
     evaluation = evaluate("instances.json", "results.json", ("ap", "hota", "clear", "identity"), jobs=4)
     evaluation.summary["HOTA"], evaluation.summary["IDSW"], evaluation.summary["IDF1"]
 
+    evaluate("instances.json", "results.json", categories={"lorry": "truck"})    # classes that are called differently
+
     from vis_core.evaluation import evaluate_stream              # what a node published, with arrival times
 
     evaluate_stream("instances.json", "stream.jsonl").policies["live"].summary["AP"]
@@ -19,6 +21,7 @@
 
     evaluate_panoptic("panoptic/", "predictions/", "kitti-step").summary["STQ"]      # also AQ, SQ, VPQ, VPQ_things, ...
 
+Where ``results.info.json`` lies beside ``results.json``, classes are matched with categories by name; else by id.
 Scores are fractions, -1 where there is nothing to find. A file that would give a wrong number is refused with an
 ``InputError`` that names every fault; what is only odd is told as an ``InputWarning`` and kept in
 ``evaluation.warnings``. Needs NumPy, SciPy and pycocotools, for panoptic images OpenCV; never torch.
