@@ -11,6 +11,7 @@ from rich.table import Table
 
 from vis_core.commands.reading import Orientation
 from vis_core.commands.terminal import Force, check_inputs, output, say, screen, tell_error
+from vis_core.data.faults import MASK_SKIPPED
 from vis_core.errors import InputError, OptionError
 from vis_core.files.outputs import check_file
 
@@ -82,7 +83,7 @@ def inspect(
     _print_classes(annotated, facts)
     faulty, examples = faulty_images(annotated, check_images)
     _print_findings(annotated.findings, faulty, examples)
-    _print_refusal(annotations)
+    _print_refusal(annotated)
     if names is not None and not any(part.instances or part.crowds for part in facts.classes):
         _fail(f"{annotations}: no annotation is of a class of {names}; without --classes all categories are shown")
     if faulty == facts.frames:
@@ -185,21 +186,22 @@ def _print_findings(findings: Sequence[Finding], faulty: int, examples: list[str
     output.print(table, soft_wrap=False)
 
 
-def _print_refusal(path: Path) -> None:
+def _print_refusal(annotated: AnnotatedSet) -> None:
     """Say so where an evaluation refuses the file, whose scores would be wrong without what training leaves out."""
     import warnings
 
     from vis_core.evaluation.inputs.ground_truth import read_ground_truth
     from vis_core.files.findings import InputWarning
 
+    reasons = [found.examples[0] for found in annotated.findings if found.kind == MASK_SKIPPED]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InputWarning)
-            read_ground_truth(path)
+            read_ground_truth(annotated.path, masks=False)  # they have been read for the tables
     except InputError as error:
-        lines = str(error).removeprefix(f"{path}: ").splitlines()
-        first = "" if len(lines) < 2 else f" {lines[1].strip()}"
-        output.print(f"'vis evaluate' refuses it as ground truth: {escape(lines[0] + first)}")
+        reasons = [line.strip() for line in str(error).removeprefix(f"{annotated.path}: ").splitlines()]
+    if reasons:
+        output.print(f"'vis evaluate' refuses it as ground truth: {escape(' '.join(reasons[:2]))}")
 
 
 def _write_sheet(annotated: AnnotatedSet, path: Path) -> None:

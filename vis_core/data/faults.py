@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MASK_SKIPPED = "mask skipped"
+"""The kind of masks that cannot be used."""
 _MAX_EXAMPLES = 5
 
 
@@ -45,7 +47,7 @@ class Faults:
     def error(self, entry: str, text: str, *, index: int = -1, frame: int | None = None) -> None:
         """Note a mask that cannot be used."""
         self.bad_masks.add((index, frame or 0))
-        self.note("mask skipped", self.place(entry, frame), text)
+        self.note(MASK_SKIPPED, self.place(entry, frame), text)
 
     def warn(self, kind: str, entry: str, text: str, *, frame: int | None = None) -> None:
         """Note a mask that is odd."""

@@ -62,7 +62,7 @@ def lists_of(content: Any, findings: Findings, *, labelled: bool) -> Lists | Non
         findings.error("", other)
         return None
     if name is None:
-        findings.error("", "holds neither a list images, as COCO's form has, nor videos, as that of YouTube-VIS")
+        findings.error("", "images is missing, as COCO's form has it, and so is videos, as that of YouTube-VIS has it")
         return None
     burst = name == "sequences"
     for key in (name, "categories", "annotations"):
@@ -75,7 +75,7 @@ def lists_of(content: Any, findings: Findings, *, labelled: bool) -> Lists | Non
     if findings.has_errors:
         return None
     if not content[name]:
-        findings.error("", f"{name} is an empty list: there is nothing to read")
+        findings.error("", f"holds no {'image' if name == 'images' else 'video'}: {name} is an empty list")
     if burst:
         return _from_burst(content["sequences"])
     if name == "videos" and _is_coco_vid(content):

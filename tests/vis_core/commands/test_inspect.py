@@ -191,7 +191,7 @@ def test_coarse_shows_person_vehicle_and_animal_alone(inspect, tmp_path):
         ("[]", "is it a result file?"),
         ('{"images": [], "categories": [], "annotations": []}', "holds no image"),
         ('{"videos": [], "categories": [], "annotations": []}', "holds no video"),
-        ('{"images": [7], "categories": [], "annotations": []}', "nothing in it can be used: 1 x image skipped"),
+        ('{"images": [7], "categories": [], "annotations": []}', "images[0]: 7 instead of an object"),
     ],
 )
 def test_a_file_that_cannot_be_used_ends_with_1(inspect, tmp_path, text, message):
@@ -201,9 +201,9 @@ def test_a_file_that_cannot_be_used_ends_with_1(inspect, tmp_path, text, message
     assert f"error: {path}: " in err and message in err and not out.strip()
 
 
-def test_a_missing_file_ends_with_1(inspect, tmp_path):
-    _, err = inspect(tmp_path / "none.json", code=1)
-    assert "none.json: annotations: cannot be read: No such file" in err
+def test_a_missing_file_ends_with_2(inspect, tmp_path):
+    _, err = inspect(tmp_path / "none.json", code=2)
+    assert "none.json: no such file or folder" in err
 
 
 def test_images_that_are_elsewhere_end_with_1_and_their_folder_helps(inspect, tmp_path):
@@ -327,10 +327,19 @@ def test_a_sheet_of_another_kind_is_refused_before_anything_is_read(inspect, tmp
     assert "sheet.gif: give a name that ends with .png or .jpg" in err and not out.strip()
 
 
-def test_a_sheet_that_cannot_be_written_ends_with_1_and_names_it(inspect, tmp_path):
+def test_a_sheet_that_cannot_be_written_ends_with_2_and_names_it(inspect, tmp_path):
     (tmp_path / "file").write_text("")
-    _, err = inspect(coco(tmp_path, {"boxes": BOXES}), "--sheet", tmp_path / "file" / "sheet.png", code=1)
-    assert "file" in err and "error" in err
+    _, err = inspect(coco(tmp_path, {"boxes": BOXES}), "--sheet", tmp_path / "file" / "sheet.png", code=2)
+    assert "sheet.png: cannot be written to: Not a directory" in err
+
+
+def test_a_sheet_that_is_there_is_replaced_if_asked(inspect, tmp_path):
+    data, sheet = coco(tmp_path, {"boxes": BOXES}), tmp_path / "sheet.png"
+    sheet.write_bytes(b"mine")
+    _, err = inspect(data, "--sheet", sheet, code=2)
+    assert "sheet.png: is there already; --force replaces it" in err and sheet.read_bytes() == b"mine"
+    inspect(data, "--sheet", sheet, "--force")
+    assert sheet.read_bytes()[1:4] == b"PNG"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 900), (900, 2)])
@@ -363,3 +372,19 @@ def test_real_sets_are_in_order_and_counted(inspect, shared, tmp_path, name, cou
         assert row(out, category)[: len(expected)] == expected
     assert "Nothing is wrong in it." in out
     assert read_sheet(tmp_path / "sheet.jpg").std() > 30
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"category_id": 17}, "annotations[0]: category_id 17 is not in categories"),
+        ({"segmentation": {"size": [80, 60], "counts": [4800]}}, "annotations[0]: size [80, 60], but"),
+        ({"id": 2}, "annotations[1]: id 2 stands in annotations[0] too"),
+    ],
+)
+def test_what_an_evaluation_refuses_is_said(inspect, tmp_path, change, reason):
+    path = coco(tmp_path, {"boxes": BOXES}, {"boxes": BOXES})
+    assert "vis evaluate" not in inspect(path)[0]
+    out, _ = inspect(changed(path, lambda c: c["annotations"][0].update(change)))
+    assert "'vis evaluate' refuses it as ground truth: " in out
+    assert reason in out.partition("refuses it as ground truth: ")[2]

@@ -29,6 +29,7 @@ def read_ground_truth(
     *,
     compat: bool = False,
     images: str | os.PathLike[str] | None = None,
+    masks: bool = True,
 ) -> GroundTruth:
     """Read and check a ground truth file.
 
@@ -36,6 +37,7 @@ def read_ground_truth(
         source: path of a JSON file, or the object that it holds.
         compat: accept tracks with fewer or more frames than their video, as the official tool does.
         images: folder of the images, if it is known: names of images that leave it are told.
+        masks: whether masks are read, and checked; tracks are never visible without.
 
     Raises:
         InputError: the file is not usable; the text names all errors, up to 20.
@@ -54,7 +56,7 @@ def read_ground_truth(
         images=None if images is None else Path(images),
         opens_images=False,
     )
-    tracks, occlusion = ({}, False) if read is None else _Reader(findings, compat, read).read()
+    tracks, occlusion = ({}, False) if read is None else _Reader(findings, compat, masks, read).read()
     findings.raise_errors()
     assert read is not None
     return GroundTruth(
@@ -78,9 +80,10 @@ def _video(entry: Entry) -> Video:
 class _Reader:
     """Reads the annotations of a ground truth file."""
 
-    def __init__(self, findings: Findings, compat: bool, content: AnnotationContent) -> None:
+    def __init__(self, findings: Findings, compat: bool, masks: bool, content: AnnotationContent) -> None:
         self._findings = findings
         self._compat = compat
+        self._masks = masks
         self._content = content
         # Nothing is said of what may depend on a faulty entry.
         self._lists_faulty = findings.has_errors
@@ -156,6 +159,8 @@ class _Reader:
         if len(segmentations) != video.length and not self._compat:
             text = f"segmentations has {len(segmentations)} entries, but video {video.id} has {video.length} frames"
             findings.error(place, text, index=index)
+        if not self._masks:
+            return video_id, category, [None] * video.length, np.full(video.length, -1, np.int64)
         masks, areas = self._segmentations.add_track(segmentations, video.size, place, index)
         self._redundancy.add(annotation, segmentations, masks, areas, video.size, place)
         return video_id, category, masks, areas
