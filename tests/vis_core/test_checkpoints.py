@@ -47,7 +47,7 @@ def test_numpy_scalars_beside_the_weights_do_no_harm(tmp_path):
     assert same(checkpoints.read_tensors(tmp_path / "w.pth")[0])
 
 
-@pytest.mark.parametrize("protocol", [2, 4, 5])
+@pytest.mark.parametrize("protocol", range(6))
 def test_pickled_arrays_are_read(tmp_path, protocol):
     arrays = collections.OrderedDict((k, v.numpy()) for k, v in TENSORS.items())
     content = {"model": arrays, "__author__": "someone", "n": np.float32(2)}

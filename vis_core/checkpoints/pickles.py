@@ -24,7 +24,6 @@ from vis_core.errors import CheckpointError, printable
 
 MAX_STEPS = 1_000_000
 """Of a pickle, each of a few bytes: a thousand tensors take fifty thousand, and their optimizer's state thrice that."""
-_MAX_NAME = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,9 +347,9 @@ class _Source:
 
     def readline(self) -> bytes:
         self._steps += 1
-        line = self._file.readline(_MAX_NAME)
+        line = self._file.readline(self.size)
         if not line.endswith(b"\n"):
-            raise CheckpointError("torn: a name does not end")
+            raise CheckpointError("torn: a line does not end")
         return line
 
 
