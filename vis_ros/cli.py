@@ -35,6 +35,7 @@ from vis_core.commands.loading import (
     warn_if_random,
     weights_are_random,
 )
+from vis_core.commands.reading import Orientation, ValueRange, open_sources, tell_notes
 from vis_core.commands.running import new_app, run_command_line
 from vis_core.commands.terminal import Force, check_inputs, output, progress_bar, say, screen
 from vis_core.data.class_matching import category_pairs
@@ -80,17 +81,18 @@ def make_bag(
     frame_id: Annotated[str, typer.Option(help="Of the headers.")] = "camera",
     video: Annotated[str | None, typer.Option(help="Name or id of the video, where a JSON has several.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder that holds the images of a JSON.")] = None,
+    orientation: Orientation = "auto",
+    value_range: ValueRange = None,
     force: Force = False,
 ) -> None:
     """Make a rosbag2 recording of frames, with the stamps that they have.
 
     A frame that cannot be read is named and left out. Ctrl-C ends the recording there (exit code 130).
     """
-    from vis_core.video.opening import open_videos
     from vis_ros.recordings.bag_writer import check_bag, write_bag
 
     check_bag(out, storage, force)
-    chosen = _choose_video(open_videos(source, images, fps), video, source)
+    chosen = _choose_video(open_sources(source, images, fps, orientation, value_range), video, source)
     with chosen, interrupts("frame") as received, progress_bar([chosen], chosen.length) as on_frame:
 
         def until_interrupted() -> Iterator[Frame]:
@@ -152,6 +154,7 @@ def evaluate_bag(
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = None,
+    value_range: ValueRange = None,
     force: Force = False,
 ) -> None:
     """Score a system on a recording: AP and AR, HOTA, MOTA, IDF1 and id switches.
@@ -177,6 +180,7 @@ def evaluate_bag(
             with progress_bar([images], images.length) as on_frame:
                 return bag_evaluation.answer_directly(images, segmenter, pairing, take, on_frame)
         parameters = _node_parameters(system, weights, device, precision, threads, texts)
+        parameters |= {} if value_range is None else {"range": value_range}
         take.expect(class_names_of(system, weights, texts))
         with _stages(images.length or 0) as (on_stage, on_sent):
             return bag_evaluation.answer_live(
@@ -195,8 +199,9 @@ def evaluate_bag(
     with (
         _interruptible("no score was written"),
         output_folder(out, "evaluate-bag", _OUTPUTS, force=force, tell=say) as made,
-        ImageBag(bag, topic) as images,
+        ImageBag(bag, topic, value_range) as images,
     ):
+        tell_notes([images])
         metrics = bag_evaluation.evaluate_bag(
             images,
             ground_truth,

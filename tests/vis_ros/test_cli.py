@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.vis_core.video.image_files import picture, with_orientation
 from vis_core.data.synthetic import synthetic_video, write_youtube_vis
 from vis_ros import cli
 from vis_ros.recordings.bags import ImageBag
@@ -124,6 +125,25 @@ def test_a_recording_that_is_there_is_kept_without_force(run, scene, tmp_path):
 def bag(run, scene, tmp_path) -> Path:
     assert run("make-bag", scene.json, tmp_path / "bag", "--video", 1).code == 0
     return tmp_path / "bag"
+
+
+def test_a_recording_is_made_of_images_as_they_are_to_be_read(run, tmp_path):
+    (tmp_path / "turned").mkdir()
+    (tmp_path / "turned" / "0.jpg").write_bytes(with_orientation(cv2.imencode(".jpg", picture())[1].tobytes(), 6))
+    made = run("make-bag", tmp_path / "turned", tmp_path / "a")
+    assert made.code == 0 and "EXIF turns 1 of the images; they are read as shown" in made.err
+    assert run("make-bag", tmp_path / "turned", tmp_path / "b", "--orientation", "stored").code == 0
+    for name, size in (("a", (64, 48)), ("b", (48, 64))):
+        with ImageBag(tmp_path / name) as bag:
+            assert bag.size == size
+    (tmp_path / "deep").mkdir()
+    deep = np.linspace(7000, 8000, 48 * 64).astype(np.uint16).reshape(48, 64)
+    cv2.imwrite(str(tmp_path / "deep" / "0.png"), deep)
+    refused = run("make-bag", tmp_path / "deep", tmp_path / "c")
+    assert refused.code == 2 and "--range" in refused.err
+    assert run("make-bag", tmp_path / "deep", tmp_path / "c", "--range", "auto").code == 0
+    with ImageBag(tmp_path / "c") as bag:
+        assert len(np.unique(next(iter(bag)).image)) > 200
 
 
 def test_a_recording_becomes_a_score(run, scene, bag, tmp_path):

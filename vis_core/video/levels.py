@@ -112,6 +112,11 @@ class Levelling:
         """Whether the range stays as it is."""
         return self._seen == FIRST_IMAGES
 
+    @property
+    def wants_more(self) -> bool:
+        """Whether a range that is found changes with the next image."""
+        return 0 < self._seen < FIRST_IMAGES
+
     def settle(self) -> None:
         """Keep the range, whatever comes."""
         self._seen = FIRST_IMAGES
@@ -126,8 +131,8 @@ class Levelling:
             given = f"{self._least},{max(self._greatest, self._least + 1)}"
             raise InputError(
                 f"16-bit values from {self._least} to {self._greatest} use less than a tenth of what 16 bits hold, and "
-                f"their upper 8 bits show next to nothing: give a range, auto or {given} (--range of vis segment, "
-                "parameter range of the node)"
+                f"their upper 8 bits show next to nothing: give a range, auto or {given} (--range of vis segment and "
+                "vis-ros, parameter range of the node; to train, convert them to 8 bits)"
             )
         return self._levels
 

@@ -22,6 +22,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from vis_core.errors import InputError
 from vis_core.structures import Frame
+from vis_core.video.levels import Levelling
 from vis_core.video.sources import DEFAULT_FPS, Skipped, VideoSource
 from vis_ros import messages
 from vis_ros.encodings import BadImageError
@@ -40,9 +41,11 @@ class ImageBag(VideoSource):
     Args:
         path: the recording's folder, or its one ``.mcap`` or ``.db3`` file.
         topic: a topic of images, raw or compressed; default: the only one.
+        value_range: how 16 bits of images become 8, as of `Levelling`.
 
     Raises:
         InputError: no such recording, torn, or without that topic; the text lists what the recording holds.
+        OptionError: there is no such range.
 
     Attributes:
         path: of the recording.
@@ -53,7 +56,9 @@ class ImageBag(VideoSource):
 
     length_is_exact = True
 
-    def __init__(self, path: str | Path, topic: str | None = None) -> None:
+    def __init__(self, path: str | Path, topic: str | None = None, value_range: str | None = None) -> None:
+        notes: list[str] = []
+        self._levelling = Levelling(value_range, notes.append)
         self.path = Path(path)
         self._recording = Recording(self.path)
         try:
@@ -63,6 +68,7 @@ class ImageBag(VideoSource):
             count, seconds = self.topic.count or 0, self._recording.duration / 1e9
             fps = (count - 1) / seconds if count > 1 and seconds > 0 else DEFAULT_FPS
             super().__init__(self.path.stem, count, min(max(fps, 0.01), 1e4), self._first_size())
+            self.notes += notes[-1:]
         except BaseException:
             self._recording.close()
             raise
@@ -128,15 +134,23 @@ class ImageBag(VideoSource):
             message = typestore().deserialize_cdr(data, self.topic.type)
         except Exception as error:  # whatever the bytes make of the parser
             raise BadImageError("truncated", f"is no {self.topic.type}: {told(error)}") from error
-        return (messages.compressed_to_frame if self.compressed else messages.to_frame)(message, index)
+        return (messages.compressed_to_frame if self.compressed else messages.to_frame)(message, index, self._levelling)
 
     def _first_size(self) -> tuple[int, int]:
-        reason = None
+        """Size of the first image that is sound; the range of 16-bit ones is found by the first few."""
+        reason, size = None, None
         for _, data in self.messages():
             try:
-                return self._to_frame(data, 0).size
+                found = self._to_frame(data, 0).size
             except BadImageError as error:
                 reason = reason or str(error)
+                continue
+            size = size or found
+            if not self._levelling.wants_more:
+                return size
+        if size is not None:
+            self._levelling.settle()
+            return size
         if reason is None:
             raise self._miscounted(0)
         raise InputError(

@@ -335,3 +335,24 @@ def test_reading_and_scoring_recordings_needs_no_ros(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("5\n", 0), done.stderr
+
+
+def test_a_recording_of_sixteen_bits_is_read_by_one_range_that_is_found_or_given(tmp_path):
+    def message(high: int) -> Any:
+        values = np.linspace(7000, high, 24 * 32).round().astype("<u2")
+        return image_message(encoding="16UC1", step=64, data=np.frombuffer(values.tobytes(), np.uint8))
+
+    path = write_messages(tmp_path / "bag", {"/image": (IMAGE, [message(7500), message(8000)])})
+    with pytest.raises(
+        InputError, match=r"none of the 2 images .* 16-bit values from 7000 to 7500 .* auto or 7000,7500"
+    ):
+        ImageBag(path)
+    with pytest.raises(OptionError, match="give auto, or MIN,MAX"):
+        ImageBag(path, value_range="8000,7000")
+    for value_range, told in (("7000,8000", "7000 to 8000"), ("auto", "found by the first images")):
+        with ImageBag(path, value_range=value_range) as bag:
+            first, second = (frame.image for frame in bag)
+            again = [frame.image for frame in bag]
+        assert told in bag.notes[0]
+        np.testing.assert_array_equal(again, [first, second])
+        assert 120 < first.max() < 135 and second.max() == 255
