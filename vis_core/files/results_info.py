@@ -141,7 +141,7 @@ def write_info(results: Path, info: ResultsInfo) -> None:
 
 
 def read_info(results: str | os.PathLike[str]) -> ResultsInfo | None:
-    """What the companion of a result file tells; None if there is none.
+    """What the companion of a result file tells; None if there is none. Of file names the first of each video is read.
 
     Raises:
         InputError: it cannot be used; the text says why.
@@ -163,9 +163,15 @@ def read_info(results: str | os.PathLike[str]) -> ResultsInfo | None:
     findings.raise_errors()
     written = content.get("results")
     size = written.get("bytes") if isinstance(written, dict) else None
-    read = tuple(SegmentedVideo(number, name) for number, name in videos.items())
+    first = {number: _first_file(entry) for number, entry in zip(videos, content["videos"])}
+    read = tuple(SegmentedVideo(number, name, file_names=first[number]) for number, name in videos.items())
     size = size if is_integer(size) else None
     return ResultsInfo(categories, videos=read, results_bytes=size, complete=content.get("complete") is not False)
+
+
+def _first_file(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    names = entry.get("file_names")
+    return (names[0],) if isinstance(names, list) and names and isinstance(names[0], str) else ()
 
 
 def _video_entry(video: SegmentedVideo) -> dict[str, Any]:

@@ -155,6 +155,18 @@ def test_a_companion_that_cannot_be_right_is_refused_in_words(written, change, s
         evaluate(truth("car"), path)
 
 
+def test_results_of_a_video_that_has_another_id_in_the_ground_truth_are_refused(written):
+    videos = [{**TRUTH["videos"][0], "id": i, "file_names": [f"{name}/{t}.jpg" for t in range(3)]}
+              for i, name in ((7, "a"), (8, "b"))]  # fmt: skip
+    for name, wrong in (("b", True), ("a", False), ("c", False)):
+        path = written(1, {1: "car"}, videos=(SegmentedVideo(7, name, file_names=(f"/data/{name}/0.jpg",)),))
+        if wrong:
+            with pytest.raises(InputError, match=r"video_id 7 is of /data/b/0\.jpg, which is video 8 of the ground"):
+                evaluate({**truth("car"), "videos": videos}, path)
+        else:
+            assert evaluate({**truth("car"), "videos": videos}, path).summary["AP"] == FULL
+
+
 def test_a_companion_is_read_within_bounds_and_told_if_cut_off(written, monkeypatch):
     path = written(1, {1: "car"})
     text = info_path(path).read_text()

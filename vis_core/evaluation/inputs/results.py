@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from vis_core.evaluation.inputs.classes import ResultClasses
+from vis_core.evaluation.inputs.result_videos import other_video
 from vis_core.evaluation.inputs.tracks import GroundTruth, Result, Results
 from vis_core.files.findings import Findings, is_integer, is_number, shown
 from vis_core.files.json_files import parse_json, read_text
@@ -56,6 +57,8 @@ def read_results(
     findings = Findings(path, "results")
     used = (entry.get("category_id") for entry in content if isinstance(entry, Mapping)) if _is_list(content) else ()
     classes = ResultClasses(path, info, used, ground_truth.categories, categories)
+    if info is not None and (wrong := other_video(info, ground_truth.videos)):
+        findings.error("", wrong)
     reader = _Reader(findings, path, ground_truth, compat, known_categories_only, classes)
     if _is_list(content):
         for index, entry in enumerate(content):
