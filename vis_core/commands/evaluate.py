@@ -121,7 +121,9 @@ def evaluate(
         from vis_core.evaluation.reports.metrics_file import metrics as metrics_of
 
         pairs = _pairs_of_each(results, renamed)
-        files = [_read(path, ground_truth, first_frame, compat, class_agnostic, pairs[path]) for path in results]
+        files = [
+            _read(path, ground_truth, images, first_frame, compat, class_agnostic, pairs[path]) for path in results
+        ]
         found = [_evaluate(*pair, jobs, options) for pair in files]
         if compare:
             from vis_core.evaluation.comparison import compare as compare_evaluations
@@ -172,6 +174,7 @@ def submit(
 def _read(
     results: Path,
     ground_truth: Path,
+    images: Path | None,
     first_frame: int,
     compat: bool,
     class_agnostic: bool,
@@ -186,7 +189,7 @@ def _read(
     from vis_core.evaluation.inputs.ground_truth import read_ground_truth
     from vis_core.evaluation.inputs.results import read_results
 
-    truth = read_ground_truth(ground_truth, compat=compat)
+    truth = read_ground_truth(ground_truth, compat=compat, images=images)
     return truth, read_results(results, truth, compat=compat, categories=renamed)
 
 

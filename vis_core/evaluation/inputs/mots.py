@@ -167,7 +167,10 @@ def _files(source: Folder, what: str) -> dict[str, Path]:
     path = Path(source)
     files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     if not files:
-        raise InputError(f"{path}: {what}: the folder holds no .txt file")
+        hint = ""
+        if any(any(path.glob(pattern)) for pattern in ("*.png", "*/*.png")):
+            hint = "; PNGs of MOTS are not read: give its text (instances_txt); '--panoptic' scores KITTI-STEP's PNGs"
+        raise InputError(f"{path}: {what}: the folder holds no .txt file{hint}")
     return {file.stem: file for file in files}
 
 

@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from vis_core.errors import InputError, MissingDependencyError
 from vis_core.evaluation.inputs.tracks import Result, Results, Track, Video
 from vis_core.evaluation.reports.incidents import Incident
+from vis_core.files.image_folders import inner_name
 
 Image = npt.NDArray[np.uint8]
 
@@ -36,7 +37,8 @@ def strip(incident: Incident, results: Results, images: Path) -> list[tuple[int,
         For each frame its position and an address ``data:image/jpeg;base64,...``.
 
     Raises:
-        InputError: the video names no images, or one cannot be read or is not of the video's size.
+        InputError: the video names no images, or one that leaves the folder, cannot be read, or is not of the video's
+            size.
         MissingDependencyError: OpenCV is not installed.
     """
     video = incident.video
@@ -65,6 +67,8 @@ def _picture(video: Video, frame: int, track: Track, results: tuple[Result, ...]
         text = "pictures need OpenCV; pip install opencv-python-headless"
         raise MissingDependencyError(text) from error
 
+    if inner_name(video.file_names[frame]) is None:
+        raise InputError(f"{video.file_names[frame]}: leaves the folder of the images, {images}")
     path = images / video.file_names[frame]
     reading = reading_of([(video.size, [images / name for name in video.file_names])])
     image = read_image(path, reading.turned[0])

@@ -192,3 +192,10 @@ def test_any_text_is_scored_or_refused(tmp_path, lines, of_results):
             assert "a.txt" in str(error)  # noqa: PT017
             return
     assert 0 <= evaluation.summary["IDF1"] <= 1
+
+
+def test_a_folder_of_pngs_is_named(tmp_path):
+    (tmp_path / "0002").mkdir()
+    (tmp_path / "0002" / "000000.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"holds no \.txt file; PNGs of MOTS are not read: give its text"):
+        read_mots(tmp_path, tmp_path)

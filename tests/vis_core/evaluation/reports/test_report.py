@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import warnings
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -121,6 +122,17 @@ def test_an_image_that_is_missing_is_told_and_the_rest_is_shown(scene):
     assert "missed in 3 frames" in part
     assert "identity switch at" not in part
     assert [str(images / "street" / "0.png") in text for text in failed] == [True]
+
+
+def test_an_image_outside_the_folder_is_not_shown(scene):
+    ground_truth, results, images = scene
+    truth = read_ground_truth(ground_truth)
+    for number, video in truth.videos.items():
+        names = tuple(str(images / name) for name in video.file_names)
+        truth = replace(truth, videos={**truth.videos, number: replace(video, file_names=names)})
+    part, failed = incidents_part(truth, read_results(results, truth), images)
+    assert "data:image" not in part and failed
+    assert all("leaves the folder of the images" in text for text in failed)
 
 
 PROBE = """
