@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from vis_core.video.headers import CutOffError, ImageHeader, read_header
 from vis_core.video.levels import Levelling
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+_HEAD_BYTES = 1 << 16  # of a JPEG, read at once: sets of a hundred thousand images are looked through
 
 # To be turned by EXIF: quarter turns clockwise, after a mirroring of left and right.
 _TURNS = {2: (0, True), 3: (2, False), 4: (2, True), 5: (3, True), 6: (1, False), 7: (1, True), 8: (3, False)}
@@ -77,6 +80,11 @@ def header_of(path: str | Path) -> ImageHeader:
         if not path.is_file():
             raise InputError(f"{path}: no such file")
         with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+            if head.startswith(b"\xff\xd8"):
+                with suppress(CutOffError):
+                    return read_header(BytesIO(head))
+            file.seek(0)
             return read_header(file)
     except InputError as error:
         raise InputError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
