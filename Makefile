@@ -88,7 +88,7 @@ $(VENV)/.installed: $(VENV)/.dependencies CMakeLists.txt $(SOURCES)
 	@echo "done; next: make demo, make test, or: source $(BIN)/activate"
 
 demo: install ## replay a real clip through the ROS 2 node (VIDEO=file takes your own)
-	@$(BIN)/python -m vis_ros.demo --out demo $(if $(VIDEO),--video '$(VIDEO)')
+	@$(BIN)/python -m vis_ros.demo --out demo --force $(if $(VIDEO),--video '$(VIDEO)')
 
 # Two processes: half of a test's time is waiting, for a process to start or a message to come.
 test: install ## the tests, but for the slow ones

@@ -14,6 +14,7 @@ from vis_core.commands.known_systems import check_weights, find_known, trainable
 from vis_core.commands.terminal import check_inputs, output
 from vis_core.commands.training_display import Display
 from vis_core.errors import OptionError
+from vis_core.files.outputs import check_folder
 from vis_core.system.option import check_given
 
 if TYPE_CHECKING:
@@ -63,8 +64,7 @@ def train(
     if print_config:
         _print(read)
         return
-    check_inputs(*(path for entry in read.data for path in (entry.annotations, entry.images)))
-    check_inputs(*(path for entry in read.evaluation.data for path in (entry.annotations, entry.images)))
+    _check_places(read)
     if check:
         _check(read)
     else:
@@ -72,11 +72,10 @@ def train(
 
 
 def _check_before(config: Config) -> None:
-    """See before torch is loaded whether the system and its options can be right, and the weights are there.
+    """See before torch is loaded whether the system and its options can be right.
 
     Raises:
         OptionError: an unknown system or option, or a value out of range.
-        InputError: no such weight file.
     """
     system = find_known(config.system)
     if not system.trainable:
@@ -84,9 +83,20 @@ def _check_before(config: Config) -> None:
         raise OptionError(f"system: {config.system!r} cannot be trained here; these can: {able}")
     check_given(system.training_options, config.options, "options.")
     check_given(system.options, config.evaluation.options, "evaluation.options.")
+
+
+def _check_places(config: Config) -> None:
+    """See before torch is loaded whether the files are there and the output can be.
+
+    Raises:
+        InputError: one is not.
+    """
     weights = config.initial_weights
-    if weights is not None and weights.name not in system.starting_weights:
+    if weights is not None and weights.name not in find_known(config.system).starting_weights:
         check_weights(weights)
+    check_inputs(*(path for entry in config.data for path in (entry.annotations, entry.images)))
+    check_inputs(*(path for entry in config.evaluation.data for path in (entry.annotations, entry.images)))
+    check_folder(config.output)
 
 
 def _print(config: Config) -> None:

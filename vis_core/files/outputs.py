@@ -237,8 +237,22 @@ def check_file(path: Path, force: bool = False, tell: Callable[[str], None] = sa
         refuse_outputs([path], "--force replaces it")
     for left in clear_partials(path):
         tell(f"{left}: removed; a run that did not come to its end had left it")
+    _try_to_write(path.absolute().parent, path)
+
+
+def check_folder(folder: Path) -> None:
+    """See before any work that a folder can be written to.
+
+    Raises:
+        InputError: it cannot.
+    """
+    _try_to_write(folder.absolute(), folder)
+
+
+def _try_to_write(folder: Path, path: Path) -> None:
+    """Write into a folder, or the nearest one above it that is there, as if that were for a path."""
     try:
-        near = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+        near = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
         with tempfile.NamedTemporaryFile(prefix=f".{path.name[:100]}.", suffix=".try", dir=near):
             pass
     except OSError as error:

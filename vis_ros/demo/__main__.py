@@ -8,11 +8,11 @@ Everything that it makes is left in the output folder.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from glob import escape as escape_pattern
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,18 +25,20 @@ import yaml
 from rich.markup import escape
 from rich.table import Table
 
-from vis_core.catalog import find
-from vis_core.commands.terminal import output
+from vis_core.commands.interrupts import ended_in_order
+from vis_core.commands.known_systems import check_choice
+from vis_core.commands.terminal import Force, check_inputs, output, say
 from vis_core.data.synthetic import CLASS_NAMES, SyntheticVideo, synthetic_video, write_youtube_vis
-from vis_core.errors import InputError, VisError
+from vis_core.errors import InputError, OptionError, VisError
 from vis_core.evaluation import evaluate
+from vis_core.files.outputs import output_folder
 from vis_core.files.results_writer import ResultsWriter
 from vis_core.structures import Frame, Instances
 from vis_core.video.images import write_image
 from vis_core.video.opening import open_video
 from vis_core.video.overlay import contact_sheet, draw_overlay
 from vis_core.video.writer import VideoWriter
-from vis_ros.demo.clip import ClipError, fetch_clip
+from vis_ros.demo.clip import APT_MEMBER, PIP_MEMBER, ClipError, fetch_clip
 from vis_ros.recordings.bag_writer import write_bag
 from vis_ros.recordings.bags import ImageBag
 
@@ -56,16 +58,16 @@ _RANDOM_PARAMETERS: dict[str, Any] = {
 
 
 def main() -> None:
-    """Entry point: an error of ours is told in one message, with exit code 1."""
+    """Entry point: an error of ours is told in one message, with exit code 2 where it is the user's, else 1."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the node does: idle threads leave the cores to others
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the node's process is ended in order
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(demo)
     try:
-        app(prog_name="python -m vis_ros.demo")
+        with ended_in_order():  # and with it the node's process
+            app(prog_name="python -m vis_ros.demo")
     except (VisError, OSError) as error:
         output.print(f"[bold red]demo:[/] {escape(str(error))}")
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, (InputError, OptionError)) else 1)
 
 
 def demo(
@@ -75,37 +77,54 @@ def demo(
     system: Annotated[str, typer.Option(help="Segmentation system.")] = "visolo-lite",
     frames: Annotated[int, typer.Option(min=2, max=3000, help="Frames taken from the video's beginning.")] = 100,
     width: Annotated[int, typer.Option(min=64, max=3840, help="Wider frames are shrunk to this width.")] = 640,
+    force: Force = False,
 ) -> None:
     """Run the node on a real clip through real ROS topics, and score it on a synthetic scene."""
-    if weights is not None and not weights.is_file():
-        raise InputError(f"{weights}: no such weight file")
+    check_choice(system, weights, "auto", "auto")
+    check_inputs(video)
+    with output_folder(out, "demo", _outputs(video), force=force, tell=say) as folder:
+        made = _make(folder.path, out / "clip", video, weights, system, frames, width)
+    output.print("\n[bold]Made:[/]")
+    for path in made:
+        output.print(f"  {escape(str(folder.final(path)))}")
+
+
+def _outputs(video: Path | None) -> list[str]:
+    """What a run may write, as patterns."""
+    names = ["scene", *(Path(member).stem for member in (APT_MEMBER, PIP_MEMBER))] if video is None else [video.stem]
+    of_clip = [f"{escape_pattern(name)}{end}" for name in names for end in ("_bag/*", "_overlay.*", ".png")]
+    return ["demo.yaml", "synthetic/**/*", *of_clip]
+
+
+def _make(
+    out: Path, clips: Path, video: Path | None, weights: Path | None, system: str, frames: int, width: int
+) -> list[Path]:
+    """All of the demo; returns what it wrote."""
+    from vis_core.catalog import find
+
     own = weights is None and find(system).default_weights() is not None
     random = weights is None and not own
     parameters = dict(_RANDOM_PARAMETERS) if random else {}
     if weights is not None:
         parameters["weights"] = str(weights.resolve())
-    out.mkdir(parents=True, exist_ok=True)
     made = [_write_parameters(out / "demo.yaml", system, parameters)]
     if random:
         output.print(f"[bold yellow]{_RANDOM.capitalize()}.[/] Give --weights to see real ones.")
     scene = synthetic_video(_SCENE_SEED, _SCENE_LENGTH, _SCENE_SIZE)
-    clip = _clip(out, video)
+    clip = _clip(clips, video)
     taken: Iterable[Frame] = (scene.frame(t) for t in range(len(scene)))
     if clip is not None:
         taken = _taken(clip, frames, width)
     made += _through_topics(taken, out, "scene" if clip is None else clip.stem, system, parameters, random)
-    made += _to_score(scene, out, system, parameters, random, own)
-    output.print("\n[bold]Made:[/]")
-    for path in made:
-        output.print(f"  {escape(str(path))}")
+    return made + _to_score(scene, out, system, parameters, random, own)
 
 
-def _clip(out: Path, video: Path | None) -> Path | None:
+def _clip(folder: Path, video: Path | None) -> Path | None:
     """The clip to use: the user's, else one that is fetched; None where none can be had."""
     if video is not None:
         return video
     try:
-        return fetch_clip(out / "clip", lambda text: output.print(escape(text)))
+        return fetch_clip(folder, lambda text: output.print(escape(text)))
     except ClipError as error:
         output.print(f"[yellow]no clip could be fetched[/] ({escape(str(error))})")
         output.print("going on with the synthetic scene alone; `make demo VIDEO=street.mp4` takes a video of yours")
@@ -199,7 +218,7 @@ def _to_score(
     scene: SyntheticVideo, out: Path, system: str, parameters: Mapping[str, Any], random: bool, own: bool
 ) -> list[Path]:
     """The scene with ground truth, made into a bag, and scored as a user would. Returns what it wrote."""
-    output.print("\n[bold]A score, on a synthetic scene with ground truth[/]")
+    output.print("\n[bold]A score, on a synthetic scene with ground truth[/]; in the folder of the demo:")
     folder = out / "synthetic"
     truth = write_youtube_vis([scene], folder)
     answers = scene.instances()
@@ -210,12 +229,13 @@ def _to_score(
             results.add(1, answer.index, answer)
     best = evaluate(str(truth), str(results.path)).summary["AP"]
     bag, scores = folder / "bag", folder / "scores"
-    _run("make-bag", truth, bag, "--force")
+    _run(out, "make-bag", truth, bag)
     given: list[str | Path] = ["--weights", parameters["weights"]] if "weights" in parameters else []
     for name, value in parameters.items():
         if name != "weights":
             given += ["--option", f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}"]
-    _run("evaluate-bag", bag, "--ground-truth", truth, "--system", system, *given, "--class-agnostic", "--out", scores)
+    given += ["--class-agnostic", "--out", scores]
+    _run(out, "evaluate-bag", bag, "--ground-truth", truth, "--system", system, *given)
     output.print(f"For comparison, the ground truth itself as an answer: AP {100 * best:.1f}.")
     if random:
         output.print("Random weights find nothing of it: about 0 is right.")
@@ -224,13 +244,13 @@ def _to_score(
     return [truth, folder / "ground_truth.png", bag, scores]
 
 
-def _run(*arguments: str | Path) -> None:
-    """Run ``vis-ros`` as a user would, showing the command."""
-    texts = [str(argument) for argument in arguments]
+def _run(folder: Path, *arguments: str | Path) -> None:
+    """Run ``vis-ros`` as a user would in the folder of the demo, showing the command."""
+    texts = [str(a.relative_to(folder) if isinstance(a, Path) else a) for a in arguments]
     output.print(escape(f"$ vis-ros {' '.join(texts)}"))
     sys.stdout.flush()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))}
-    done = subprocess.run([sys.executable, "-m", "vis_ros.cli", *texts], env=environment, check=False)  # noqa: S603 our own command
+    done = subprocess.run([sys.executable, "-m", "vis_ros.cli", *texts], env=environment, cwd=folder, check=False)  # noqa: S603 our own command
     if done.returncode:
         raise VisError(f"`vis-ros {texts[0]}` failed with exit code {done.returncode}")
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from vis_core.data.synthetic import synthetic_video
+from vis_core.errors import InputError, VisError
 from vis_core.structures import Instances
 from vis_core.video.opening import open_video
 from vis_ros.demo import __main__ as demo
@@ -155,7 +156,7 @@ def without_node(monkeypatch):
         return ReplayReport(bag.length, len(answered), np.full(len(answered), 5.0), 1.0)
 
     monkeypatch.setattr("vis_ros.recordings.playback.replay", replay)
-    monkeypatch.setattr(demo, "_run", lambda *arguments: asked["commands"].append([str(a) for a in arguments]))
+    monkeypatch.setattr(demo, "_run", lambda folder, *arguments: asked["commands"].append([str(a) for a in arguments]))
     monkeypatch.setattr(demo, "fetch_clip", lambda folder, log: pytest.fail("a clip was fetched"))
     return asked
 
@@ -168,8 +169,27 @@ def test_without_a_clip_the_scene_goes_through_the_node_and_it_is_said(tmp_path,
     demo.demo(tmp_path)
     said = capsys.readouterr().out
     assert "no clip could be fetched (no network)" in said and "VIDEO=" in said
-    assert without_node["replay"][0][0] == tmp_path / "scene_bag"
-    assert (tmp_path / "scene.png").is_file()
+    assert without_node["replay"][0][0].name == "scene_bag"
+    assert (tmp_path / "scene.png").is_file() and (tmp_path / "scene_bag" / "metadata.yaml").is_file()
+
+
+def test_a_demo_that_is_there_is_replaced_if_asked_and_by_a_whole_one_alone(tmp_path, without_node):
+    def content():
+        return {p.relative_to(tmp_path): p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+    clip = write_clip(tmp_path / "clip.avi")
+    demo.demo(tmp_path / "out", video=clip)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    before = content()
+    with pytest.raises(InputError, match="is there already; --force"):
+        demo.demo(tmp_path / "out", video=clip)
+    without_node["answered"] = []
+    with pytest.raises(VisError, match="none was answered"):
+        demo.demo(tmp_path / "out", video=clip, force=True)
+    assert content() == before
+    del without_node["answered"]
+    demo.demo(tmp_path / "out", video=clip, force=True)
+    assert content().keys() == before.keys()
 
 
 def test_weights_of_its_own_are_used_unasked_and_the_zero_of_its_score_is_explained(tmp_path, without_node, capsys):
@@ -215,7 +235,7 @@ def test_a_file_that_is_not_there_is_an_error_that_names_it(tmp_path, without_no
     monkeypatch.setattr(sys, "argv", ["demo", "--out", str(tmp_path), option, str(tmp_path / "none.mp4")])
     with pytest.raises(SystemExit) as ended:
         demo.main()
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     assert "none.mp4: no such" in capsys.readouterr().out
 
 
