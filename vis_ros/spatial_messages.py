@@ -124,6 +124,14 @@ def to_detections(scene: SpatialScene) -> Any:
     return message
 
 
+def detections_type() -> Any:
+    """``vision_msgs/Detection3DArray``, None where that package is not installed."""
+    try:
+        return _vision_types().Detection3DArray
+    except MissingDependencyError:
+        return None
+
+
 def to_markers(scene: SpatialScene) -> Any:
     """A ``visualization_msgs/MarkerArray``: box, name and velocity of each track; a track that ends is deleted.
 

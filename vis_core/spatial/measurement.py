@@ -7,7 +7,6 @@ base, and half of its depth off for what is much deeper or flatter than it is wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -69,7 +68,7 @@ def measure(
     mask: RunLengths,
     depth: npt.NDArray[np.float32],
     camera: Camera,
-    up: Sequence[float] = (0.0, -1.0, 0.0),
+    up: npt.ArrayLike = (0.0, -1.0, 0.0),
     least_points: int = 30,
 ) -> Measurement | None:
     """Position and extents of what a mask shows.

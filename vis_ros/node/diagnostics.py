@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from threading import Lock
@@ -142,12 +142,18 @@ class StreamStatistics:
             if latency_seconds is not None:
                 self._latencies.append(latency_seconds)
 
-    def report(self, incompatible: Collection[tuple[str, str]] = (), transport_problem: str = "") -> Report:
+    def report(
+        self,
+        incompatible: Collection[tuple[str, str]] = (),
+        transport_problem: str = "",
+        more: tuple[Sequence[str], Mapping[str, str]] | None = None,
+    ) -> Report:
         """The state of the stream now.
 
         Args:
             incompatible: topic and QoS policy of each peer with which nothing is exchanged.
             transport_problem: why images will get lost; empty: nothing is known.
+            more: what else is wrong, and figures by name.
         """
         now = self._clock()
         received, dropped = self._mailbox.counts
@@ -180,6 +186,9 @@ class StreamStatistics:
                 "state [bytes]": f"{self._state_bytes}",
             }
         warnings = [transport_problem] if transport_problem else []
+        if more is not None:
+            warnings += more[0]
+            values |= more[1]
         warnings += [f"incompatible QoS on {topic}: {policy}" for topic, policy in sorted(incompatible)]
         silent = now - (self._started if self._latest_image is None else self._latest_image)
         if silent > NO_IMAGE_SECONDS:

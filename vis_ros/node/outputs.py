@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
 
     from vis_core.system.segmenter import Segmenter
+    from vis_ros.node.spatial_outputs import SpatialOutputs
 
 POLICIES = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
 """Those that parameters ``qos_overrides`` may change."""
@@ -41,6 +42,7 @@ class Outputs:
         warm_up_tracks: tracks with an id up to this were of the warm-up, and are not published.
         highest_id: of all tracks that the node has published; those of this segmenter are called higher.
         on_incompatible: told of a topic and the event of a peer with another quality of service.
+        spatial: keyword arguments of `SpatialOutputs`; None: nothing is published in space.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Outputs:
         warm_up_tracks: int,
         highest_id: int,
         on_incompatible: Callable[[str, Any], None],
+        spatial: Mapping[str, Any] | None = None,
     ) -> None:
         from vis_ros.msg import InstanceTrackArray
 
@@ -72,6 +75,13 @@ class Outputs:
             self._semantic = SemanticOutput(segmenter, self._create)
             if not self._semantic.names_are_published:
                 node.get_logger().info(f"{LABELS} is not published: vision_msgs is not installed")
+
+        self.spatial: SpatialOutputs | None = None
+        """What is published in space."""
+        if spatial is not None:
+            from vis_ros.node.spatial_outputs import SpatialOutputs
+
+            self.spatial = SpatialOutputs(node, self._create, segmenter.class_names, system, **spatial)
 
     @property
     def topic(self) -> str:
@@ -98,6 +108,8 @@ class Outputs:
             self._overlay.publish(messages.rgb_message(draw_overlay(image, instances, self._class_names), header))
         if self._semantic is not None:
             self._semantic.publish(header)
+        if self.spatial is not None:
+            self.spatial.publish(instances, header)
         if latency is not None:
             self._latency.publish(Float64(data=latency * 1e3))
 
@@ -106,7 +118,9 @@ class Outputs:
         self._processing_time.publish(Float64(data=seconds * 1e3))
 
     def destroy(self) -> None:
-        """The publishers."""
+        """The publishers, and what subscribes for them."""
+        if self.spatial is not None:
+            self.spatial.destroy()
         for publisher in self._publishers:
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()

@@ -82,6 +82,25 @@ def node_parameters() -> dict[str, Option]:
             former="look_ahead",
             default=True,
         ),
+        "depth": Option(
+            "subscribe to depth and depth/camera_info, aligned to the camera's image, and publish tracks in space",
+            default=False,
+        ),
+        "depth_slop": Option(
+            "seconds by which the stamps of an image and its depth image may differ: half a frame", 0, 1, default=0.017
+        ),
+        "depth_rectified": Option(
+            "the depth image is rectified: its camera info's p counts, not k and d", default=False
+        ),
+        "target_frame": Option("tf frame of the tracks in space, with z up; empty: the camera's", default=""),
+        "object_acceleration": Option(
+            "metres a second squared; how fast the velocity of an object in space may change", 0.01, 100, default=2.0
+        ),
+        "follow": Option(
+            "id of a track, or name of a class of which the nearest is meant, whose pose is published",
+            live=True,
+            default="",
+        ),
         "autostart": Option(
             "configure and activate when the node starts; false: wait for the lifecycle services", default=True
         ),

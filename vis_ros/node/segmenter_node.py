@@ -101,7 +101,9 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             tracks = preparation.warm_up(segmenter)
             self._running_on = preparation.running_on(segmenter)
             system = self._value("system")
-            self._outputs = Outputs(self, segmenter, system, tracks, self._highest_id, self._on_incompatible)
+            self._outputs = Outputs(
+                self, segmenter, system, tracks, self._highest_id, self._on_incompatible, self._spatial_settings()
+            )
         except Exception as error:
             self._report_problem(f"not configured: {error}")
             self._release()
@@ -174,6 +176,18 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         values = {name: parameters.check(name, option, self._value(name)) for name, option in self._table.items()}
         load = self._load or import_module("vis_core.catalog").load
         return preparation.make_segmenter(values, load, self.get_logger())
+
+    def _spatial_settings(self) -> dict[str, Any] | None:
+        """Arguments of `SpatialOutputs`; None where no depth is asked for."""
+        if not self._value("depth"):
+            return None
+        return {
+            "slop": self._value("depth_slop"),
+            "target_frame": self._value("target_frame"),
+            "rectified": self._value("depth_rectified"),
+            "acceleration": self._value("object_acceleration"),
+            "follow": self._value("follow"),
+        }
 
     def _start(self, segmenter: Segmenter, outputs: Outputs) -> None:
         compressed = self._value("image_transport") == "compressed"
@@ -286,14 +300,24 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         if self._segmenter is not None:
             try:
                 for name, value in live.items():
-                    self._segmenter.set_option(name, value)
+                    self._set_live(name, value)
             except OptionError as error:
                 return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
+    def _set_live(self, name: str, value: Any) -> None:
+        """Change an option of the segmenter, or of what is published, while they run."""
+        assert self._segmenter is not None
+        if name != "follow":
+            self._segmenter.set_option(name, value)
+        elif self._outputs is not None and self._outputs.spatial is not None:
+            self._outputs.spatial.follow = value
+
     def _publish_diagnostics(self) -> None:
         if self._statistics is not None:
-            report = self._statistics.report(self._incompatible, self._transport_problem)
+            spatial = None if self._outputs is None else self._outputs.spatial
+            more = None if spatial is None else spatial.report()
+            report = self._statistics.report(self._incompatible, self._transport_problem, more)
         else:
             report = Report(Level.OK, "unconfigured" if self._segmenter is None else "inactive", {})
         if self._problem:

@@ -1,0 +1,245 @@
+"""What the node publishes in space, of a depth image beside the camera's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from geometry_msgs.msg import PolygonInstanceStamped, PoseStamped
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from visualization_msgs.msg import MarkerArray
+
+from vis_core.errors import InputError, printable
+from vis_core.spatial.camera import Camera
+from vis_core.spatial.measurement import Measurement, measure
+from vis_core.spatial.tracks import Pose, SpatialTrack, SpatialTracks
+from vis_core.structures import Instances, TrackState
+from vis_ros import spatial_messages
+from vis_ros.node.depth import DepthBuffer, camera_of, depth_metres
+from vis_ros.node.transforms import Transforms
+from vis_ros.spatial_messages import SpatialScene
+
+if TYPE_CHECKING:
+    from rclpy.lifecycle import LifecycleNode
+
+_MAP_UP, _CAMERA_UP = 2, 1
+"""Axis along which things stand in a map, and in a camera's optical frame."""
+
+
+class SpatialOutputs:
+    """Tracks in space, published while someone subscribes to any of their topics.
+
+    Each is published for every image, empty too, under the image's stamp. Without a transform to `target_frame` at
+    that stamp they are in the camera's frame, and diagnostics say so.
+
+    Args:
+        node: that publishes and subscribes.
+        create: makes a publisher, of message type, topic and quality of service.
+        class_names: name of each label.
+        system: name of the segmentation system.
+        slop: seconds by which the stamps of an image and of its depth image may differ.
+        target_frame: frame of reference; empty: the camera's.
+        rectified: the depth image is free of distortion, whatever the camera info says of its lens.
+        acceleration: of objects, metres a second squared; see `SpatialTracks`.
+        follow: see the attribute.
+        transforms: where the camera is; None: by tf.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        create: Callable[[Any, str, QoSProfile], Any],
+        class_names: Sequence[str],
+        system: str,
+        *,
+        slop: float,
+        target_frame: str = "",
+        rectified: bool = False,
+        acceleration: float = 2.0,
+        follow: str = "",
+        transforms: Transforms | None = None,
+    ) -> None:
+        from vis_ros.msg import InstanceTrack3DArray
+
+        self.follow = follow
+        """Id of a track, or name of a class of which the nearest is followed; empty: none."""
+        self._node, self._class_names, self._system = node, tuple(class_names), system
+        self._target_frame, self._rectified, self._acceleration = target_frame, rectified, acceleration
+        self._transforms = transforms or (Transforms(node) if target_frame else None)
+        self._buffer = DepthBuffer(round(slop * 1e9))
+        self._tracks, self._frame_id = SpatialTracks(acceleration, _CAMERA_UP), ""
+        self._camera: tuple[Any, tuple[int, int], Camera] | None = None
+        self._followed: int | None = None
+        some = QoSProfile(depth=5)
+        self._array = create(InstanceTrack3DArray, "~/tracks_3d", QoSProfile(depth=10))
+        self._markers = create(MarkerArray, "~/markers", some)
+        self._points = create(PointCloud2, "~/points", some)
+        self._polygons = create(PolygonInstanceStamped, "~/polygons", QoSProfile(depth=50))
+        self._followed_pose = create(PoseStamped, "~/followed_pose", some)
+        self._publishers = [self._array, self._markers, self._points, self._polygons, self._followed_pose]
+        self._detections: Any = None
+        if (detections := spatial_messages.detections_type()) is not None:
+            self._detections = create(detections, "~/detections_3d", some)
+            self._publishers.append(self._detections)
+        self._subscriptions = [
+            node.create_subscription(Image, "depth", self._buffer.add, qos_profile_sensor_data),
+            node.create_subscription(CameraInfo, "depth/camera_info", self._buffer.add_info, qos_profile_sensor_data),
+        ]
+
+    def publish(self, instances: Instances, header: Any) -> None:
+        """What is known in space at the time of an image.
+
+        Args:
+            instances: the tracks of the image.
+            header: of the image.
+        """
+        if not any(publisher.get_subscription_count() for publisher in self._publishers):
+            self._tracks.clear()  # what nobody asks for is not known when somebody does
+            return
+        measurements, frame_id = self._measure(instances, header)
+        pose = self._pose(frame_id, instances.stamp)
+        reference = self._target_frame if pose is not None else frame_id
+        upright = _MAP_UP if pose is not None else _CAMERA_UP
+        if reference != self._frame_id:
+            self._tracks, self._frame_id = SpatialTracks(self._acceleration, upright), reference
+        states = {
+            number: TrackState(state) for number, state in zip(instances.track_ids.tolist(), instances.states.tolist())
+        }
+        pose = pose or Pose.none()
+        tracks = self._tracks.step(instances.stamp, states, measurements, pose)
+        stamped = copy(header)
+        stamped.frame_id = reference
+        self._publish(SpatialScene(stamped, tracks, instances, self._class_names, upright), measurements, pose)
+
+    def clear(self) -> None:
+        """A new stream begins."""
+        self._tracks.clear()
+        self._buffer.clear()
+
+    def destroy(self) -> None:
+        """The subscriptions; the publishers are of who created them."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        if self._transforms is not None:
+            self._transforms.destroy()
+
+    def report(self) -> tuple[list[str], Mapping[str, str]]:
+        """What is wrong, and figures by name, for diagnostics."""
+        counts = self._buffer.counts
+        values = {
+            "depth images received": f"{counts.received}",
+            "images with depth": f"{counts.paired}",
+            "images without depth": f"{counts.unpaired}",
+            "bad depth images": f"{counts.bad}",
+            "objects with too few points": f"{counts.too_few}",
+            "frame of 3-D tracks": self._frame_id,
+        }
+        problems = [counts.reason] if counts.reason else []
+        if counts.unpaired and not counts.paired:
+            problems.append(self._why_unpaired())
+        if self._transforms is not None and self._transforms.problem:
+            problems.append(f"3-D tracks are in the camera's frame: {self._transforms.problem}")
+        return problems, values
+
+    def _why_unpaired(self) -> str:
+        """Why no image has ever had a depth image."""
+        depth, info = (subscription.topic_name for subscription in self._subscriptions)
+        nearest = self._buffer.counts.nearest
+        for topic in (depth, info):
+            if not self._node.count_publishers(topic):
+                return f"nobody publishes {topic}"
+        if nearest is None:
+            return f"nothing arrives on {depth}: is its QoS compatible? ours is best effort, volatile"
+        if abs(nearest) > self._buffer.slop / 1e9:
+            return (
+                f"{depth}: the nearest depth image is {nearest:+.3f} s from the image, "
+                f"depth_slop is {self._buffer.slop / 1e9:g} s"
+            )
+        return f"nothing arrives on {info}: is its QoS compatible? ours is best effort, volatile"
+
+    def _measure(self, instances: Instances, header: Any) -> tuple[dict[int, Measurement], str]:
+        """Measurements by track id, and the frame that they are in."""
+        found = self._buffer.nearest(instances.stamp)
+        if found is None:
+            return {}, header.frame_id
+        image, info = found
+        try:
+            depth = depth_metres(image)
+            camera = self._camera_of(info, (depth.shape[0], depth.shape[1]))
+        except InputError as error:
+            self._note_bad(str(error))
+            return {}, image.header.frame_id
+        up = self._up(image.header.frame_id, instances.stamp)
+        seen = np.flatnonzero(instances.visible).tolist()
+        measured = {
+            int(instances.track_ids[row]): measurement
+            for row in seen
+            if (measurement := measure(instances.masks[row], depth, camera, up)) is not None
+        }
+        self._buffer.note_too_few(len(seen) - len(measured))
+        return measured, image.header.frame_id
+
+    def _note_bad(self, reason: str) -> None:
+        if reason != self._buffer.counts.reason:
+            self._node.get_logger().warning(f"{self._subscriptions[0].topic_name}: {printable(reason, 300)}")
+        self._buffer.note_bad(printable(reason, 300))
+
+    def _camera_of(self, info: Any, size: tuple[int, int]) -> Camera:
+        """The camera of an info; the same object while the info is."""
+        known = self._camera
+        if known is None or known[1] != size or not _same(known[0], info):
+            self._camera = known = (info, size, camera_of(info, size, self._rectified))
+        return known[2]
+
+    def _up(self, frame_id: str, stamp: int) -> npt.NDArray[np.float64]:
+        """Direction in the camera's frame in which things stand."""
+        pose = self._pose(frame_id, stamp)
+        return np.array([0.0, -1.0, 0.0]) if pose is None else pose.rotation[2]
+
+    def _pose(self, frame_id: str, stamp: int) -> Pose | None:
+        if not self._target_frame or self._transforms is None:
+            return None
+        if self._target_frame == frame_id:
+            return None
+        return self._transforms.pose(self._target_frame, frame_id, stamp)
+
+    def _publish(self, scene: SpatialScene, measurements: Mapping[int, Measurement], pose: Pose) -> None:
+        if self._array.get_subscription_count():
+            self._array.publish(spatial_messages.to_track_array(scene, self._system))
+        if self._markers.get_subscription_count():
+            self._markers.publish(spatial_messages.to_markers(scene))
+        if self._points.get_subscription_count():
+            rotation, move = pose.rotation.T.astype(np.float32), pose.translation.astype(np.float32)
+            points = {number: measurement.points @ rotation + move for number, measurement in measurements.items()}
+            self._points.publish(spatial_messages.to_points(scene, points))
+        if self._polygons.get_subscription_count():
+            for polygon in spatial_messages.to_polygons(scene):
+                self._polygons.publish(polygon)
+        if self._detections is not None and self._detections.get_subscription_count():
+            self._detections.publish(spatial_messages.to_detections(scene))
+        if self._followed_pose.get_subscription_count():
+            track = self._to_follow(scene)
+            if track is not None:
+                self._followed_pose.publish(spatial_messages.to_pose(scene, track))
+
+    def _to_follow(self, scene: SpatialScene) -> SpatialTrack | None:
+        """The track that is asked for; of a class the nearest, and then that one for as long as it lives."""
+        alive = {track.track_id: (track, name) for track, _, name in scene.rows() if track.state != TrackState.ENDED}
+        if self.follow.isdecimal():
+            return alive.get(int(self.follow), (None, ""))[0]
+        mine = {number: track for number, (track, name) in alive.items() if name == self.follow}
+        if self._followed not in mine:
+            self._followed = min(mine, key=lambda number: float(np.linalg.norm(mine[number].position)), default=None)
+        return None if self._followed is None else mine[self._followed]
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two camera infos say the same of the camera."""
+    names = ("height", "width", "distortion_model", "binning_x", "binning_y", "roi")
+    return all(getattr(one, name) == getattr(other, name) for name in names) and all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in ("k", "d", "p")
+    )
