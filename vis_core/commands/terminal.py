@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from vis_core.errors import InputError
 from vis_core.files.atomic import FULL
@@ -23,10 +24,19 @@ if TYPE_CHECKING:
 SKIPPED_SHOWN = 20
 """How many left-out frames of a video are told on the screen."""
 
-screen = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class _CleanConsole(Console):
+    """Shows control characters of names and texts from outside written out, so that none reaches the terminal."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        shown = (c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+        return super().render_str("".join(shown), **how)
+
+
+screen = _CleanConsole(stderr=True, highlight=False, soft_wrap=True)
 """For people who watch: progress, warnings, errors."""
 
-output = Console(highlight=False, soft_wrap=True)
+output = _CleanConsole(highlight=False, soft_wrap=True)
 """For what a command was asked for."""
 
 

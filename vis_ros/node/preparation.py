@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vis_core.errors import printable
+from vis_core.errors import OptionError, printable
 from vis_core.structures import Frame
 from vis_ros.node.parameters import system_parameters
 from vis_ros.node.worker import Log
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from vis_core.system.segmenter import Segmenter
 
 _WARM_UP_SIZE = (480, 640)
+_BYTES_PER_PIXEL = 512
+"""Of the network's input, what the first activations of the smallest systems take."""
 
 
 def make_segmenter(values: Mapping[str, Any], load: Callable[..., Segmenter], log: Log) -> Segmenter:
@@ -34,7 +36,7 @@ def make_segmenter(values: Mapping[str, Any], load: Callable[..., Segmenter], lo
         log: where warnings are written.
 
     Raises:
-        VisError: the weights or an option cannot be used.
+        VisError: the weights or an option cannot be used, or the network's input needs more memory than is free.
     """
     if values["threads"]:
         import torch
@@ -43,6 +45,7 @@ def make_segmenter(values: Mapping[str, Any], load: Callable[..., Segmenter], lo
         if threads < values["threads"]:
             log.warning(f"threads: {values['threads']} are more than this machine has; {threads} are used")
         torch.set_num_threads(threads)
+    _check_memory(values)
     system, weights = values["system"], values["weights"]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -56,6 +59,26 @@ def make_segmenter(values: Mapping[str, Any], load: Callable[..., Segmenter], lo
     for warning in caught:
         log.warning(printable(warning.message, 1000))
     return segmenter
+
+
+def _check_memory(values: Mapping[str, Any]) -> None:
+    """Refuse an input of the network that the machine cannot hold: a peer may ask for one.
+
+    Raises:
+        OptionError: it is such.
+    """
+    if "input_size" in values:
+        name, (height, width) = "input_size", values["input_size"]
+    elif values.get("short_side"):
+        name, height = "short_side", values["short_side"]
+        width = min(2 * height, values.get("longest_side") or 2 * height)
+    else:
+        return
+    needed, free = height * width * _BYTES_PER_PIXEL, free_memory()
+    if needed > free:
+        raise OptionError(
+            f"{name}: an input of {width}x{height} takes {needed >> 20} MiB at least, {free >> 20} MiB are free"
+        )
 
 
 def warm_up(segmenter: Segmenter) -> int:

@@ -1,0 +1,59 @@
+"""The SROS2 policy that ships says what the node does."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs the ROS 2 wheels or a sourced ROS 2")
+pytest.importorskip("vis_ros.msg", reason="needs the built messages")
+
+ROOT = Path(__file__).resolve().parents[3]
+# Of systems, releases and settings that the node here is not of.
+OPTIONAL = {
+    "/vis/segmenter/semantic",
+    "/vis/segmenter/semantic/label_info",
+    "/vis/segmenter/get_type_description",
+    "/camera/image_raw/compressed",
+    "/clock",
+}
+
+
+def allowed(enclave: str) -> dict[str, set[str]]:
+    """Full names by what may be done with them."""
+    (profile,) = ElementTree.parse(ROOT / "config" / "sros2_policy.xml").findall(
+        f"./enclaves/enclave[@path='{enclave}']/profiles/profile"
+    )
+    namespace, node = profile.attrib["ns"].rstrip("/"), profile.attrib["node"]
+    found: dict[str, set[str]] = {}
+    for rules in profile:
+        (does,) = rules.attrib
+        names = {(entry.text or "").replace("~", f"{namespace}/{node}") for entry in rules}
+        found[does] = {name if name.startswith("/") else f"{namespace}/{name}" for name in names}
+    return found
+
+
+def test_the_policy_allows_the_node_its_topics_and_services_and_no_others(stage):
+    me = ("segmenter", "/vis")
+    has = {
+        "publish": stage.node.get_publisher_names_and_types_by_node(*me),
+        "subscribe": stage.node.get_subscriber_names_and_types_by_node(*me),
+        "reply": stage.node.get_service_names_and_types_by_node(*me),
+    }
+    policy = allowed("/vis/segmenter")
+    for does, names_and_types in has.items():
+        names = {name.replace("/vis/image", "/camera/image_raw") for name, _ in names_and_types}
+        assert names <= policy[does], does
+        assert policy[does] - names <= OPTIONAL, does
+
+
+def test_only_the_operator_may_ask_and_each_name_is_one_of_the_node():
+    node = allowed("/vis/segmenter")
+    assert allowed("/vis/operator")["request"] <= node["reply"]
+    for enclave in ("/camera", "/vis/listener", "/vis/operator"):
+        rules = allowed(enclave)
+        assert ("request" in rules) == (enclave == "/vis/operator")
+        assert rules["publish"] <= {"/parameter_events", "/rosout", *node["subscribe"] - {"/clock"}}
+        assert rules.get("subscribe", set()) <= {"/clock", *node["publish"]}
