@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from array import array
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vis_core.video.levels import Levelling
 from vis_ros import encodings
 from vis_ros.encodings import BadImageError, compressed_to_rgb, to_rgb
 
@@ -234,3 +237,22 @@ def test_whatever_a_damaged_file_holds_it_is_an_image_or_a_bad_one(source, at, n
         return
     assert pixels.dtype == np.uint8
     assert pixels.shape[2] == 3
+
+
+def _resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_the_memory_of_a_large_image_goes_back():
+    size = (6000, 8000)
+    content = cv2.imencode(".jpg", np.zeros((*size, 3), np.uint8))[1].tobytes()
+    raw = np.zeros((*size, 3), np.uint8)
+    wide = np.full(size, 40000, np.uint16)
+    to_rgb(bytes(12), 2, 2, 6, "bgr8")  # what OpenCV takes once is no part of it
+    before = _resident()
+    for _ in range(2):
+        assert compressed_to_rgb(content, "jpeg").shape == (*size, 3)
+        assert to_rgb(raw, *size, size[1] * 3, "bgr8").shape == (*size, 3)
+        assert to_rgb(wide, *size, size[1] * 2, "mono16", levelling=Levelling("0,50000")).shape == (*size, 3)
+    assert _resident() - before < size[0] * size[1] // 2
