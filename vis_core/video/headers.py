@@ -92,8 +92,10 @@ def _of_jpeg(file: BinaryIO) -> ImageHeader:
     frame: tuple[int, int, int] | None = None
     orientation: int | None = None
     file.seek(2)
+    most = _STEPS
     for _ in range(_STEPS):
-        marker = _next_marker(file)
+        marker, passed = _next_marker(file, most)
+        most -= passed
         if marker == 0x01 or 0xD0 <= marker <= 0xD7:  # they have no length
             continue
         if marker in (0xD8, 0xD9):
@@ -119,16 +121,17 @@ def _of_jpeg(file: BinaryIO) -> ImageHeader:
     raise InputError(f"a JPEG with more than {_STEPS} segments before its picture")
 
 
-def _next_marker(file: BinaryIO) -> int:
-    """The next marker of a JPEG, after any bytes that are none: fill bytes, zero bytes, rubbish."""
-    for _ in range(_STEPS):
-        byte = _byte(file)
-        while byte != 0xFF:
-            byte = _byte(file)
-        while byte == 0xFF:
-            byte = _byte(file)
-        if byte:
-            return byte
+def _next_marker(file: BinaryIO, most: int) -> tuple[int, int]:
+    """The next marker of a JPEG, and how many bytes are passed over that are none: fill bytes, zero bytes, rubbish."""
+    marker, before = False, -2
+    while before < most:
+        byte = file.read(1)
+        if not byte:
+            raise CutOffError("cut off within its header")
+        if marker and byte not in (b"\xff", b"\0"):
+            return byte[0], max(before + 1, 0)
+        marker = byte == b"\xff"
+        before += 1
     raise InputError("a JPEG with rubbish between its segments")
 
 
@@ -214,13 +217,6 @@ def _orientation(exif: bytes) -> int:
     except struct.error:
         pass  # cut off: it states none
     return 1
-
-
-def _byte(file: BinaryIO) -> int:
-    read = file.read(1)
-    if not read:
-        raise CutOffError("cut off within its header")
-    return read[0]
 
 
 def _unpack(form: str, file: BinaryIO) -> tuple[Any, ...]:
