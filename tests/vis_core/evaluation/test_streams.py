@@ -121,6 +121,29 @@ def test_messages_that_only_a_stamp_of_zero_tells_apart_are_refused():
         score(truth([0, 1, 2, 3]), [message(0, 1, 0), message(2, 2, 1), message(0, 2, 1)])
 
 
+@pytest.mark.parametrize(
+    ("stamps", "arrivals", "late"), [((0, 0, 0), (91, 92, 94), 0), ((7, 7, 8), (7.2, 7.2, 8.2), 0.2)]
+)
+def test_where_stamps_repeat_sequence_numbers_tell_the_frames(stamps, arrivals, late):
+    """The third of four frames was not answered."""
+    kept = (0, 1, 3)
+    told = [message(*times, k) | {"sequence": k} for k, *times in zip(kept, stamps, arrivals)]
+    with pytest.warns(InputWarning, match="stamps repeat; there are as many sequence numbers as frames"):
+        found = evaluate_stream(truth([0, 1, 2, 3]), told)
+    expected = score(truth([0, 1, 2, 3]), [message(k + 1, k + 1 + late, k) for k in kept])
+    for policy in ("strict", "hold", "live", "answered"):
+        assert found.policies[policy].summary == expected.policies[policy].summary
+    assert found.first_detection == pytest.approx(expected.first_detection)
+    assert found.latency == pytest.approx(expected.latency)
+    assert (found.answered_frames, found.dropped_frames) == (3, 1)
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (3, 0), (3, 3), (0, 4), (-1, 3), (0, "3"), (0, None)])
+def test_sequence_numbers_that_cannot_be_those_of_the_frames_are_not_taken_as_such(numbers):
+    with pytest.raises(InputError, match="stamp 0 as in line 1"):
+        score(truth([0, 1, 2, 3]), [message(0, 5, 0) | {"sequence": number} for number in numbers])
+
+
 def test_messages_with_one_stamp_are_told():
     with pytest.warns(InputWarning, match="stream line 2: stamp 1000000000 as in line 1: .*last counts"):
         evaluate_stream(truth([0, 1, 2, 3]), [message(1, 1, 0), message(1, 2, 0)])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,8 @@ def read_stream(
 ) -> Stream:
     """Read and check a recorded stream.
 
-    A message tells its ``frame``, the position in the video (-1: none), or is found by its stamp.
+    A message tells its ``frame``, the position in the video (-1: none), or is found by its stamp; where stamps repeat,
+    by its ``sequence``, if that counts as many messages as the video has frames.
 
     Args:
         source: path of a file with one JSON object a line, or these objects.
@@ -110,9 +112,42 @@ def read_stream(
         content = list(enumerate(source, 1))
     classes = ResultClasses(path, info, _category_ids(content), ground_truth.categories, categories)
     reader = _Reader(path, video, stamps, classes)
+    if _is_counted(content, video.length):
+        reader.warn_of_counting()
+        content = _counted(content, stamps)
     for number, message in content:
         reader.add_message(message, number)
     return reader.finish(ground_truth)
+
+
+def _is_counted(content: Sequence[tuple[int, Any]], length: int) -> bool:
+    """Whether sequence numbers tell the frames: stamps do not, and they count as many messages as there are frames."""
+    messages = [message for _, message in content]
+    if not all(isinstance(message, Mapping) and "frame" not in message for message in messages):
+        return False
+    columns = [[message.get(key) for message in messages] for key in ("sequence", "stamp", "arrival")]
+    if not messages or not all(is_integer(value) for column in columns for value in column):
+        return False
+    numbers, stamps, _ = columns
+    growing = all(before < after for before, after in pairwise(numbers))
+    return growing and numbers[0] >= 0 and numbers[-1] == length - 1 and len(set(stamps)) < len(stamps)
+
+
+def _counted(
+    content: Sequence[tuple[int, Mapping[str, Any]]], stamps: npt.NDArray[np.int64]
+) -> list[tuple[int, Mapping[str, Any]]]:
+    """The messages under frame and stamp of their sequence numbers, each as late as it was.
+
+    Of a camera that stamps nothing the first message counts as not late.
+    """
+    first = content[0][1]
+    began = first["arrival"] - int(stamps[first["sequence"]])
+    counted: list[tuple[int, Mapping[str, Any]]] = []
+    for number, message in content:
+        own, stamp = int(stamps[message["sequence"]]), message["stamp"]
+        arrival = message["arrival"] - (stamp - own if stamp else began)
+        counted.append((number, {**message, "frame": message["sequence"], "stamp": own, "arrival": arrival}))
+    return counted
 
 
 def _category_ids(content: Iterable[tuple[int, Any]]) -> Iterator[Any]:
@@ -133,6 +168,11 @@ class _Reader:
         self._segmentations = SegmentationReader(findings, polygons=False, frames=False)
         self._redundancy = Redundancy(findings, predicted=True)
         self._read: list[tuple[int, int, int | None, list[tuple[int, int, float, Masks, Areas]]]] = []
+
+    def warn_of_counting(self) -> None:
+        """Tell that frames are found by sequence numbers."""
+        text = "stamps repeat; there are as many sequence numbers as frames, so message k is taken as that of frame k"
+        self._findings.warn("sequence", "", f"{text}; of stamps 0, times count from the first arrival")
 
     def add_message(self, message: Any, number: int) -> None:
         """Take the message of a line."""
