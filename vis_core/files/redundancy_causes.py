@@ -107,7 +107,10 @@ def writings(boxes: Boxes) -> Causes:
         sides = boxes.extents[:, 2:] / plain[:, 2:]
         x, y = np.median(sides, axis=0)
         causes.append(
-            (f"the boxes look scaled by {1 / x:.3g} in x and {1 / y:.3g} in y", boxes.fit(plain * (x, y, x, y)))
+            (
+                f"the boxes look scaled by {1 / x:.3g} in x and {1 / y:.3g} in y against the masks",
+                boxes.fit(plain * (x, y, x, y)),
+            )
         )
         width, height = np.median(boxes.sizes[:, ::-1] / sides, axis=0)
         fit = boxes.fit(plain * image / (width, height, width, height))

@@ -71,7 +71,7 @@ class SegmentationReader:
         """Masks and areas of the frames of a track; complete after ``finish``.
 
         Args:
-            segmentations: one a frame: null, an empty list, run lengths, or polygons.
+            segmentations: one a frame: null, an empty list (of empty lists), run lengths, or polygons.
             size: height and width of the video.
             entry: the track, for messages.
             index: its place in the file, for the order of messages.
@@ -85,7 +85,7 @@ class SegmentationReader:
         expected = [size[0], size[1]]
         texts, frames = self._texts, self._text_frames
         for frame, segmentation in enumerate(segmentations):
-            if segmentation is None or (isinstance(segmentation, list) and not segmentation):
+            if segmentation is None or (isinstance(segmentation, list) and all(part == [] for part in segmentation)):
                 continue
             if isinstance(segmentation, dict):
                 given = segmentation.get("size")

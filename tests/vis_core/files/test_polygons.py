@@ -107,6 +107,12 @@ def test_a_mask_of_nothing_but_a_line_is_empty(sample):
     assert "the mask is empty" in warnings and track.areas[0] == 0
 
 
+def test_lists_of_nothing_are_no_mask(sample):
+    annotated, findings, warnings, track = told(sample, [[], []])
+    assert [*findings] == ["annotation that is never visible"] and len(annotated.items[0].annotations) == 1
+    assert "no frame has a mask" in warnings and track.masks == (None,)
+
+
 def test_a_polygon_that_crosses_itself_is_a_mask(sample):
     crossing = [5, 5, 25, 25, 25, 5, 5, 25]
     annotated, findings, _, _ = told(sample, [crossing])
