@@ -67,6 +67,7 @@ class Comparison:
         categories: name by id.
         draws: number of bootstrap draws.
         classes: of each file how its classes were matched, as of ``Evaluation``.
+        class_agnostic: whether the categories were ignored.
     """
 
     overall: Mapping[str, Difference]
@@ -74,6 +75,7 @@ class Comparison:
     categories: Mapping[int, str]
     draws: int
     classes: tuple[ClassMatching | None, ClassMatching | None] = (None, None)
+    class_agnostic: bool = False
 
 
 def compare(first: Evaluation, second: Evaluation, *, draws: int = DRAWS, seed: int = 0) -> Comparison:
@@ -117,8 +119,14 @@ def compare(first: Evaluation, second: Evaluation, *, draws: int = DRAWS, seed: 
         for number in first.categories
         if first.per_category[number]["GT_IDs"]
     }
-    classes = (first.classes, second.classes)
-    return Comparison(MappingProxyType(overall), MappingProxyType(per_category), first.categories, draws, classes)
+    return Comparison(
+        MappingProxyType(overall),
+        MappingProxyType(per_category),
+        first.categories,
+        draws,
+        (first.classes, second.classes),
+        first.class_agnostic,
+    )
 
 
 def _ground_truth(evaluation: Evaluation) -> tuple[Any, ...]:

@@ -201,7 +201,7 @@ def evaluate_bag(
                 "paired": pairing.paired,
             },
             "classes_by": "none" if class_agnostic else "ids" if matching is None else "names",
-            "classes": classes_entry(None if class_agnostic else matching),
+            "classes": classes_entry(matching, class_agnostic),
             **told,
             "skipped": [{"name": name, "reason": reason} for name, reason in bag.skipped],
             "scores": dict(scores.summary),

@@ -51,7 +51,7 @@ def metrics(
         "ground_truth": ground_truth,
         "results": results,
         "options": dict(options or {}),
-        "classes": classes_entry(evaluation.classes),
+        "classes": classes_entry(evaluation.classes, evaluation.class_agnostic),
         "summary": dict(evaluation.summary),
         **averages,
         "per_category": _rows(evaluation.categories, evaluation.per_category),
@@ -73,7 +73,7 @@ def stream_metrics(
         "ground_truth": ground_truth,
         "stream": stream,
         "options": dict(options or {}),
-        "classes": classes_entry(evaluation.classes),
+        "classes": classes_entry(evaluation.classes, evaluation.policies["strict"].class_agnostic),
         "policies": {
             policy: {
                 "summary": dict(scores.summary),
@@ -109,7 +109,7 @@ def comparison_metrics(
         "ground_truth": ground_truth,
         "results": list(results),
         "options": dict(options or {}),
-        "classes": [classes_entry(classes) for classes in comparison.classes],
+        "classes": [classes_entry(classes, comparison.class_agnostic) for classes in comparison.classes],
         "draws": comparison.draws,
         "overall": {
             name: {**row(item), "low": item.low, "high": item.high} for name, item in comparison.overall.items()
@@ -144,10 +144,15 @@ def panoptic_metrics(
     }
 
 
-def classes_entry(classes: ClassMatching | None) -> dict[str, Any]:
-    """How the results' classes met the categories: by names or by ids, and those of either side without a partner."""
-    if classes is None:
-        return {"by": "ids", "renamed": {}, "without_category": [], "without_class": []}
+def classes_entry(classes: ClassMatching | None, ignored: bool = False) -> dict[str, Any]:
+    """How the results' classes met the categories, and those of either side without a partner.
+
+    Args:
+        classes: how they were matched; None: by ids.
+        ignored: categories did not count.
+    """
+    if classes is None or ignored:
+        return {"by": "none" if ignored else "ids", "renamed": {}, "without_category": [], "without_class": []}
     return {
         "by": "names",
         "renamed": dict(classes.renamed),
