@@ -16,8 +16,22 @@ OPTIONAL = {
     "/vis/segmenter/semantic",
     "/vis/segmenter/semantic/label_info",
     "/vis/segmenter/get_type_description",
+    "/vis/segmenter/detections_3d",
+    "/vis/segmenter/class_mask",
+    "/vis/segmenter/confidence",
+    "/vis/segmenter/label_info",
+    "/vis/segmenter/enable",
+    "/vis/mask/image",
+    "/vis/mask/camera_info",
+    "/camera/camera_info",
     "/camera/image_raw/compressed",
     "/clock",
+    "/tf",
+    "/tf_static",
+}
+OF_DEPTH = {
+    *(f"/vis/segmenter/{name}" for name in ("tracks_3d", "markers", "points", "polygons", "followed_pose")),
+    *("/camera/depth", "/camera/depth/camera_info"),
 }
 
 
@@ -35,7 +49,10 @@ def allowed(enclave: str) -> dict[str, set[str]]:
     return found
 
 
-def test_the_policy_allows_the_node_its_topics_and_services_and_no_others(stage):
+@pytest.mark.parametrize("depth", [False, True])
+def test_the_policy_allows_the_node_its_topics_and_services_and_no_others(make_stage, segmenter, depth):
+    stage = make_stage(lambda *_, **__: segmenter, **({"depth": True, "target_frame": "map"} if depth else {}))
+    stage.activate()
     me = ("segmenter", "/vis")
     has = {
         "publish": stage.node.get_publisher_names_and_types_by_node(*me),
@@ -44,9 +61,12 @@ def test_the_policy_allows_the_node_its_topics_and_services_and_no_others(stage)
     }
     policy = allowed("/vis/segmenter")
     for does, names_and_types in has.items():
-        names = {name.replace("/vis/image", "/camera/image_raw") for name, _ in names_and_types}
+        names = {name for name, _ in names_and_types}
+        for name in ("image", "camera_info", "depth"):
+            names = {given.replace(f"/vis/{name}", f"/camera/{name}") for given in names}
+        names = {name.replace("/camera/image", "/camera/image_raw") for name in names}
         assert names <= policy[does], does
-        assert policy[does] - names <= OPTIONAL, does
+        assert policy[does] - names <= (OPTIONAL if depth else OPTIONAL | OF_DEPTH), does
 
 
 def test_only_the_operator_may_ask_and_each_name_is_one_of_the_node():
