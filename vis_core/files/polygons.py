@@ -48,7 +48,8 @@ def read_polygons(segmentation: list[Any], size: tuple[int, int]) -> Polygons | 
     good: list[list[float]] = []
     lines: list[list[float]] = []
     dropped: list[str] = []
-    outline, leaves, fractions = 0.0, False, True
+    height, width = size
+    most, leaves, fractions = 0.0, False, True  # the outline is no longer than the first
     for position, polygon in enumerate(polygons):
         if not isinstance(polygon, list):
             return f"segmentation[{position}] {shown(polygon)} is not a polygon; give [x0, y0, x1, y1, ...]"
@@ -61,21 +62,22 @@ def read_polygons(segmentation: list[Any], size: tuple[int, int]) -> Polygons | 
         if len(points) < 3:
             dropped.append(f"polygon {position} has {_few(polygon)}; give x and y of three points or more")
             continue
-        low, high = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-        fractions &= min(low) >= 0 and max(high) <= 1 and bool((points % 1).any())
-        if min(low) < 0 or high[0] > size[1] or high[1] > size[0]:
+        (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        if fractions:
+            fractions = left >= 0 and top >= 0 and right <= 1 and bottom <= 1 and bool((points % 1).any())
+        if left < 0 or top < 0 or right > width or bottom > height:
             leaves = True
-            if min(high) <= 0 or low[0] >= size[1] or low[1] >= size[0]:
-                dropped.append(f"polygon {position} lies outside the image of {size[1]}x{size[0]}")
+            if right <= 0 or bottom <= 0 or left >= width or top >= height:
+                dropped.append(f"polygon {position} lies outside the image of {width}x{height}")
                 continue
-        outline += float(np.abs(np.diff(points, axis=0, append=points[:1])).sum())
+        most += len(points) * (right - left + bottom - top)
         if _on_a_line(points):
             lines.append(polygon)
             dropped.append(f"all points of polygon {position} lie on a line")
         else:
             good.append(polygon)
-    longest = min(_MAX_OUTLINE * (size[0] + size[1]), _MAX_OUTLINE_PIXELS)
-    if outline > longest:
+    longest = min(_MAX_OUTLINE * (height + width), _MAX_OUTLINE_PIXELS)
+    if most > longest and (outline := sum(map(_outline, good or lines))) > longest:
         return f"polygons with an outline of {outline:.0f} pixels; at most {longest} are read in this video"
     if not good and not lines:
         return dropped[0]
@@ -120,16 +122,32 @@ def _points(polygon: list[Any]) -> npt.NDArray[np.float64] | None:
     except OverflowError:
         return None
     # A NaN is no less than anything.
-    return points if np.abs(points).max(initial=0) <= _MAX_COORDINATE else None
+    return points if not points.size or np.abs(points).max() <= _MAX_COORDINATE else None
+
+
+def _outline(polygon: list[float]) -> float:
+    """Length of an outline, along the axes."""
+    points = np.array(polygon, np.float64).reshape(-1, 2)
+    return float(np.abs(np.diff(points, axis=0, append=points[:1])).sum())
+
+
+def outline_area(polygon: list[float]) -> float:
+    """Area within an outline that does not cross itself, pixels."""
+    x, y = np.array(polygon, np.float64).reshape(-1, 2).T
+    return abs(_doubled_area(x, y)) / 2
+
+
+def _doubled_area(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
+    return float(x[:-1] @ y[1:] - y[:-1] @ x[1:] + x[-1] * y[0] - y[-1] * x[0])
 
 
 def _on_a_line(points: npt.NDArray[np.float64]) -> bool:
     """Whether all points lie on a line; a polygon that crosses itself has no signed area either, but marks pixels."""
-    x, y = (points - points[0]).T
-    reach = float(np.abs(points - points[0]).max())
-    if abs(float(x[:-1] @ y[1:] - y[:-1] @ x[1:])) > 1e-9 * reach**2:
+    if abs(_doubled_area(points[:, 0], points[:, 1])) > 1e-3:
         return False
+    x, y = (points - points[0]).T
     farthest = int(np.argmax(np.maximum(np.abs(x), np.abs(y))))
+    reach = max(abs(float(x[farthest])), abs(float(y[farthest])))
     return bool((np.abs(x * y[farthest] - y * x[farthest]) <= 1e-9 * reach**2).all())
 
 

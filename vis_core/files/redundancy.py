@@ -8,8 +8,8 @@ When a pair differs:
 * Each edge of a box may lie 2 pixels from the mask's, or 5 % of the mask's side: the corners of polygons, rounded
   numbers, last pixels counted in or out, and boxes drawn by hand differ by so much, other mistakes by more. Of
   polygons the corners count as well as the pixels: a thin tip covers none.
-* An area may differ by 10 pixels or 10 %, and that of a polygon by half the outline of its box as well: an outline and
-  the pixels that it covers are not the same number, and neither are COCO's areas of masks that were encoded later.
+* An area may differ by 10 pixels or 10 %: an outline and the pixels that it covers are not the same number. Of polygons
+  the sum of what the outlines hold counts as well as the pixels: parts overlap, and thin ones cover few.
 * Crowds, null, missing masks and boxes of zeros say nothing.
 * Boxes of results may be predictions of their own: if nothing is found, each edge may lie 4 pixels away, or a quarter
   of the side, and what differs is told only where one cause explains half of all.
@@ -136,14 +136,13 @@ class Redundancy:
         stated = np.array(pairs.of_each("stated"), np.float64).clip(-_MOST, _MOST)
         measured = np.maximum(pairs.areas, 0).astype(np.float64)
         differ = np.flatnonzero(~near_areas(stated, measured))
-        extents = pairs.rows(differ).mask_boxes()
-        half_outlines = np.where(pairs.rows(differ).runs, 0, extents[:, 2] + extents[:, 3])
-        still = ~near_areas(stated[differ], measured[differ], half_outlines)
-        differ, extents = differ[still], extents[still]
+        outlined = differ[~pairs.rows(differ).runs]
+        near = near_areas(stated[outlined], pairs.rows(outlined).outline_areas())
+        differ = np.setdiff1d(differ, outlined[near])
         if not differ.size:
             return
         pairs, stated, measured = pairs.rows(differ), stated[differ], measured[differ]
-        cause, explained = self._best(area_causes(stated, measured, extents, pairs.sizes), total)
+        cause, explained = self._best(area_causes(stated, measured, pairs.mask_boxes(), pairs.sizes), total)
         use = "; areas decides the size range" if self._areas_decide else ""
         for row in range(len(pairs)):
             text = f"{pairs.key(row)} says {stated[row]:g}, the mask has {measured[row]:g} pixels"

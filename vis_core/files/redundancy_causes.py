@@ -140,7 +140,7 @@ def area_causes(stated: Floats, measured: Floats, extents: Floats, sizes: Floats
     return causes
 
 
-def near_areas(stated: Floats, measured: Floats, more: Floats | float = 0.0) -> Flags:
-    """Whether areas are alike, where they may differ by some pixels more; bool ``[N]``."""
-    near: Flags = np.abs(stated - measured) <= np.maximum(_AREA_PIXELS, _AREA_SHARE * measured) + more
+def near_areas(stated: Floats, measured: Floats) -> Flags:
+    """Whether areas are alike; bool ``[N]``."""
+    near: Flags = np.abs(stated - measured) <= np.maximum(_AREA_PIXELS, _AREA_SHARE * measured)
     return near

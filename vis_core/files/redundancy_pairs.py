@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from vis_core.files.findings import shown
-from vis_core.files.polygons import read_polygons
+from vis_core.files.polygons import outline_area, read_polygons
 from vis_core.files.redundancy_causes import Flags, Floats
 from vis_core.files.segmentations import Areas, Masks
 
@@ -102,17 +102,25 @@ class Pairs:
             boxes[part] = coco_mask.toBbox([{"size": sizes[owners[row]], "counts": texts[row]} for row in part])
         return boxes
 
+    def _outlines(self) -> list[list[list[float]]]:
+        """The polygons of each row."""
+        owners = self.owners.tolist()
+        read = [read_polygons(s, self.statements[o].size) for s, o in zip(self.of_each("segmentations"), owners)]
+        return [[] if isinstance(polygons, str) else polygons.parts for polygons in read]
+
     def corner_boxes(self) -> Floats:
         """Boxes ``[N, 4]`` of the corners of polygons: tips that cover no pixel are within them."""
         boxes = np.zeros((len(self), 4))
-        for row, segmentation in enumerate(self.of_each("segmentations")):
-            size = self.statements[self.owners[row]].size
-            polygons = read_polygons(segmentation, size)
-            if not isinstance(polygons, str):
-                points = np.array(list(chain.from_iterable(polygons.parts))).reshape(-1, 2).clip(0, size[::-1])
+        for row, (parts, (height, width)) in enumerate(zip(self._outlines(), self.sizes.tolist(), strict=True)):
+            if parts:
+                points = np.array(list(chain.from_iterable(parts))).reshape(-1, 2).clip(0, (width, height))
                 low = points.min(axis=0)
                 boxes[row] = *low, *(points.max(axis=0) - low)
         return boxes
+
+    def outline_areas(self) -> Floats:
+        """Areas ``[N]`` within the outlines of polygons, summed over parts."""
+        return np.array([sum(map(outline_area, parts)) for parts in self._outlines()], np.float64)
 
     def place(self, row: int) -> tuple[str, int | None]:
         """Entry of a row, and its frame where the annotation may have others."""

@@ -279,3 +279,10 @@ def test_predictions_row_by_row_are_refused():
     for annotation, _, mask in annotations:
         annotation["segmentation"] = by_rows(mask)
     assert "the run lengths look taken row by row" in compared(annotations, predicted=True)[1]
+
+
+def test_areas_of_polygons_whose_parts_overlap_raise_no_alarm():
+    parts = [[5, 5, 45, 5, 45, 45, 5, 45], [10, 10, 50, 10, 50, 50, 10, 50]]
+    annotation = {"segmentation": parts, "bbox": [5, 5, 45, 45], "area": 3200}
+    assert compared([(annotation, (60, 80), None)]) == ({}, "")
+    assert [*compared([({**annotation, "area": 6000}, (60, 80), None)])[0]] == ["area unlike the mask"]
