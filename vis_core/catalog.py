@@ -87,7 +87,8 @@ def convert(name: str, source: str | Path, target: str | Path, half: bool = Fals
         half: store in 16 bits (float16), in half the space; they are float32 again when they are loaded.
 
     Raises:
-        CheckpointError: the source does not fit the system, or the target cannot be written.
+        CheckpointError: the source does not fit the system.
+        OSError: the target cannot be written.
     """
     system = find(name)
     if Path(target).suffix != ".safetensors":

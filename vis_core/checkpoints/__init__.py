@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -56,19 +58,23 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Map
     """Write a ``.safetensors`` file: under a temporary name, then renamed, so that a torn file is never left.
 
     Raises:
-        CheckpointError: the name does not end in ``.safetensors``, or the file cannot be written.
+        CheckpointError: the name does not end in ``.safetensors``.
+        OSError: the file cannot be written; what was there stands.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{path}: weights are written as .safetensors")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({key: x.detach().cpu().contiguous() for key, x in tensors.items()}, temporary, dict(metadata))
         temporary.chmod(0o666 & ~_umask())  # it is made for its owner alone
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written: {error}") from error
+        found = re.search(r"\(os error (\d+)\)", str(error))  # what the system said to safetensors
+        number = (getattr(error, "errno", None) or errno.EIO) if found is None else int(found[1])
+        reason = str(error) if number == errno.EIO else os.strerror(number)
+        raise OSError(number, reason, str(path)) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -140,6 +140,7 @@ def segment(
                 stop_asked=lambda: bool(received),
                 on_frame=on_frame,
                 origin=origin_of(system, weights, given, option or []),
+                asked={"orientation": orientation, "range": value_range, "fps": fps},
                 resume=resume,
             )
     _report(outcome)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from vis_core.commands.result_files import open_results
 from vis_core.commands.terminal import SKIPPED_SHOWN
@@ -80,6 +81,7 @@ def segment_videos(
     stop_asked: Callable[[], bool] = lambda: False,
     on_frame: Callable[[], None] = lambda: None,
     origin: Origin = UNKNOWN,
+    asked: Mapping[str, Any] = MappingProxyType({}),
     resume: bool = False,
 ) -> RunOutcome:
     """Segment videos; whatever ends the run, what is done is finished and stands.
@@ -103,6 +105,7 @@ def segment_videos(
         stop_asked: asked after each frame; true ends the run, after the answers that are still owed.
         on_frame: called after each answered frame.
         origin: what the companion tells of the system.
+        asked: what else a run that goes on from this one must have been asked for.
         resume: go on from the videos that an earlier run finished.
 
     Returns:
@@ -114,7 +117,7 @@ def segment_videos(
     try:
         if save_panoptic:
             _check_tells_stuff(segmenter)
-        run = {"system": origin.system, "weights": origin.weights, "options": origin.options, "start": start}
+        run = {**asked, "system": origin.system, "weights": origin.weights, "options": origin.options, "start": start}
         run |= {"stop": stop, "overlay": overlay, "masks": save_masks, "panoptic": save_panoptic}
         journal = Journal(here, run | {"videos": [[source.video_id, source.name] for source in sources]}, resume)
         _remove_cut_short(folder.path, journal)

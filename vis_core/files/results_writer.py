@@ -15,7 +15,7 @@ import numpy as np
 
 from vis_core import masks
 from vis_core.errors import InputError
-from vis_core.files.atomic import atomic_write
+from vis_core.files.atomic import atomic_write, errors_name
 from vis_core.files.results_info import ResultsInfo, info_path, write_info
 from vis_core.structures import Instances
 
@@ -193,8 +193,9 @@ class ResultsWriter:
     def _append(self, data: bytes) -> None:
         written = 0
         try:
-            while written < len(data):
-                written += self._rows.write(data[written:]) or 0
+            with errors_name(self.path):
+                while written < len(data):
+                    written += self._rows.write(data[written:]) or 0
         except BaseException:
             self._rows.truncate(self._end)
             self._rows.seek(self._end)

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 
@@ -34,9 +34,12 @@ def save_state(folder: Path, state: dict[str, Any]) -> Path:
     try:
         with atomic_write(path) as partial:
             with partial.open("wb") as file:
+                remembering = _Remembering(file)
                 try:
-                    torch.save({"format": FORMAT, **state}, file)
+                    torch.save({"format": FORMAT, **state}, cast(IO[bytes], remembering))
                 except RuntimeError as error:  # torch hides what the system said
+                    if remembering.error is not None:
+                        raise remembering.error from None
                     raise OSError(errno.EIO, f"cannot be written: {_first_line(error)}") from error
                 file.flush()
                 os.fsync(file.fileno())
@@ -47,6 +50,24 @@ def save_state(folder: Path, state: dict[str, Any]) -> Path:
         kept = "; the state before is untouched" if (folder / NAME).exists() or (folder / PREVIOUS).exists() else ""
         raise OSError(error.errno, f"{error.strerror or error}{kept}", str(path)) from error
     return path
+
+
+class _Remembering:
+    """A binary file to write to, and the error of the system that ended it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
