@@ -109,6 +109,14 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
         features = sum(x.nbytes() for x in (*self._clip, *self._prefetcher.made()))
         return features + self.model.nbytes() + self.associator.nbytes() + self.lifecycle.state_bytes()
 
+    @property
+    def max_lost_seconds(self) -> float | None:
+        return self.lifecycle.max_lost_seconds
+
+    @max_lost_seconds.setter
+    def max_lost_seconds(self, seconds: float | None) -> None:
+        self.lifecycle.max_lost_seconds = seconds
+
     def apply_option(self, name: str, value: Any) -> None:
         if not hasattr(self.model, name):
             raise OptionError(f"option {name}: {type(self.model).__name__} has no such attribute to change")
@@ -123,12 +131,12 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
         self._make_room()
         window = Window(self._count - len(clip), len(clip), self._size)
         found = self.model.segment(clip, window)
-        self.associator.forget(self.lifecycle.expire())
+        self.associator.forget(self.lifecycle.expire(owed[0].stamp))
         tracks = _Tracks(found, *self.associator.associate(found, window, self.lifecycle))
         answers: list[Instances] = []
         for t, frame in enumerate(owed, len(clip) - len(owed)):
             if answers:
-                ended = self.lifecycle.expire()
+                ended = self.lifecycle.expire(frame.stamp)
                 self.associator.forget(ended)
                 tracks.forget(ended)
             answers.append(tracks.answer(frame, t, self.lifecycle))

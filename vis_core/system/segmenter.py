@@ -26,6 +26,8 @@ class Segmenter(ABC):
         class_names: name of each label.
         delay: frames between a frame and its answer, at most; 0 for an online system.
         prefetches: whether `prefetch` makes it quicker where it runs.
+        max_lost_seconds: a track ends that was not seen for longer, by the stamps of frames; None: by frames alone. May
+            be changed while it runs.
         options: of its system, by name, as ``vis_core.load`` leaves them; none where it was made otherwise.
     """
 
@@ -77,6 +79,16 @@ class Segmenter(ABC):
 
         A hint: what `step` answers does not depend on it. May be called in another thread than `step`.
         """
+
+    @property
+    def max_lost_seconds(self) -> float | None:
+        """See the class."""
+        return None
+
+    @max_lost_seconds.setter
+    def max_lost_seconds(self, seconds: float | None) -> None:
+        if seconds is not None:
+            raise OptionError("max_lost_seconds: this system ends tracks by frames alone")
 
     @abstractmethod
     def step(self, frame: Frame) -> list[Instances]:

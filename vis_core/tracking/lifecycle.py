@@ -35,11 +35,18 @@ class TrackLifecycle:
         max_lost_frames: a track last seen in frame g ends before frame t if t - g exceeds this; None: never.
         max_lost_tracks: at most this many lost tracks; the ones lost longest end first, all that were last seen in
             the same frame together; None: no limit.
+        max_lost_seconds: a track ends before a frame whose stamp is later than its last one by more; None: never.
     """
 
-    def __init__(self, max_lost_frames: int | None = 30, max_lost_tracks: int | None = 100) -> None:
+    def __init__(
+        self,
+        max_lost_frames: int | None = 30,
+        max_lost_tracks: int | None = 100,
+        max_lost_seconds: float | None = None,
+    ) -> None:
         self.max_lost_frames = max_lost_frames
         self.max_lost_tracks = max_lost_tracks
+        self.max_lost_seconds = max_lost_seconds
         self._next_id = 1
         self._step = 0
         self._alive: dict[int, _Track] = {}
@@ -63,11 +70,19 @@ class TrackLifecycle:
         """Mean class scores ``[C]`` of a live track over the frames where it was seen."""
         return self._alive[track_id].mean()
 
-    def expire(self) -> tuple[int, ...]:
-        """End the tracks that are too old for the frame to come; returns their ids, so that a system forgets them."""
+    def expire(self, stamp: int | None = None) -> tuple[int, ...]:
+        """End the tracks that are too old for the frame to come; returns their ids, so that a system forgets them.
+
+        Args:
+            stamp: of the frame to come, nanoseconds; None: unknown, and no track is too old by it.
+        """
         old: list[int] = []
         if self.max_lost_frames is not None:
             old = [i for i, track in self._alive.items() if self._step - track.last_step > self.max_lost_frames]
+        if self.max_lost_seconds is not None and stamp is not None:
+            first = stamp - round(self.max_lost_seconds * 1e9)
+            gone = set(old)
+            old += [i for i, track in self._alive.items() if track.last_seen < first and i not in gone]
         if self.max_lost_tracks is not None:
             gone = set(old)
             lost = [i for i, t in self._alive.items() if t.last_step < self._step - 1 and i not in gone]

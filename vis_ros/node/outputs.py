@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rclpy.qos import QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
@@ -15,6 +16,7 @@ from vis_core.structures import Instances
 from vis_ros import messages
 from vis_ros.node.class_names import publish_class_names
 from vis_ros.node.diagnostics import StreamStatistics
+from vis_ros.node.mask_outputs import MaskOutputs, chosen_labels
 from vis_ros.node.semantic import LABELS, SemanticOutput
 
 try:
@@ -42,6 +44,7 @@ class Outputs:
         warm_up_tracks: tracks with an id up to this were of the warm-up, and are not published.
         highest_id: of all tracks that the node has published; those of this segmenter are called higher.
         on_incompatible: told of a topic and the event of a peer with another quality of service.
+        track_id_labels: values of ``~/label_image`` are of track ids, not of positions.
         spatial: keyword arguments of `SpatialOutputs`; None: nothing is published in space.
     """
 
@@ -53,6 +56,7 @@ class Outputs:
         warm_up_tracks: int,
         highest_id: int,
         on_incompatible: Callable[[str, Any], None],
+        track_id_labels: bool = False,
         spatial: Mapping[str, Any] | None = None,
     ) -> None:
         from vis_ros.msg import InstanceTrackArray
@@ -69,13 +73,16 @@ class Outputs:
         self._overlay = self._create(Image, "~/overlay", QoSProfile(depth=5))
         self._processing_time = self._create(Float64, "~/debug/processing_time_ms", QoSProfile(depth=10))
         self._latency = self._create(Float64, "~/debug/pipeline_latency_ms", QoSProfile(depth=10))
+        self._track_id_labels = track_id_labels
+        self._chosen = chosen_labels("", segmenter.class_names, "classes")
+        self._in_mask = self._chosen
         self._names = publish_class_names(node, segmenter.class_names)
+        self._masks = MaskOutputs(node, self._create, segmenter.class_names)
         self._semantic: SemanticOutput | None = None
         if segmenter.semantic_class_names:
             self._semantic = SemanticOutput(segmenter, self._create)
             if not self._semantic.names_are_published:
                 node.get_logger().info(f"{LABELS} is not published: vision_msgs is not installed")
-
         self.spatial: SpatialOutputs | None = None
         """What is published in space."""
         if spatial is not None:
@@ -88,6 +95,19 @@ class Outputs:
         """Of the instances."""
         return str(self._instances.topic_name)
 
+    def set(self, name: str, value: str) -> None:
+        """Change a parameter that is among `parameters.OF_OUTPUTS`; it holds from the next image on.
+
+        Raises:
+            OptionError: a class that there is not.
+        """
+        if name == "classes":
+            self._chosen = chosen_labels(value, self._class_names, name)
+        elif name == "mask_classes":
+            self._in_mask = chosen_labels(value, self._class_names, name)
+        elif self.spatial is not None:
+            self.spatial.follow = value
+
     def publish(self, instances: Instances, header: Any, image: Any, statistics: StreamStatistics) -> None:
         """The instances of an image, and what of the rest someone listens to."""
         if self._warm_up_tracks:  # their end is reported by the first frame
@@ -96,18 +116,24 @@ class Outputs:
             if self._added_to_ids:
                 instances = replace(instances, track_ids=instances.track_ids + self._added_to_ids)
             self.highest_id = max(self.highest_id, int(instances.track_ids.max()))
+        if not self._chosen.all():
+            instances = instances[self._chosen[instances.labels]]
         self._instances.publish(messages.to_message(instances, header, self._system, self._class_names))
         # A driver that stamps nothing leaves 0, which is no time of capture.
         latency = (self._node.get_clock().now().nanoseconds - instances.stamp) * 1e-9 if instances.stamp else None
         statistics.add_publication(latency)
         if self._label_image.get_subscription_count():
-            self._label_image.publish(messages.label_image_message(instances.label_image(), header))
+            labels = instances.label_image()
+            if self._track_id_labels:
+                labels = np.insert(instances.track_ids % 65535 + 1, 0, 0).astype(np.uint16)[labels]
+            self._label_image.publish(messages.label_image_message(labels, header))
         if self._overlay.get_subscription_count():
             from vis_core.video.overlay import draw_overlay
 
             self._overlay.publish(messages.rgb_message(draw_overlay(image, instances, self._class_names), header))
         if self._semantic is not None:
             self._semantic.publish(header)
+        self._masks.publish(instances, header, self._in_mask)
         if self.spatial is not None:
             self.spatial.publish(instances, header)
         if latency is not None:
@@ -119,6 +145,7 @@ class Outputs:
 
     def destroy(self) -> None:
         """The publishers, and what subscribes for them."""
+        self._masks.destroy()
         if self.spatial is not None:
             self.spatial.destroy()
         for publisher in self._publishers:

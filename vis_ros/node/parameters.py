@@ -7,8 +7,10 @@ An option that may be None is a parameter that may be 0, or -1 where 0 is a valu
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from vis_core.errors import OptionError
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 IMAGE_TRANSPORTS = ("raw", "compressed")
 DROP_POLICIES = ("latest", "every_frame")
+LABEL_IMAGE_VALUES = ("position", "track_id")
+OF_OUTPUTS = ("classes", "mask_classes", "follow")
+"""Parameters that what is published follows, and no segmenter, while the node runs."""
 
 _INTEGER_BOUNDS = (-(2**63), 2**63 - 1)
 _FLOAT_BOUNDS = (-sys.float_info.max, sys.float_info.max)
@@ -81,6 +86,28 @@ def node_parameters() -> dict[str, Option]:
             "begin with the next image while one is at work: more images a second, later answers",
             former="look_ahead",
             default=True,
+        ),
+        "classes": Option(
+            "names of the classes whose tracks are published, with commas between them; empty: all",
+            live=True,
+            default="",
+        ),
+        "mask_classes": Option(
+            "names of the classes that mask/image shows, with commas between them; empty: all", live=True, default=""
+        ),
+        "label_image_values": Option(
+            "position: 1 + the place in the tracks array; track_id: 1 + the id modulo 65535, the same in every image",
+            choices=LABEL_IMAGE_VALUES,
+            default="position",
+        ),
+        "max_lost_seconds": Option(
+            "seconds, by stamps; a track that was not seen for longer ends, whatever max_lost_frames says",
+            0.001,
+            3600,
+            live=True,
+            kind=float,
+            optional=True,
+            default=None,
         ),
         "depth": Option(
             "subscribe to depth and depth/camera_info, aligned to the camera's image, and publish tracks in space",
@@ -186,6 +213,30 @@ def check(name: str, option: Option, value: Any) -> Any:
     return option.check(name, value)
 
 
+def check_changes(changes: Iterable[Any], table: Mapping[str, Option], configured: bool) -> dict[str, Any]:
+    """The options' values of parameters that are changed while the node runs; none before it is configured.
+
+    Args:
+        changes: ``rclpy.parameter.Parameter``.
+        table: of all parameters.
+        configured: whether it is.
+
+    Raises:
+        OptionError: a value cannot be, or is read only when the node is configured.
+    """
+    live = {}
+    for change in changes:
+        option = table.get(change.name)
+        if option is None:
+            continue
+        value = check(change.name, option, change.value)
+        if configured:
+            if not option.live:
+                raise OptionError(f"{change.name} is read when the node is configured: clean it up first")
+            live[change.name] = value
+    return live
+
+
 def to_ros(option: Option, value: Any) -> Any:
     """The parameter's value for an option's."""
     if value is None:
@@ -259,9 +310,9 @@ def _meaning(option: Option) -> str:
     return f"{option.description}; may be changed while it runs" if option.live else option.description
 
 
-def _none(option: Option) -> int:
-    """The value of a parameter that stands for None."""
-    return 0 if option.minimum is not None and option.minimum > 0 else -1
+def _none(option: Option) -> float:
+    """The value of a parameter that stands for None, in the parameter's type."""
+    return option.kind(0 if option.minimum is not None and option.minimum > 0 else -1)
 
 
 def _literal(value: Any) -> str:

@@ -28,7 +28,7 @@ from rclpy.qos import QoSProfile, qos_policy_name_from_kind, qos_profile_sensor_
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 
 from vis_core.commands.interrupts import interrupts
 from vis_core.errors import OptionError, VisError, printable
@@ -72,6 +72,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         self._transport_problem = transport_problem
         self._segmenter: Segmenter | None = None
         self._highest_id = 0
+        self._enabled = True
         self._worker: Worker | None = None
         self._statistics: StreamStatistics | None = None
         self._subscription: Any = None
@@ -89,6 +90,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         # Simulated time may stand still; a diagnostic that says so must not.
         self.create_timer(1.0, self._publish_diagnostics, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.create_service(Trigger, "~/reset", self._on_reset)
+        self.create_service(SetBool, "~/enable", self._on_enable)
         backward = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
         self._jump_handle = self.get_clock().create_jump_callback(backward, post_callback=self._on_time_jump)
 
@@ -102,8 +104,17 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             self._running_on = preparation.running_on(segmenter)
             system = self._value("system")
             self._outputs = Outputs(
-                self, segmenter, system, tracks, self._highest_id, self._on_incompatible, self._spatial_settings()
+                self,
+                segmenter,
+                system,
+                tracks,
+                self._highest_id,
+                self._on_incompatible,
+                self._value("label_image_values") == "track_id",
+                self._spatial_settings(),
             )
+            for name in (*parameters.OF_OUTPUTS, "max_lost_seconds"):
+                self._set_live(name, parameters.check(name, self._table[name], self._value(name)))
         except Exception as error:
             self._report_problem(f"not configured: {error}")
             self._release()
@@ -186,7 +197,6 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             "target_frame": self._value("target_frame"),
             "rectified": self._value("depth_rectified"),
             "acceleration": self._value("object_acceleration"),
-            "follow": self._value("follow"),
         }
 
     def _start(self, segmenter: Segmenter, outputs: Outputs) -> None:
@@ -218,7 +228,8 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
 
         def on_image(message: Any, info: Any) -> None:
             statistics.note_image(info)
-            mailbox.put(message)
+            if self._enabled:
+                mailbox.put(message)
 
         quality = QoSProfile(
             history=qos_profile_sensor_data.history,
@@ -270,6 +281,14 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             response.message = "the node is not active: there is no stream to reset"
         return response
 
+    def _on_enable(self, request: Any, response: Any) -> Any:
+        """Without cleaning up: a network that nobody needs now costs nothing, and is there at once when one does."""
+        if request.data and not self._enabled and self._worker is not None:
+            self._worker.request_reset("the node was enabled again")
+        self._enabled = request.data
+        response.success, response.message = True, "enabled" if request.data else "disabled: images are left out"
+        return response
+
     def _on_time_jump(self, jump: Any) -> None:
         if self._worker is not None:
             self._worker.request_reset("the clock jumped back")
@@ -283,35 +302,23 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         )
 
     def _check_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
-        live = {}
-        for change in changes:
-            option = self._table.get(change.name)
-            if option is None:
-                continue
-            try:
-                value = parameters.check(change.name, option, change.value)
-            except OptionError as error:
-                return SetParametersResult(successful=False, reason=str(error))
-            if self._segmenter is not None:
-                if not option.live:
-                    reason = f"{change.name} is read when the node is configured: clean it up first"
-                    return SetParametersResult(successful=False, reason=reason)
-                live[change.name] = value
-        if self._segmenter is not None:
-            try:
-                for name, value in live.items():
-                    self._set_live(name, value)
-            except OptionError as error:
-                return SetParametersResult(successful=False, reason=str(error))
+        try:
+            for name, value in parameters.check_changes(changes, self._table, self._segmenter is not None).items():
+                self._set_live(name, value)
+        except OptionError as error:
+            return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
     def _set_live(self, name: str, value: Any) -> None:
         """Change an option of the segmenter, or of what is published, while they run."""
         assert self._segmenter is not None
-        if name != "follow":
+        if name in parameters.OF_OUTPUTS:
+            if self._outputs is not None:
+                self._outputs.set(name, value)
+        elif name == "max_lost_seconds":
+            self._segmenter.max_lost_seconds = value
+        else:
             self._segmenter.set_option(name, value)
-        elif self._outputs is not None and self._outputs.spatial is not None:
-            self._outputs.spatial.follow = value
 
     def _publish_diagnostics(self) -> None:
         if self._statistics is not None:
@@ -320,6 +327,8 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             report = self._statistics.report(self._incompatible, self._transport_problem, more)
         else:
             report = Report(Level.OK, "unconfigured" if self._segmenter is None else "inactive", {})
+        if not self._enabled:
+            report = Report(report.level, f"disabled; {report.message}", report.values)
         if self._problem:
             report = Report(Level.ERROR, self._problem, report.values)
         values = {"system": self._value("system"), **self._running_on, **report.values}

@@ -45,7 +45,6 @@ class SpatialOutputs:
         target_frame: frame of reference; empty: the camera's.
         rectified: the depth image is free of distortion, whatever the camera info says of its lens.
         acceleration: of objects, metres a second squared; see `SpatialTracks`.
-        follow: see the attribute.
         transforms: where the camera is; None: by tf.
     """
 
@@ -60,12 +59,11 @@ class SpatialOutputs:
         target_frame: str = "",
         rectified: bool = False,
         acceleration: float = 2.0,
-        follow: str = "",
         transforms: Transforms | None = None,
     ) -> None:
         from vis_ros.msg import InstanceTrack3DArray
 
-        self.follow = follow
+        self.follow = ""
         """Id of a track, or name of a class of which the nearest is followed; empty: none."""
         self._node, self._class_names, self._system = node, tuple(class_names), system
         self._target_frame, self._rectified, self._acceleration = target_frame, rectified, acceleration

@@ -124,3 +124,12 @@ def test_a_track_that_a_system_ends_is_told_once_with_the_next_frame():
     assert states(advance(lifecycle, 2, [2])) == {2: TrackState.TRACKED}
     with pytest.raises(ValueError, match=r"track 1 cannot end: it is none of the live tracks \(2,\)"):
         lifecycle.end([1])
+
+
+def test_a_track_may_end_by_seconds_whatever_the_number_of_frames():
+    lifecycle = TrackLifecycle(max_lost_frames=None, max_lost_seconds=50e-9)
+    advance(lifecycle, 1, [None])  # at 100 nanoseconds
+    assert lifecycle.expire(150) == ()
+    assert lifecycle.expire() == ()  # no stamp: by frames alone
+    assert lifecycle.expire(151) == (1,)
+    assert lifecycle.alive == ()
