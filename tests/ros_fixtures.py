@@ -62,12 +62,12 @@ def described(monkeypatch, tmp_path):
 
     class LaunchConfiguration(Recorded):
         def perform(self, context):
-            return context.values[self.arguments[0]]
+            return context.launch_configurations[self.arguments[0]]
 
     modules = {
         "ament_index_python.packages": {"get_package_share_directory": lambda name: str(tmp_path)},
         "launch": dict.fromkeys(("LaunchContext", "LaunchDescription", "LaunchDescriptionEntity"), Recorded),
-        "launch.actions": dict.fromkeys(("DeclareLaunchArgument", "OpaqueFunction", "Shutdown"), Recorded),
+        "launch.actions": dict.fromkeys(("DeclareLaunchArgument", "LogInfo", "OpaqueFunction", "Shutdown"), Recorded),
         "launch.substitutions": {"LaunchConfiguration": LaunchConfiguration},
         "launch_ros": {},
         "launch_ros.actions": {"LifecycleNode": type("LifecycleNode", (Recorded,), {})},
@@ -81,10 +81,10 @@ def described(monkeypatch, tmp_path):
     def describe(file, **given):
         description = runpy.run_path(str(ROOT / "launch" / file))["generate_launch_description"]()
         *declared, started = description.arguments[0]
-        context = types.SimpleNamespace(environment={}, values={})
-        context.values = {x.arguments[0]: x.keywords["default_value"] for x in declared} | given
+        configurations = {x.arguments[0]: x.keywords["default_value"] for x in declared} | given
+        context = types.SimpleNamespace(environment={}, launch_configurations=configurations)
         found = started.keywords["function"](context, *started.keywords["args"])
-        return context.values, [x.keywords for x in found if type(x).__name__ == "LifecycleNode"]
+        return configurations, [x.keywords for x in found if type(x).__name__ == "LifecycleNode"]
 
     yield describe
     monkeypatch.delitem(sys.modules, "vis_ros.launching", raising=False)

@@ -6,15 +6,18 @@ again. The actions and their keywords are those that launch_ros has from Humble 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
+import yaml
 from ament_index_python.packages import get_package_share_directory
 from launch import (  # type: ignore[attr-defined] # mypy sees the folder of launch files
     LaunchContext,
     LaunchDescription,
     LaunchDescriptionEntity,
 )
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
 
@@ -84,11 +87,12 @@ def _start(context: LaunchContext, usual: str) -> list[LaunchDescriptionEntity]:
         environment[profiles_variable()] = str(Path(transport).expanduser())
     elif transport != "shared_memory":  # which is the node's default
         raise FileNotFoundError(f"transport:={transport} is neither shared_memory nor default nor a file")
-    shipped = Path(get_package_share_directory("vis_ros")) / "config" / f"{given['system'] or usual}.yaml"
+    system = given["system"] or usual
+    shipped = Path(get_package_share_directory("vis_ros")) / "config" / f"{system}.yaml"
     if not shipped.is_file():
-        raise FileNotFoundError(
-            f"system:={given['system']}: there is no file {shipped}; 'vis systems' lists the systems"
-        )
+        raise FileNotFoundError(f"system:={system}: there is no file {shipped}; 'vis systems' lists the systems")
+    if not given["params_file"]:
+        overrides["system"] = system
     params_file = Path(given["params_file"]).expanduser() if given["params_file"] else shipped
     if not params_file.is_file():
         raise FileNotFoundError(f"params_file:={given['params_file']}: there is no file {params_file}")
@@ -107,7 +111,20 @@ def _start(context: LaunchContext, usual: str) -> list[LaunchDescriptionEntity]:
         respawn_delay=_RESPAWN_SECONDS,
         on_exit=None if respawn else _end_launch,
     )
-    return [node]
+    return [*_unused(context.launch_configurations, names, shipped), node]
+
+
+def _unused(given: Iterable[str], known: list[str], shipped: Path) -> list[LaunchDescriptionEntity]:
+    """Words about arguments that are not ours and look as if they were meant to be; a launch file above has its own."""
+    parameters = yaml.safe_load(shipped.read_text())["/**"]["ros__parameters"]
+    words = []
+    for name in sorted({*given} - {*known}):
+        close = get_close_matches(name, known, 1, 0.8)
+        if name in parameters:
+            words.append(f"{name}:=... is not used: it is a parameter, which belongs into the file of params_file:=...")
+        elif close:
+            words.append(f"{name}:=... is not used: did you mean {close[0]}:=...?")
+    return [LogInfo(msg=text) for text in words]
 
 
 def _end_launch(event: object, context: LaunchContext) -> list[LaunchDescriptionEntity]:

@@ -47,6 +47,7 @@ def test_only_keywords_are_used_that_every_release_has():
         "respawn respawn_delay on_exit",
         "DeclareLaunchArgument": "default_value description choices",
         "Shutdown": "reason",
+        "LogInfo": "msg",
     }.items():
         keywords = {keyword.arg for name, call in calls if name == action for keyword in call.keywords}
         assert keywords and keywords <= set(known.split()), action
@@ -65,9 +66,9 @@ def test_each_launch_file_starts_its_usual_system_or_the_other_with_its_paramete
     for system, given in ((usual, {}), (other, {"system": other, "weights": "w.pth", "image": "/camera"})):
         arguments, (node,) = described(file, **given)
         assert {"image", "namespace", "system", "params_file", "weights", "device", "autostart"} <= arguments.keys()
-        path, *overrides = node["parameters"]
+        path, overrides = node["parameters"]
         assert Path(path).name == f"{system}.yaml"
-        assert overrides == ([{"system": other, "weights": "w.pth"}] if given else [])
+        assert overrides == {"system": system, **({"weights": "w.pth"} if given else {})}
         assert f"system:={usual}" in node["arguments"]  # the weakest word: files come later
         assert (node["executable"], node["namespace"]) == ("segmenter", "vis")
         assert node["remappings"] == ([("image", "/camera")] if given else [])
@@ -88,7 +89,19 @@ def test_the_launch_file_s_system_stands_before_a_file_of_parameters_and_a_named
 def test_autostart_is_set_only_where_it_is_asked_for(described, said, override):
     """So that a dump of the parameters starts the node again."""
     _, (node,) = described("visolo.launch.py", autostart=said)
-    assert [values["autostart"] for values in node["parameters"][1:]] == override
+    assert [values["autostart"] for values in node["parameters"][1:] if "autostart" in values] == override
+
+
+def test_arguments_that_look_like_ours_and_are_not_are_told_and_a_launch_file_above_may_have_its_own(described):
+    described("visolo.launch.py")
+    from vis_ros.launching import _unused
+
+    given = ["image", "name_space", "score_threshold", "use_rviz"]
+    told = _unused(given, ["image", "namespace"], ROOT / "config" / "visolo.yaml")
+    assert [action.keywords["msg"] for action in told] == [
+        "name_space:=... is not used: did you mean namespace:=...?",
+        "score_threshold:=... is not used: it is a parameter, which belongs into the file of params_file:=...",
+    ]
 
 
 def test_a_node_that_ends_ends_the_launch_or_comes_again(described):

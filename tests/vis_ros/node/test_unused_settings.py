@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 rclpy = pytest.importorskip("rclpy", reason="needs the ROS 2 wheels or a sourced ROS 2")
 pytest.importorskip("vis_ros.msg", reason="needs the built messages")
@@ -12,6 +15,7 @@ pytest.importorskip("vis_ros.msg", reason="needs the built messages")
 from rclpy.node import Node
 
 from tests.vis_ros.node.stage import Scripted
+from vis_ros.node import SegmenterNode
 from vis_ros.node.unused_settings import warn_of_files
 
 
@@ -91,3 +95,32 @@ def started(folder: Path, text: str, domain: int, capfd) -> tuple[set[str], list
     finally:
         rclpy.try_shutdown(context=context)
     return overrides, warnings(capfd.readouterr().err)
+
+
+def test_a_dump_of_an_active_node_starts_it_again_and_nothing_in_it_is_unused(
+    make_stage, ros_domain_id, tmp_path, capfd
+):
+    """As ``ros2 param dump`` writes it."""
+    first = make_stage(lambda *_, **__: Scripted(), views=2)
+    first.activate()
+    values = values_of(first.node)
+    path = tmp_path / "dump.yaml"
+    path.write_text(yaml.dump({"/vis/segmenter": {"ros__parameters": values}}))
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "--params-file", str(path)], context=context, domain_id=ros_domain_id)
+    capfd.readouterr()
+    try:
+        node = SegmenterNode(lambda *_, **__: Scripted(), namespace="vis", context=context)
+        assert node.get_parameter("autostart").value  # which is what the process asks before it starts by itself
+        assert node.start_by_itself()
+        again = values_of(node)
+        node.destroy_node()
+    finally:
+        rclpy.try_shutdown(context=context)
+    assert again == values
+    assert "not used" not in capfd.readouterr().err
+
+
+def values_of(node: Node) -> dict[str, Any]:
+    values = {name: parameter.value for name, parameter in node.get_parameters_by_prefix("").items()}
+    return {name: list(value) if isinstance(value, (tuple, array)) else value for name, value in values.items()}
