@@ -65,7 +65,11 @@ def profile_path() -> Path:
 
 def profiles_variable() -> str:
     """The environment variable that names a file of profiles to the Fast DDS of this ROS release."""
-    before = os.environ.get("ROS_DISTRO") in _BEFORE_FAST_DDS_3
+    distribution = os.environ.get("ROS_DISTRO")
+    if distribution is None:  # an environment of wheels, which say so by their library alone
+        before = (Path(sys.prefix) / "lib" / "libfastrtps.so").exists()
+    else:
+        before = distribution in _BEFORE_FAST_DDS_3
     return "FASTRTPS_DEFAULT_PROFILES_FILE" if before else "FASTDDS_DEFAULT_PROFILES_FILE"
 
 

@@ -29,7 +29,6 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("distribution", "variable"),
     [
-        (None, "FASTDDS_DEFAULT_PROFILES_FILE"),
         ("kilted", "FASTDDS_DEFAULT_PROFILES_FILE"),
         ("rolling", "FASTDDS_DEFAULT_PROFILES_FILE"),
         ("jazzy", "FASTRTPS_DEFAULT_PROFILES_FILE"),
@@ -37,8 +36,7 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_profile_is_named_by_the_variable_that_the_release_reads(monkeypatch, distribution, variable):
-    if distribution:
-        monkeypatch.setenv("ROS_DISTRO", distribution)
+    monkeypatch.setenv("ROS_DISTRO", distribution)
     transport.use_shared_memory()
     chosen = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     assert chosen == {variable: str(ROOT / "config" / "fastdds_shared_memory.xml")}
@@ -74,6 +72,17 @@ def test_the_profile_is_found_by_prefix_when_there_is_no_source_tree(monkeypatch
     assert transport.profile_path() == installed
 
 
+@pytest.mark.parametrize(
+    ("library", "variable"),
+    [("libfastdds.so", "FASTDDS_DEFAULT_PROFILES_FILE"), ("libfastrtps.so", "FASTRTPS_DEFAULT_PROFILES_FILE")],
+)
+def test_wheels_which_name_no_release_are_known_by_their_library(monkeypatch, tmp_path, library, variable):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / library).touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    assert transport.profiles_variable() == variable
+
+
 def test_fast_dds_takes_the_profile_and_opens_a_segment_of_64_mib(ros_domain_id):
     program = (
         "from pathlib import Path\n"
@@ -81,7 +90,7 @@ def test_fast_dds_takes_the_profile_and_opens_a_segment_of_64_mib(ros_domain_id)
         "use_shared_memory()\n"
         "import rclpy\n"
         "if 'fastrtps' not in rclpy.get_rmw_implementation_identifier(): raise SystemExit('another middleware')\n"
-        "def segments(): return set(Path('/dev/shm').glob('fastdds_*'))\n"
+        "def segments(): return set(Path('/dev/shm').glob('fast*_*'))\n"
         "before = segments()\n"
         "rclpy.init(); node = rclpy.create_node('probe')\n"
         "maps = Path('/proc/self/maps').read_text()\n"
