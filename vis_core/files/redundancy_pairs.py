@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from vis_core.files.findings import shown
-from vis_core.files.polygons import outline_area, read_polygons
+from vis_core.files.polygons import Polygons, outline_area, read_polygons
 from vis_core.files.redundancy_causes import Flags, Floats
 from vis_core.files.segmentations import Areas, Masks
 
@@ -105,8 +105,8 @@ class Pairs:
     def _outlines(self) -> list[list[list[float]]]:
         """The polygons of each row."""
         owners = self.owners.tolist()
-        read = [read_polygons(s, self.statements[o].size) for s, o in zip(self.of_each("segmentations"), owners)]
-        return [[] if isinstance(polygons, str) else polygons.parts for polygons in read]
+        read = [s and read_polygons(s, self.statements[o].size) for s, o in zip(self.of_each("segmentations"), owners)]
+        return [polygons.parts if isinstance(polygons, Polygons) else [] for polygons in read]
 
     def corner_boxes(self) -> Floats:
         """Boxes ``[N, 4]`` of the corners of polygons: tips that cover no pixel are within them."""

@@ -253,6 +253,15 @@ def test_polygons_with_their_own_boxes_and_areas_raise_no_alarm():
     assert not refusal and not findings
 
 
+@pytest.mark.parametrize("nothing", [None, []])
+def test_areas_where_nothing_is_marked_are_told(nothing):
+    annotations = sample(3)
+    annotations[1][0].update(segmentation=nothing, area=500)
+    findings, refusal = compared(annotations)
+    assert findings["area unlike the mask"].examples == ("annotations[1]: area says 500, the mask has 0 pixels",)
+    assert len(findings) == 1 and not refusal
+
+
 def test_boxes_drawn_by_hand_raise_no_alarm():
     rng = np.random.default_rng(2)
     annotations = with_boxes(sample(60), lambda x, y, w, h, H, W: np.array((x, y, w, h)) + rng.uniform(-0.9, 0.9, 4))
