@@ -53,7 +53,7 @@ def test_too_little_shared_memory_is_a_warning_that_says_what_to_do(monkeypatch)
     monkeypatch.setattr(transport.shutil, "disk_usage", lambda _: SimpleNamespace(free=64 * 2**20))
     with pytest.warns(UserWarning, match=r"64 MiB free.*--shm-size"):
         transport.use_shared_memory()
-    monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE")
+    monkeypatch.delenv(transport.profiles_variable())
     monkeypatch.setattr(transport.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**30))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -153,7 +153,7 @@ def test_what_a_killed_process_leaves_is_gone_when_the_next_has_started(monkeypa
         "if 'fastrtps' not in rclpy.get_rmw_implementation_identifier(): raise SystemExit('another middleware')\n"
         "rclpy.init(); node = rclpy.create_node('probe')\n"
         "maps = Path('/proc/self/maps').read_text().split()\n"
-        "print(*{p for p in maps if '/fastdds_' in p and 'port' not in p}, flush=True)\n"
+        "print(*{p for p in maps if '/dev/shm/fast' in p and 'port' not in p}, flush=True)\n"
         "signal.pause()\n"
     )
     monkeypatch.setattr(transport, "_YOUNG_SECONDS", 0.0)
@@ -195,7 +195,7 @@ def test_the_largest_image_chooses_the_profile(monkeypatch, largest, mebibytes):
     monkeypatch.setattr(transport.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**33))
     monkeypatch.setenv("VIS_ROS_LARGEST_IMAGE", largest)
     assert transport.use_shared_memory() == ""
-    profile = Path(os.environ["FASTDDS_DEFAULT_PROFILES_FILE"]).read_text()
+    profile = Path(os.environ[transport.profiles_variable()]).read_text()
     assert profile == transport.profile_path().read_text().replace("67108864", str(mebibytes * 2**20))
 
 
@@ -212,7 +212,7 @@ def test_without_room_for_a_segment_udp_is_used_in_words(monkeypatch):
     with pytest.warns(UserWarning, match="3 MiB free, the shared-memory transport needs 136, so UDP is used"):
         problem = transport.use_shared_memory()
     assert "so UDP is used: images will get lost" in problem
-    assert os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] == str(ROOT / "config" / "fastdds_udp.xml")
+    assert os.environ[transport.profiles_variable()] == str(ROOT / "config" / "fastdds_udp.xml")
 
 
 def test_fast_dds_takes_the_profile_without_shared_memory(ros_domain_id):
@@ -221,9 +221,9 @@ def test_fast_dds_takes_the_profile_without_shared_memory(ros_domain_id):
         "import rclpy\n"
         "if 'fastrtps' not in rclpy.get_rmw_implementation_identifier(): raise SystemExit('another middleware')\n"
         "rclpy.init(); node = rclpy.create_node('probe')\n"
-        "print('/fastdds_' in Path('/proc/self/maps').read_text())\n"
+        "print('/dev/shm/fast' in Path('/proc/self/maps').read_text())\n"
     )
-    environment = {**os.environ, "FASTDDS_DEFAULT_PROFILES_FILE": str(ROOT / "config" / "fastdds_udp.xml")}
+    environment = {**os.environ, transport.profiles_variable(): str(ROOT / "config" / "fastdds_udp.xml")}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env=environment)
     if "another middleware" in done.stderr:
         pytest.skip("needs Fast DDS as the middleware")
