@@ -86,7 +86,7 @@ class StreamStatistics:
         """An image arrived.
 
         Args:
-            info: rclpy's ``MessageInfo``. Where it tells publisher and sequence number, as from Jazzy on, the images
+            info: rclpy's ``MessageInfo``. Where it tells publisher and sequence number, as in Kilted, the images
                 are counted that were published after the first one that came, and did not come.
         """
         self._latest_image = self._clock()
