@@ -11,7 +11,7 @@ import errno
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import unquote
@@ -138,15 +138,19 @@ def _writer(folder: Path, storage: Storage, compression: Compression) -> Writer:
 def _stage(path: Path, tell: Callable[[str], None]) -> Iterator[Path]:
     """A hidden folder beside a recording, of one run at a time; what a killed run left there is put in order."""
     stage = path.with_name(f".{path.name}.partial")
-    with locked(stage, "recording"):
-        if (stage / _REPLACED).exists() and not path.exists():  # between the two renames: the new one is whole
-            (stage / path.name).rename(path)
-        if _clear(stage):
-            tell(f"{stage}: removed; a run that did not come to its end had left it")
-        try:
-            yield stage
-        finally:
-            _clear(stage)
+    try:
+        with locked(stage, "recording"):
+            if (stage / _REPLACED).exists() and not path.exists():  # between the two renames: the new one is whole
+                (stage / path.name).rename(path)
+            if _clear(stage):
+                tell(f"{stage}: removed; a run that did not come to its end had left it")
+            try:
+                yield stage
+            finally:
+                _clear(stage)
+    finally:
+        with suppress(OSError):  # one that a killed run had made; or it is another's
+            stage.rmdir()
 
 
 def _clear(stage: Path) -> bool:
