@@ -204,15 +204,19 @@ def to_points(scene: SpatialScene, points: Mapping[int, npt.NDArray[np.float32]]
 
 
 def to_polygons(scene: SpatialScene) -> list[Any]:
-    """The footprint of each track that is alive as ``geometry_msgs/PolygonInstanceStamped``; ``id`` is the track's."""
+    """The footprint of each track as ``geometry_msgs/PolygonInstanceStamped``; ``id`` is the track's.
+
+    First comes one of id 0 without corners, in every image, so that who waits for polygons knows that the camera lives;
+    a track that ends has none either, and takes the place of its last one.
+    """
     types = _types()
-    out = []
+    out = [types.PolygonInstanceStamped(header=scene.header)]
     for track, *_ in scene.rows():
+        message = types.PolygonInstanceStamped(header=scene.header)
+        message.polygon.id = track.track_id
         if track.state != TrackState.ENDED:
-            message = types.PolygonInstanceStamped(header=scene.header)
-            message.polygon.id = track.track_id
             message.polygon.polygon = _polygon(scene.corners(track))
-            out.append(message)
+        out.append(message)
     return out
 
 

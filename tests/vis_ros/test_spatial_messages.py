@@ -115,8 +115,9 @@ def test_points_carry_their_instance_class_and_score(scene):
 
 def test_footprints_are_polygons_with_the_track_s_id(scene):
     messages = [through_bytes(message) for message in spatial_messages.to_polygons(scene)]
-    assert [message.polygon.id for message in messages] == [3, 7]
-    assert len(messages[0].polygon.polygon.points) == 3 and messages[0].header.frame_id == "map"
+    # The first tells that the camera lives; the last that its track has ended.
+    assert [(m.polygon.id, len(m.polygon.polygon.points)) for m in messages] == [(0, 0), (3, 3), (7, 3), (9, 0)]
+    assert messages[1].header.frame_id == "map"
 
 
 def test_a_pose_is_headed_as_its_track_moves(scene):
