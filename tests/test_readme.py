@@ -53,7 +53,7 @@ def rows(text: str) -> list[list[str]]:
 
 def command_lines(*programs: str) -> list[list[str]]:
     """The lines of shell blocks, and the commands in running text, that begin with one of the programs."""
-    lines = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+    lines = [line for kind, text in BLOCKS if kind == "bash" for line in text.replace("\\\n", " ").splitlines()]
     lines += INLINE
     split = [shlex.split(line, comments=True) for line in lines if line.split()[:1] and line.split()[0] in programs]
     split = [line for line in split if len(line) > 1 or line == ["make"]]
