@@ -1,7 +1,8 @@
 """ROS messages to and from `Frame` and `Instances`: the only file that knows the fields of the messages.
 
-Messages that are read may come from ``rclpy`` or from ``rosbags``; those that are made are of the generated classes,
-which are imported when the first is made, so that reading needs no ROS installation.
+Messages that are read may come from ``rclpy`` or from ``rosbags``. Those that are made are of the classes in ``types``,
+by default the generated ones, which are imported when the first is made, so that reading needs no ROS installation; those
+of ``rosbags`` come from `vis_ros.recordings.recorded_types`.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def compressed_to_frame(
     return Frame(pixels, stamp_of(message), index)
 
 
-def to_message(instances: Instances, header: Any, system: str, class_names: Sequence[str]) -> Any:
+def to_message(
+    instances: Instances, header: Any, system: str, class_names: Sequence[str], types: SimpleNamespace | None = None
+) -> Any:
     """The ``vis_ros/InstanceTrackArray`` of a frame.
 
     Args:
@@ -82,8 +85,9 @@ def to_message(instances: Instances, header: Any, system: str, class_names: Sequ
         header: the header of its image, taken unchanged.
         system: name of the segmentation system.
         class_names: name of each label.
+        types: of the messages that are made.
     """
-    types = _message_types()
+    types = types or _message_types()
     height, width = instances.size
     tracks = []
     # Setters of the generated classes look at every element of a sequence, but take an array.array as it is.
@@ -111,7 +115,7 @@ def to_message(instances: Instances, header: Any, system: str, class_names: Sequ
         track.last_seen.sec, track.last_seen.nanosec = divmod(last_seen, _SECOND)
         roi = track.roi
         roi.x_offset, roi.y_offset, roi.width, roi.height = mask.box
-        track.runs = array("I", mask.runs.tobytes())
+        track.runs = types.sequence(mask.runs)
         tracks.append(track)
     message = types.InstanceTrackArray()
     message.header = header
@@ -189,46 +193,68 @@ def _check(size: tuple[int, int], tracks: Sequence[Any]) -> None:
             raise InputError(f"{place}: state {track.state} is none of {', '.join(map(str, sorted(_STATES)))}")
 
 
-def label_image_message(labels: npt.NDArray[np.uint16], header: Any) -> Any:
+def label_image_message(labels: npt.NDArray[np.uint16], header: Any, types: SimpleNamespace | None = None) -> Any:
     """A ``sensor_msgs/Image`` 16UC1 of a label image.
 
     Args:
         labels: uint16 ``[H, W]``, 0 = background, else 1 + position in the tracks array.
         header: the header of the camera image, taken unchanged.
+        types: of the message that is made.
     """
-    return _image_message(np.ascontiguousarray(labels, "<u2"), "16UC1", header)
+    return _image_message(np.ascontiguousarray(labels, "<u2"), "16UC1", header, types)
 
 
-def mono_message(image: npt.NDArray[np.uint8], header: Any) -> Any:
+def mono_message(image: npt.NDArray[np.uint8], header: Any, types: SimpleNamespace | None = None) -> Any:
     """A ``sensor_msgs/Image`` mono8.
 
     Args:
         image: uint8 ``[H, W]``.
         header: taken unchanged.
+        types: of the message that is made.
     """
-    return _image_message(np.ascontiguousarray(image), "mono8", header)
+    return _image_message(np.ascontiguousarray(image), "mono8", header, types)
 
 
-def rgb_message(image: npt.NDArray[np.uint8], header: Any) -> Any:
-    """A ``sensor_msgs/Image`` rgb8.
+def rgb_message(image: npt.NDArray[np.uint8], header: Any, encoding: str = "rgb8") -> Any:
+    """A ``sensor_msgs/Image`` of colours.
 
     Args:
-        image: uint8 ``[H, W, 3]`` RGB.
+        image: uint8 ``[H, W, 3]``, in the order of the encoding.
+        header: taken unchanged.
+        encoding: ``rgb8`` or ``bgr8``.
+    """
+    return _image_message(np.ascontiguousarray(image), encoding, header)
+
+
+def label_info(types: Any, class_names: tuple[str, ...], header: Any) -> Any:
+    """A ``vision_msgs/LabelInfo``: which class each value of an image of classes is; 0 is none.
+
+    Args:
+        types: holds ``LabelInfo`` and ``VisionClass``.
+        class_names: of the values from 1 on.
         header: taken unchanged.
     """
-    return _image_message(np.ascontiguousarray(image), "rgb8", header)
+    classes = [types.VisionClass(class_id=i, class_name=name) for i, name in enumerate(class_names, 1)]
+    return types.LabelInfo(header=header, class_map=classes, threshold=0.0)
 
 
-def _image_message(pixels: npt.NDArray[Any], encoding: str, header: Any) -> Any:
-    message = _message_types().Image()
+def _image_message(pixels: npt.NDArray[Any], encoding: str, header: Any, types: SimpleNamespace | None = None) -> Any:
+    types = types or _message_types()
+    message = types.Image()
     message.header = header
     message.height, message.width = pixels.shape[:2]
     message.encoding = encoding
     message.is_bigendian = 0
     message.step = pixels.strides[0]
-    message.data = array("B")
-    message.data.frombytes(pixels.reshape(-1).view(np.uint8).data)
+    message.data = types.sequence(pixels.reshape(-1).view(np.uint8))
     return message
+
+
+def _sequence(values: npt.NDArray[Any]) -> array[int]:
+    """Numbers of 8 or 32 bits as the generated classes take them without a look at each."""
+    out = array("B" if values.dtype == np.uint8 else "I")
+    out.frombytes(np.ascontiguousarray(values).view(np.uint8).data)
+    return out
 
 
 @lru_cache(maxsize=1)
@@ -242,4 +268,10 @@ def _message_types() -> SimpleNamespace:
         raise MissingDependencyError(
             f"ROS messages are missing ({error}): source the workspace that vis_ros was built in, or run `make`"
         ) from error
-    return SimpleNamespace(Time=Time, Image=Image, InstanceTrack=InstanceTrack, InstanceTrackArray=InstanceTrackArray)
+    return SimpleNamespace(
+        Time=Time,
+        Image=Image,
+        InstanceTrack=InstanceTrack,
+        InstanceTrackArray=InstanceTrackArray,
+        sequence=_sequence,
+    )

@@ -14,7 +14,9 @@ from sensor_msgs.msg import CameraInfo, Image
 from vis_core.errors import OptionError, printable
 from vis_core.structures import Instances
 from vis_ros import messages
-from vis_ros.node.semantic import label_info, label_types
+from vis_ros.mask_images import class_mask, confidence_mask, painted
+from vis_ros.messages import label_info
+from vis_ros.node.semantic import label_types
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
@@ -67,11 +69,9 @@ class MaskOutputs:
             self._labels.publish(label_info(self._types, self._class_names, header))
             self._types = None  # once
         if self._class_mask.get_subscription_count():
-            classes = np.minimum(instances.labels + 1, 255).astype(np.uint8)
-            self._class_mask.publish(messages.mono_message(painted(instances, classes), header))
+            self._class_mask.publish(messages.mono_message(class_mask(instances), header))
         if self._confidence.get_subscription_count():
-            scores = np.rint(255 * np.clip(instances.scores, 0, 1)).astype(np.uint8)
-            self._confidence.publish(messages.mono_message(painted(instances, scores), header))
+            self._confidence.publish(messages.mono_message(confidence_mask(instances), header))
         if self._mask.get_subscription_count():
             chosen = instances[in_mask[instances.labels]]
             self._mask.publish(messages.mono_message(painted(chosen, np.full(len(chosen), 255, np.uint8)), header))
@@ -85,15 +85,6 @@ class MaskOutputs:
 
     def _keep(self, message: Any) -> None:
         self._info = message
-
-
-def painted(instances: Instances, values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """uint8 ``[H, W]``: at each pixel the value ``[N]`` of its row, 0 where there is none; an earlier row wins."""
-    out = np.zeros(instances.size, np.uint8)
-    for row in range(len(instances) - 1, -1, -1):
-        x, y, width, height = instances.masks[row].box
-        out[y : y + height, x : x + width][instances.masks[row].crop() != 0] = values[row]
-    return out
 
 
 def chosen_labels(text: str, class_names: Sequence[str], option: str) -> npt.NDArray[np.bool_]:

@@ -10,6 +10,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 
 from vis_ros import messages
+from vis_ros.messages import label_info
 
 if TYPE_CHECKING:
     from vis_core.system.segmenter import Segmenter
@@ -58,15 +59,3 @@ def label_types() -> Any:
         return import_module("vision_msgs.msg")
     except ImportError:
         return None
-
-
-def label_info(types: Any, class_names: tuple[str, ...], header: Any) -> Any:
-    """A ``vision_msgs/LabelInfo``: which class each value of the map is; 0 is none.
-
-    Args:
-        types: holds ``LabelInfo`` and ``VisionClass``.
-        class_names: of the values from 1 on.
-        header: taken unchanged.
-    """
-    classes = [types.VisionClass(class_id=i, class_name=name) for i, name in enumerate(class_names, 1)]
-    return types.LabelInfo(header=header, class_map=classes, threshold=0.0)

@@ -30,6 +30,7 @@ from vis_ros.recordings.recording import RESCUE, Recording, Topic, listed, told
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 
 
 class ImageBag(VideoSource):
@@ -52,6 +53,7 @@ class ImageBag(VideoSource):
         topics: all that it holds.
         topic: the one that is read.
         compressed: its messages are ``CompressedImage``, not ``Image``.
+        camera_info: the topic beside it that tells of the camera; None where there is none.
     """
 
     length_is_exact = True
@@ -65,6 +67,7 @@ class ImageBag(VideoSource):
             self.topics = self._recording.topics
             self.topic = _choose(self.path, self.topics, topic)
             self.compressed = self.topic.type == COMPRESSED_IMAGE
+            self.camera_info = _camera_info(self.topics, self.topic)
             count, seconds = self.topic.count or 0, self._recording.duration / 1e9
             fps = (count - 1) / seconds if count > 1 and seconds > 0 else DEFAULT_FPS
             super().__init__(self.path.stem, count, min(max(fps, 0.01), 1e4), self._first_size())
@@ -82,11 +85,23 @@ class ImageBag(VideoSource):
         Raises:
             InputError: the recording turns out to be torn.
         """
+        for _, time, data in self._messages([self.topic]):
+            yield time, data
+
+    def messages_with_camera_info(self) -> Iterator[tuple[str, int, bytes]]:
+        """Topic, time of recording (nanoseconds) and serialised message, of each image and of what tells of the camera.
+
+        Raises:
+            InputError: the recording turns out to be torn.
+        """
+        return self._messages([self.topic, *([] if self.camera_info is None else [self.camera_info])])
+
+    def _messages(self, topics: list[Topic]) -> Iterator[tuple[str, int, bytes]]:
         received = 0
-        coming = self._recording.messages(self.topic)
+        coming = self._recording.messages(topics)
         while True:
             try:
-                time, data = next(coming)
+                topic, time, data = next(coming)
             except StopIteration:
                 return
             except InputError:
@@ -96,8 +111,8 @@ class ImageBag(VideoSource):
                     f"{self.path}: torn after {received} of {self.topic.count} images of {self.topic.name}: "
                     f"{told(error)}; holds {listed(self.topics)}; {RESCUE}"
                 ) from error
-            received += 1
-            yield time, data
+            received += topic == self.topic.name
+            yield topic, time, data
 
     def stamps(self) -> npt.NDArray[np.int64]:
         """int64 ``[count]``: the stamp in the header of each image, nanoseconds.
@@ -196,6 +211,13 @@ def _choose(path: Path, topics: Iterable[Topic], name: str | None) -> Topic:
     if not chosen.count:
         raise InputError(f"{path}: topic {chosen.name} has no message; {holds}")
     return chosen
+
+
+def _camera_info(topics: Iterable[Topic], images: Topic) -> Topic | None:
+    """The topic where ``image_transport`` has it: beside the raw images."""
+    raw = images.name.removesuffix("/compressed") if images.type == COMPRESSED_IMAGE else images.name
+    wanted = (raw.rpartition("/")[0] + "/camera_info", CAMERA_INFO)
+    return next((topic for topic in topics if (topic.name, topic.type) == wanted), None)
 
 
 def _seconds(data: bytes) -> str:

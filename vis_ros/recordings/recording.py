@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -104,14 +104,15 @@ class Recording:
             self.close()
             raise InputError(f"{path}: torn: {told(error)}; holds {listed(_salvaged(path))}; {RESCUE}") from error
 
-    def messages(self, topic: Topic) -> Iterator[tuple[int, bytes]]:
-        """Time of recording (nanoseconds) and serialised message, of each of a topic."""
+    def messages(self, topics: Collection[Topic]) -> Iterator[tuple[str, int, bytes]]:
+        """Name of the topic, time of recording (nanoseconds) and serialised message, of each of some topics."""
+        wanted = {(topic.name, topic.type) for topic in topics}
         for part in self._parts:
-            connections = [c for c in part.connections if (c.topic, _type(c)) == (topic.name, topic.type)]
+            connections = [c for c in part.connections if (c.topic, _type(c)) in wanted]
             if not connections:
                 continue
-            for _, time, data in part.messages(connections):
-                yield time, unpack(data, "zstd") if self._compression == "message" else data
+            for connection, time, data in part.messages(connections):
+                yield connection.topic, time, unpack(data, "zstd") if self._compression == "message" else data
 
     def close(self) -> None:
         """Let go of the files."""

@@ -14,7 +14,7 @@ from sensor_msgs.msg import Image
 
 from tests.vis_ros.node.stage import HEIGHT, TIMEOUT, WIDTH, Scripted
 from vis_ros import messages
-from vis_ros.node.semantic import label_info
+from vis_ros.messages import label_info
 
 
 def begun(make_stage, names):
