@@ -174,6 +174,8 @@ def _begin_worker(number: int) -> None:
 
     # A signal to all processes is the training's to answer: the step that is under way still needs its clips.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: signal.alarm(_GRACE))
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

@@ -49,7 +49,9 @@ except ImportError:  # Humble
 if TYPE_CHECKING:
     from vis_core.system.segmenter import Segmenter
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
+    _SIGNALS.append(signal.SIGHUP)
 _SIGNAL_SECONDS = 0.1  # a signal is seen after this at most
 _MAX_PROBLEM = 2000  # characters of an error in the log and in diagnostics
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
