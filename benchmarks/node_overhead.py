@@ -1,6 +1,7 @@
 """What the node costs beyond the network: message to frame, result to message, publication.
 
     python benchmarks/node_overhead.py
+    python benchmarks/node_overhead.py --everything    # with depth, and a subscriber to every topic
 
 The real node runs with a segmenter that answers at once with 20 recorded instances; a camera in another process sends
 images at 30 Hz and receives the results. The whole is the processing time of each frame less that of the segmenter.
@@ -30,26 +31,79 @@ sys.path.insert(0, str(ROOT))
 
 RATE = 30.0
 LIMIT_MS = 5.0
+LIMIT_OF_EVERYTHING_MS = 15.0
 
 
-def camera(width: int, height: int) -> None:
-    """Publish images at the rate, and receive results, until stopped."""
+def everything() -> dict[str, Any]:
+    """Message type of each topic that the node publishes of an image."""
+    from geometry_msgs.msg import PolygonInstanceStamped, PoseStamped
+    from sensor_msgs.msg import Image, PointCloud2
+    from visualization_msgs.msg import MarkerArray
+
+    from vis_ros.msg import InstanceTrack3DArray
+
+    images = (
+        "segmenter/label_image",
+        "segmenter/overlay",
+        "segmenter/class_mask",
+        "segmenter/confidence",
+        "mask/image",
+    )
+    return {
+        **dict.fromkeys([*images, "mask/image"], Image),
+        "segmenter/tracks_3d": InstanceTrack3DArray,
+        "segmenter/markers": MarkerArray,
+        "segmenter/points": PointCloud2,
+        "segmenter/polygons": PolygonInstanceStamped,
+        "segmenter/followed_pose": PoseStamped,
+    }
+
+
+def depth_of(width: int, height: int) -> tuple[Any, Any]:
+    """A depth image of a slope from one to nine metres, and the camera info."""
+    from array import array
+
+    from sensor_msgs.msg import CameraInfo, Image
+
+    metres = np.tile(np.linspace(1, 9, width, dtype=np.float32), (height, 1))
+    depth = Image(height=height, width=width, encoding="32FC1", step=4 * width, data=array("B", metres.tobytes()))
+    focal = 0.8 * width
+    info = CameraInfo(height=height, width=width, distortion_model="plumb_bob")
+    info.k = [focal, 0.0, width / 2, 0.0, focal, height / 2, 0.0, 0.0, 1.0]
+    return depth, info
+
+
+def camera(width: int, height: int, all_topics: bool) -> None:
+    """Publish images at the rate, with depth where all topics are wanted, and receive results, until stopped."""
     import rclpy
-    from sensor_msgs.msg import Image
+    from sensor_msgs.msg import CameraInfo, Image
 
     from vis_ros import messages
     from vis_ros.msg import InstanceTrackArray
     from vis_ros.recordings.session import Session
 
     with Session(int(os.environ["ROS_DOMAIN_ID"])) as session:
-        publisher = session.node.create_publisher(Image, "image", rclpy.qos.qos_profile_sensor_data)
+        quality = rclpy.qos.qos_profile_sensor_data
+        publisher = session.node.create_publisher(Image, "image", quality)
         session.node.create_subscription(InstanceTrackArray, "instances", lambda message: None, 10)
+        beside = []
+        if all_topics:
+            for topic, kind in everything().items():
+                session.node.create_subscription(kind, topic, lambda message: None, 50)
+            depth, info = depth_of(width, height)
+            beside = [
+                (session.node.create_publisher(Image, "depth", quality), depth),
+                (session.node.create_publisher(CameraInfo, "depth/camera_info", quality), info),
+            ]
         header = Image().header
         pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
         message = messages.rgb_message(pixels, header)
         start, index = time.monotonic(), 0
         while True:
             message.header.stamp = session.node.get_clock().now().to_msg()
+            for other, prepared in beside:
+                prepared.header = message.header
+                other.publish(prepared)
             publisher.publish(message)
             index += 1
             time.sleep(max(0.0, start + index / RATE - time.monotonic()))
@@ -139,24 +193,35 @@ def run(options: argparse.Namespace, domain: int) -> dict[str, list[float]]:
     whole: list[float] = []
     enough = threading.Event()
 
-    class Measured(SegmenterNode):
-        def _publish_processing_time(self, seconds: float) -> None:
-            super()._publish_processing_time(seconds)
-            whole.append((seconds - inside[-1]) * 1e3)
-            if len(whole) >= options.frames:
-                enough.set()
-
     context = rclpy.Context()
     rclpy.init(args=[], context=context, domain_id=domain)
-    node = Measured(lambda *_, **__: Recorded(), namespace="vis", context=context)
+    node = SegmenterNode(
+        lambda *_, **__: Recorded(),
+        namespace="vis",
+        context=context,
+        parameter_overrides=[
+            rclpy.parameter.Parameter("depth", value=options.everything),
+            rclpy.parameter.Parameter("follow", value=Recorded.class_names[0]),
+        ],
+    )
     executor = rclpy.executors.SingleThreadedExecutor(context=context)
     executor.add_node(node)
-    if not node.start_by_itself():
-        raise RuntimeError("the node did not start")
+    node.trigger_configure()
+    publish = node._outputs.publish_processing_time
+
+    def measured(seconds: float) -> None:
+        publish(seconds)
+        whole.append((seconds - inside[-1]) * 1e3)
+        if len(whole) >= options.frames:
+            enough.set()
+
+    node._outputs.publish_processing_time = measured
+    node.trigger_activate()
     spinning = threading.Thread(target=executor.spin, daemon=True)
     spinning.start()
     sender = subprocess.Popen(
-        [sys.executable, __file__, "--camera", "--width", str(options.width), "--height", str(options.height)],
+        [sys.executable, __file__, "--camera", "--width", str(options.width), "--height", str(options.height)]
+        + ["--everything"] * options.everything,
         env={**os.environ, "ROS_DOMAIN_ID": str(domain)},
     )
     try:
@@ -191,10 +256,11 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=360)
     parser.add_argument("--instances", type=int, default=20)
     parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--everything", action="store_true", help="with depth, and a subscriber to every topic")
     parser.add_argument("--camera", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.camera:
-        camera(options.width, options.height)
+        camera(options.width, options.height, options.everything)
         return
     from vis_ros.node.transport import use_shared_memory
     from vis_ros.recordings.session import free_domain
@@ -208,8 +274,9 @@ def main() -> None:
         table.add_row(name, *(f"{value:.2f}" for value in np.percentile(values, [50, 95, 100])))
     Console().print(table)
     high = float(np.percentile(list(parts.values())[-1], 95))
-    print(f"p95 of the whole {high:.2f} ms, limit {LIMIT_MS:g} ms: {'kept' if high < LIMIT_MS else 'NOT kept'}")
-    sys.exit(high >= LIMIT_MS)
+    limit = LIMIT_OF_EVERYTHING_MS if options.everything else LIMIT_MS
+    print(f"p95 of the whole {high:.2f} ms, limit {limit:g} ms: {'kept' if high < limit else 'NOT kept'}")
+    sys.exit(high >= limit)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,7 @@ _POINT = np.dtype(
 )
 _FIELD_TYPES = {"<f4": 7, "<u4": 6, "|u1": 2}
 """``sensor_msgs/PointField``: FLOAT32, UINT32, UINT8."""
-_MARKERS = ("box", "name", "velocity")
-_CUBE, _ARROW, _TEXT = 1, 0, 9
+_CUBE, _LINES, _TEXT = 1, 5, 9
 """Types of ``visualization_msgs/Marker``."""
 _TEXT_HEIGHT = 0.15
 _PALETTE = (
@@ -133,38 +132,46 @@ def detections_type() -> Any:
 
 
 def to_markers(scene: SpatialScene) -> Any:
-    """A ``visualization_msgs/MarkerArray``: box, name and velocity of each track; a track that ends is deleted.
+    """A ``visualization_msgs/MarkerArray``: box and name of each track, and where all will be in a second, as lines.
 
-    A track has one colour for its life; that of a lost one is faint. An arrow is as long as a second's way.
+    A track has one colour for its life; that of a lost one is faint; one that ends is deleted.
     """
     types = _types()
     message = types.MarkerArray()
+    ways = types.Marker(header=scene.header, ns="velocity", type=_LINES)
+    ways.pose.orientation.w, ways.scale.x = 1.0, 0.03
+    ways.color.r = ways.color.g = ways.color.b = ways.color.a = 1.0
     for track, _, name in scene.rows():
-        colour = _PALETTE[track.track_id % len(_PALETTE)]
-        ended, strength = track.state == TrackState.ENDED, 0.6 if track.measured else 0.25
-        for kind in _MARKERS:
+        ended = track.state == TrackState.ENDED
+        for kind in ("box", "name"):
             marker = types.Marker(header=scene.header, ns=kind, id=track.track_id & 0x7FFFFFFF)
-            marker.action = types.Marker.DELETE if ended else types.Marker.ADD
-            marker.pose.orientation.w = 1.0
-            marker.color.r, marker.color.g, marker.color.b = colour
-            marker.color.a = strength
             message.markers.append(marker)
             if ended:
+                marker.action = types.Marker.DELETE
                 continue
+            marker.pose.orientation.w = 1.0
+            colour = marker.color
+            colour.r, colour.g, colour.b = _PALETTE[track.track_id % len(_PALETTE)]
             if kind == "box":
                 marker.type, marker.scale = _CUBE, _vector(np.maximum(track.size, 0.01))
                 marker.pose.position = _point(track.position)
-            elif kind == "name":
-                marker.type, marker.text = _TEXT, f"{name} {track.track_id}"
-                marker.scale.z, marker.color.a = _TEXT_HEIGHT, 1.0
+                colour.a = 0.6 if track.measured else 0.25
+            else:
+                marker.type, marker.text, marker.scale.z, colour.a = (
+                    _TEXT,
+                    f"{name} {track.track_id}",
+                    _TEXT_HEIGHT,
+                    1.0,
+                )
                 place = track.position.copy()
                 up = -1.0 if scene.upright == 1 else 1.0
                 place[scene.upright] += up * (track.size[scene.upright] / 2 + _TEXT_HEIGHT)
                 marker.pose.position = _point(place)
-            else:
-                marker.type, marker.color.a = _ARROW, 1.0
-                marker.scale.x, marker.scale.y, marker.scale.z = 0.03, 0.06, 0.06
-                marker.points = [_point(track.position), _point(track.position + track.velocity)]
+        if not ended:
+            ways.points += [_point(track.position), _point(track.position + track.velocity)]
+    if not ways.points:
+        ways.action = types.Marker.DELETE
+    message.markers.append(ways)
     return message
 
 

@@ -50,7 +50,12 @@ def test_the_segmenter_runs_in_an_executor_of_ones_own_beside_another_node(conte
             *(sys.executable, ROOT / "examples" / "own_executor.py"),
             *("--ros-args", "-r", "__ns:=/vis", "-p", "device:=cpu", "-p", "input_size:=[64, 96]"),
         ],
-        env={**os.environ, "ROS_DOMAIN_ID": str(ros_domain_id), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "ROS_DOMAIN_ID": str(ros_domain_id),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -87,14 +87,15 @@ def test_in_a_camera_s_frame_the_lower_end_is_where_y_is_greatest(scene):
 def test_a_marker_has_its_track_s_colour_and_goes_when_that_ends(scene):
     message = through_bytes(spatial_messages.to_markers(scene))
     assert [(m.ns, m.id, m.action) for m in message.markers] == [
-        (kind, number, action) for number, action in ((3, 0), (7, 0), (9, 2)) for kind in ("box", "name", "velocity")
+        *((kind, number, action) for number, action in ((3, 0), (7, 0), (9, 2)) for kind in ("box", "name")),
+        ("velocity", 0, 0),
     ]
-    box, name, velocity = message.markers[:3]
-    assert (box.type, name.type, velocity.type) == (1, 9, 0) and name.text == "person 3"
-    assert (box.color.r, box.color.g) == (velocity.color.r, velocity.color.g)
-    assert message.markers[3].color.a < box.color.a  # it coasts
-    assert [(p.x, p.y) for p in velocity.points] == [(1, 0), (1.5, 0)]
-    assert all(m.pose.orientation.w == 1 and (m.action or m.scale.z > 0) for m in message.markers)
+    box, name, *_, ways = message.markers
+    assert (box.type, name.type, ways.type) == (1, 9, 5) and name.text == "person 3"
+    assert (box.color.r, box.color.g) == (name.color.r, name.color.g)
+    assert message.markers[2].color.a < box.color.a  # it coasts
+    assert [(p.x, p.y) for p in ways.points] == [(1, 0), (1.5, 0), (2, 1), (2.5, 1)]
+    assert all(m.action or (m.pose.orientation.w == 1 and (m.scale.z > 0 or m.type == 5)) for m in message.markers)
 
 
 def test_points_carry_their_instance_class_and_score(scene):

@@ -17,14 +17,14 @@ from vis_core.errors import InputError
 from vis_core.masks import RunLengths
 from vis_core.spatial.camera import Array, Camera
 
-_MOST_POINTS = 2000
 _BAND = 0.05
 """Metres, and share of the distance, by which an object's pixels may lie nearer or farther than its size says."""
 _RING = 3
 """Width of the ring around a mask in which something nearer hides the object, pixels."""
+_MOST_PIXELS = 3000
+"""Of the box of a mask that are looked at; of a larger one every second, or third... in each direction."""
 _OUTLIERS = (0.2, 0.2, 1.0)
 """Percent at either end of x, y and z that do not count to an object's extents."""
-_AXES = [0, 1, 2]
 _SMOOTH = (5, 5)
 """Window in which depth is averaged over an object's own pixels, against noise."""
 
@@ -36,7 +36,7 @@ class Measurement:
     Attributes:
         position: float64 ``[3]``, its middle.
         covariance: float64 ``[3, 3]`` of the position.
-        points: float32 ``[N, 3]``, of its visible surface, at most 2000.
+        points: float32 ``[N, 3]``, of its visible surface, some thousands at most.
         whole: whether nothing hides a part of it, as far as the depth image and the image's border tell.
     """
 
@@ -86,40 +86,39 @@ def measure(
     Returns:
         The measurement; None: too few pixels have a depth.
     """
+    if not mask.area:
+        return None
     box, inside = _crop(mask, depth.shape)
-    if not inside.any():
-        return None
     x, y, width, height = box
-    part = np.s_[y : y + height, x : x + width]
-    distances = depth[part]
-    core = _eroded(inside)
-    known = distances[core & ~np.isnan(distances)]
-    if known.size < least_points:
+    stride = max(1, round(np.sqrt(width * height / _MOST_PIXELS)))
+    part = np.s_[y : y + height : stride, x : x + width : stride]
+    inside, distances = inside[::stride, ::stride], depth[part]
+    known = distances[_eroded(inside) & ~np.isnan(distances)]
+    least = max(least_points // stride**2, 3)
+    if known.size < least:
         return None
-    middle = float(np.median(known))
+    middle = float(np.partition(known, known.size // 2)[known.size // 2])
     focal = camera.matrix[[0, 1], [0, 1]]
-    across = float((np.array([width, height]) / focal).min()) * middle
-    band = across + _BAND * (1 + middle)
+    band = min(width / focal[0], height / focal[1]) * middle + _BAND * (1 + middle)
     with np.errstate(invalid="ignore"):
         own = inside & (np.abs(distances - middle) <= band)
-    rows, columns = np.nonzero(own)
-    if rows.size < least_points:
+    places = np.flatnonzero(own)
+    if places.size < least:
         return None
-    step = -(-rows.size // _MOST_POINTS)
-    rows, columns = rows[::step], columns[::step]
-    z = _smoothed(distances, own)[rows, columns]
-    points = np.column_stack([camera.rays[part][rows, columns] * z[:, None], z])
+    z = _smoothed(distances, own).ravel()[places]
+    points = np.column_stack([camera.rays[part].reshape(-1, 2)[places] * z[:, None], z])
     hidden = _hidden_share(depth, part, inside, middle - band)
-    return _measurement(points, np.asarray(up, np.float64), hidden, focal)
+    return _measurement(points, np.asarray(up, np.float64), hidden, focal / stride)
 
 
 def _measurement(points: npt.NDArray[np.float32], up: Array, hidden: float, focal: Array) -> Measurement:
     """The middle of the whole behind the points of its near side."""
     sight = _sight(points.mean(axis=0, dtype=np.float64), up)
     seen = points @ sight.T.astype(np.float32)  # its z is the line of sight
-    ordered = np.sort(seen, axis=0)
-    ends = [int(share / 100 * len(seen)) for share in _OUTLIERS]
-    low, high = ordered[ends, _AXES].astype(np.float64), ordered[[-1 - end for end in ends], _AXES].astype(np.float64)
+    low, high = np.empty(3), np.empty(3)
+    for axis, share in enumerate(_OUTLIERS):
+        end = int(share / 100 * len(seen))
+        low[axis], high[axis] = np.partition(seen[:, axis], (end, -1 - end))[[end, -1 - end]]
     # Points are the middles of pixels.
     extents = high - low
     extents[:2] += low[2] / focal
@@ -152,7 +151,7 @@ def _sight(direction: Array, up: Array) -> Array:
 
 def _crop(mask: RunLengths, size: tuple[int, ...]) -> tuple[tuple[int, int, int, int], npt.NDArray[np.bool_]]:
     """Box and pixels of a mask in an image of another size of the same view."""
-    if mask.size == size or not mask.area:
+    if mask.size == size:
         return mask.box, mask.crop() != 0
     resized = cv2.resize(mask.dense().view(np.uint8), (size[1], size[0]), interpolation=cv2.INTER_NEAREST) != 0
     return (0, 0, size[1], size[0]), resized
@@ -161,10 +160,18 @@ def _crop(mask: RunLengths, size: tuple[int, ...]) -> tuple[tuple[int, int, int,
 def _eroded(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """A mask without its edge; all of it where little else would be left."""
     width = max(1, round(0.05 * min(inside.shape)))
-    padded = np.pad(inside.view(np.uint8), width)  # outside is not inside, for the border of the crop too
-    shape = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * width + 1, 2 * width + 1))
+    padded = _padded(inside, width)  # outside is not inside, for the border of the crop too
+    shape = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
     core = cv2.erode(padded, shape)[width:-width, width:-width] != 0
-    return core if core.sum() > inside.sum() / 4 else inside
+    return core if np.count_nonzero(core) > np.count_nonzero(inside) / 4 else inside
+
+
+def _padded(inside: npt.NDArray[np.bool_], width: int) -> npt.NDArray[np.uint8]:
+    """A mask as uint8 with a margin of nothing around it."""
+    height, length = inside.shape
+    out = np.zeros((height + 2 * width, length + 2 * width), np.uint8)
+    out[width:-width, width:-width] = inside
+    return out
 
 
 def _smoothed(distances: npt.NDArray[np.float32], own: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
@@ -180,11 +187,12 @@ def _hidden_share(
 ) -> float:
     """Share of an outline beside which something nearer than `near` metres, or the end of the image, is."""
     height, width = depth.shape
-    padded = np.pad(inside.view(np.uint8), _RING)
-    ring = (cv2.dilate(padded, np.ones((2 * _RING + 1, 2 * _RING + 1), np.uint8)) != 0) & (padded == 0)
+    padded = _padded(inside, _RING)
+    ring = cv2.dilate(padded, np.ones((2 * _RING + 1, 2 * _RING + 1), np.uint8)) - padded
     rows, columns = np.nonzero(ring)
-    rows, columns = rows + part[0].start - _RING, columns + part[1].start - _RING
-    outside = (rows < 0) | (rows >= height) | (columns < 0) | (columns >= width)
+    step = part[0].step
+    rows, columns = (rows - _RING) * step + part[0].start, (columns - _RING) * step + part[1].start
+    seen = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    beside = depth[rows[seen], columns[seen]]
     with np.errstate(invalid="ignore"):
-        nearer = depth[rows[~outside], columns[~outside]] < near
-    return float((outside.sum() + nearer.sum()) / max(rows.size, 1))
+        return float((rows.size - beside.size + np.count_nonzero(beside < near)) / max(rows.size, 1))

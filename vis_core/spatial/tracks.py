@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ _SIZE_GAIN = 0.2
 """Weight of a new size against the one known."""
 _HULL_STEP = 4
 """Of so many points of an object one goes into its outline."""
-_MOST_CORNERS = 16
+_MOST_CORNERS = 8
 
 
 @dataclass(frozen=True)
@@ -154,12 +155,7 @@ class _Track:
         seconds = max(stamp - self._stamp, 0) / 1e9
         self._stamp = max(stamp, self._stamp)
         assert self._filter is not None
-        transition = np.eye(6)
-        transition[:3, 3:] = seconds * np.eye(3)
-        self._filter.transitionMatrix = transition
-        # Of an acceleration that is white noise between two images (Bar-Shalom et al., 2001, equation 6.3.2-4).
-        push = np.array([[seconds**2 / 2], [seconds]]) * acceleration
-        self._filter.processNoiseCov = np.kron(push @ push.T, np.eye(3))
+        self._filter.transitionMatrix, self._filter.processNoiseCov = _motion(seconds, acceleration)
         self._filter.predict()
 
     def correct(self, measurement: Measurement, pose: Pose, ground: list[int]) -> None:
@@ -226,6 +222,18 @@ class _Track:
         off = size - self._size
         self._size = self._size + _SIZE_GAIN * off
         self._size_deviation = np.sqrt((1 - _SIZE_GAIN) * self._size_deviation**2 + _SIZE_GAIN * off**2)
+
+
+@lru_cache(maxsize=4)
+def _motion(seconds: float, acceleration: float) -> tuple[Array, Array]:
+    """Transition and noise of a constant velocity, ``[6, 6]`` each.
+
+    Of an acceleration that is white noise between two images (Bar-Shalom et al., 2001, equation 6.3.2-4).
+    """
+    transition = np.eye(6)
+    transition[:3, 3:] = seconds * np.eye(3)
+    push = np.array([[seconds**2 / 2], [seconds]]) * acceleration
+    return transition, np.kron(push @ push.T, np.eye(3))
 
 
 def _convex(points: npt.NDArray[np.float32]) -> Array:

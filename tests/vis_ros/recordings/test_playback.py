@@ -27,12 +27,13 @@ from vis_core.data.synthetic import CLASS_NAMES, synthetic_video, write_youtube_
 from vis_core.errors import InputError
 from vis_core.structures import Instances
 from vis_ros import messages
-from vis_ros.recordings import node_process, playback
+from vis_ros.recordings import node_process, playback, player
 from vis_ros.recordings.bag_evaluation import answer_directly, answer_live, evaluate_bag
 from vis_ros.recordings.bag_writer import write_bag
 from vis_ros.recordings.bags import ImageBag, typestore
 from vis_ros.recordings.node_process import NodeError, NodeProcess
-from vis_ros.recordings.playback import ImagePlayer, Received, replay
+from vis_ros.recordings.playback import Received, replay
+from vis_ros.recordings.player import ImagePlayer
 from vis_ros.recordings.session import Session, free_domain
 
 TIMEOUT = 20.0
@@ -127,9 +128,9 @@ def test_the_number_of_an_image_takes_the_place_of_its_frame_id_and_of_nothing_e
         data = bytes(typestore().serialize_cdr(message, bag.topic.type, little_endian=little))
         for number in (0, 7, 123, 123456):
             message.header.frame_id = str(number)
-            numbered = playback._numbered(data, number)
+            numbered = player.numbered(data, number)
             assert numbered == bytes(typestore().serialize_cdr(message, bag.topic.type, little_endian=little))
-        assert [playback._numbered(data[:cut], 7) for cut in (0, 1, 12, 15)] == [data[:cut] for cut in (0, 1, 12, 15)]
+        assert [player.numbered(data[:cut], 7) for cut in (0, 1, 12, 15)] == [data[:cut] for cut in (0, 1, 12, 15)]
 
 
 @pytest.mark.parametrize("waited", ["_FIRST_ANSWER_SECONDS", "_QUIET_SECONDS"])
