@@ -1,8 +1,8 @@
 """Where an object is and how large, from its mask and a depth image.
 
 A depth camera sees the near side of an object. Its position here is the middle of the whole: as deep as what is seen
-of it, and at least as deep as it is wide or high, whichever is less. That is exact for balls and for boxes on a square
-base, and half of its depth off for what is much deeper or flatter than it is wide.
+of it, and at least as deep as it is wide or high, whichever is less. That is exact for balls, and for what
+stands on a square or round base and is at least as high as that is wide, and off by half the difference for the rest.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from vis_core.spatial.camera import Array, Camera
 
 _BAND = 0.05
 """Metres, and share of the distance, by which an object's pixels may lie nearer or farther than its size says."""
+_WHOLE = 0.05
+"""Share of its outline that may be hidden of an object that counts as whole."""
 _RING = 3
 """Width of the ring around a mask in which something nearer hides the object, pixels."""
 _MOST_PIXELS = 3000
@@ -125,13 +127,15 @@ def _measurement(points: npt.NDArray[np.float32], up: Array, hidden: float, foca
     depth = max(extents[2], min(extents[0], extents[1]))
     centre = (low + high) / 2
     centre[2] = low[2] + depth / 2
-    # What is assumed and not seen is a guess of a quarter; what is hidden moves the middle by up to half an extent.
+    # What is assumed and not seen is a guess of a quarter; what is hidden moves the middle by up to half an extent, in
+    # one image as in the next, so that it is taken for more than it hides of the outline.
     guess = (depth - extents[2]) / 4
     spread = np.array([0.01 + 0.01 * extents[0], 0.01 + 0.01 * extents[1], 0.01 + 0.002 * low[2]])
-    spread[:2] += hidden * extents[:2] / 2
     spread[2] += guess
+    if hidden >= _WHOLE:
+        spread += min(4 * hidden, 1) * extents / 2
     covariance = sight.T @ np.diag(spread**2) @ sight
-    return Measurement(sight.T @ centre, covariance, points.astype(np.float32), hidden < _BAND)
+    return Measurement(sight.T @ centre, covariance, points.astype(np.float32), hidden < _WHOLE)
 
 
 def _sight(direction: Array, up: Array) -> Array:

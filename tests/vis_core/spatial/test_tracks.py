@@ -1,3 +1,6 @@
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -104,3 +107,11 @@ def test_tracks_stand_in_the_frame_of_reference_of_a_camera_that_moves():
     assert np.allclose(track.velocity, 0, atol=0.05)
     assert np.allclose(track.size, [0.4, 0.4, 0.8]) and np.allclose(track.footprint.mean(0), [4, 1.7], atol=0.02)
     assert np.allclose(Pose.from_quaternion([0, 0, 0], [0, 0, half, half]).rotation @ [1, 0, 0], [0, 1, 0])
+
+
+def test_the_example_of_a_whole_scene_stays_near_the_truth(tmp_path, capsys):
+    program = runpy.run_path(str(Path(__file__).resolve().parents[3] / "examples" / "tracks_in_space.py"))
+    program["main"](str(tmp_path / "scene.png"))
+    off = [float(line.split()[-5]) for line in capsys.readouterr().out.splitlines()]
+    assert len(off) == 3 and max(off) < 4
+    assert (tmp_path / "scene.png").stat().st_size > 10_000
