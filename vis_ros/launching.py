@@ -28,6 +28,8 @@ _RESPAWN_SECONDS = 2.0
 _SWITCH = ("true", "false", "True", "False")
 _ARGUMENTS = (
     ("image", "image", "image topic; where image_transport is compressed the topic without /compressed"),
+    ("depth_image", "", "topic of depth images aligned to the image, for tracks in space; camera_info is beside it"),
+    ("target_frame", "", "tf frame of the tracks in space, with z up; empty: the one that params_file names"),
     ("namespace", "vis", "namespace of the node and its topics"),
     ("params_file", "", "file of parameters; empty: the one of the system in this package"),
     ("weights", "", "weight file; empty: the one that params_file names, else the system's own, if it has any"),
@@ -73,7 +75,11 @@ def _start(context: LaunchContext, usual: str) -> list[LaunchDescriptionEntity]:
     """The node, for the arguments given."""
     names = ["system", *(name for name, _, _ in _ARGUMENTS)]
     given = {name: LaunchConfiguration(name).perform(context) for name in names}
-    overrides: dict[str, object] = {name: given[name] for name in ("system", "weights", "device") if given[name]}
+    overrides: dict[str, object] = {
+        name: given[name] for name in ("system", "weights", "device", "target_frame") if given[name]
+    }
+    if given["depth_image"]:
+        overrides["depth"] = True
     if given["autostart"]:
         overrides["autostart"] = given["autostart"].lower() == "true"
     # Threads of the network that wait must not spin: other nodes need the cores.
@@ -103,7 +109,7 @@ def _start(context: LaunchContext, usual: str) -> list[LaunchDescriptionEntity]:
         name="segmenter",
         namespace=given["namespace"],
         parameters=[str(params_file), overrides] if overrides else [str(params_file)],
-        remappings=[("image", given["image"])] if given["image"] != "image" else [],
+        remappings=_remappings(given["image"], given["depth_image"]),
         arguments=arguments,
         additional_env=environment,
         output="screen",
@@ -112,6 +118,20 @@ def _start(context: LaunchContext, usual: str) -> list[LaunchDescriptionEntity]:
         on_exit=None if respawn else _end_launch,
     )
     return [*_unused(context.launch_configurations, names, shipped), node]
+
+
+def _remappings(image: str, depth: str) -> list[tuple[str, str]]:
+    """Where the node's topics are, by those of the images: a camera's info is beside its image."""
+    out = []
+    if image != "image":
+        out += [("image", image), ("camera_info", _info_of(image))]
+    if depth:
+        out += [("depth", depth), ("depth/camera_info", _info_of(depth))]
+    return out
+
+
+def _info_of(image: str) -> str:
+    return image.rpartition("/")[0] + "/camera_info" if "/" in image else "camera_info"
 
 
 def _unused(given: Iterable[str], known: list[str], shipped: Path) -> list[LaunchDescriptionEntity]:

@@ -71,7 +71,7 @@ def test_each_launch_file_starts_its_usual_system_or_the_other_with_its_paramete
         assert overrides == {"system": system, **({"weights": "w.pth"} if given else {})}
         assert f"system:={usual}" in node["arguments"]  # the weakest word: files come later
         assert (node["executable"], node["namespace"]) == ("segmenter", "vis")
-        assert node["remappings"] == ([("image", "/camera")] if given else [])
+        assert node["remappings"] == ([("image", "/camera"), ("camera_info", "/camera_info")] if given else [])
         assert node["additional_env"]["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
@@ -83,6 +83,20 @@ def test_the_launch_file_s_system_stands_before_a_file_of_parameters_and_a_named
     assert node["arguments"][-2:] == ["-p", "system:=mask2former-vis"]
     _, (node,) = described("mask2former_vis.launch.py", params_file=str(path), system="minvis")
     assert node["parameters"] == [str(path), {"system": "minvis"}]
+
+
+def test_a_depth_image_brings_tracks_in_space_and_its_camera_info_is_beside_it(described):
+    _, (node,) = described("visolo.launch.py", image="/c/color/image_raw", depth_image="/c/depth/image_raw")
+    assert node["parameters"][1]["depth"] is True and "target_frame" not in node["parameters"][1]
+    assert dict(node["remappings"]) == {
+        "image": "/c/color/image_raw",
+        "camera_info": "/c/color/camera_info",
+        "depth": "/c/depth/image_raw",
+        "depth/camera_info": "/c/depth/camera_info",
+    }
+    _, (node,) = described("visolo.launch.py", depth_image="depth_raw", target_frame="odom")
+    assert node["parameters"][1]["target_frame"] == "odom"
+    assert node["remappings"] == [("depth", "depth_raw"), ("depth/camera_info", "camera_info")]
 
 
 @pytest.mark.parametrize(("said", "override"), [("", []), ("true", [True]), ("False", [False])])
