@@ -33,12 +33,18 @@ def rate_of(times: npt.ArrayLike, stated: float) -> float:
 
 
 def _times(path: Path) -> list[float]:
-    """When the first frames are shown, ms, without decoding them; empty where OpenCV does not tell."""
+    """When the first frames are shown, ms; empty where OpenCV does not tell."""
+    times = _grabbed(path, as_packets=True)
+    # OpenCV 4.5 to 4.7 give packets no times: there the frames are decoded.
+    return times if len(set(times)) > 1 else _grabbed(path, as_packets=False)
+
+
+def _grabbed(path: Path, as_packets: bool) -> list[float]:
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     times: list[float] = []
     try:
-        as_packets = capture.set(cv2.CAP_PROP_FORMAT, -1)
-        while as_packets and len(times) < _LOOKED_AT and capture.grab():
+        ready = not as_packets or capture.set(cv2.CAP_PROP_FORMAT, -1)
+        while ready and len(times) < _LOOKED_AT and capture.grab():
             times.append(capture.get(cv2.CAP_PROP_POS_MSEC))
     finally:
         capture.release()
