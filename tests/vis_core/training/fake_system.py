@@ -11,8 +11,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import numpy as np
 import torch
@@ -144,12 +145,14 @@ def main() -> None:
 
     save, replace = torch.save, Path.replace
 
-    def save_half(content: object, file: object) -> None:
-        save(content, file)
-        file.truncate(file.tell() // 2)
+    def save_half(content: object, file: IO[bytes]) -> None:
+        whole = BytesIO()
+        save(content, whole)
+        data = whole.getvalue()
+        file.write(data[: len(data) // 2])
+        file.flush()
         die("write")
-        file.seek(0)
-        save(content, file)
+        file.write(data[len(data) // 2 :])
 
     def replace_late(path: Path, target: Path) -> Path:
         if Path(target).suffix == ".pt":

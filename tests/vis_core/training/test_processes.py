@@ -56,7 +56,7 @@ def test_a_run_killed_at_any_moment_goes_on_as_if_it_had_not_been_bit_for_bit(co
         assert same(*(read_tensors(tmp_path / run / "last.safetensors") for run in (name, "unbroken")))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_lets_the_step_end_saves_it_and_says_how_to_go_on(vis, written, tmp_path, number):
     process = vis("train", written("run", steps=1000000, workers=1, log_every=1, save_every=1000000))
     assert process.stderr.readline().startswith("step 1/1000000")

@@ -27,13 +27,18 @@ def test_diagnostics_say_what_runs_where_and_how_it_goes(stage):
     assert float(values["latency p95 [ms]"]) > 0
     assert float(values["processing p95 [ms]"]) > 0
     assert values["results published"] == "1"
+    assert int(values["shared memory free [MiB]"]) >= 0
 
 
 def test_diagnostics_name_the_state_of_a_node_that_does_not_run(make_stage, segmenter):
     stage = make_stage(lambda *_, **__: segmenter)
-    assert stage.diagnostic(lambda status: True).message == "unconfigured"
+    status = stage.diagnostic(lambda status: True)
+    assert (status.level, status.message.partition(":")[0]) == (DiagnosticStatus.WARN, "unconfigured")
     assert stage.peer.change_state(Transition.TRANSITION_CONFIGURE)
-    stage.diagnostic(lambda status: status.message == "inactive")
+    assert stage.diagnostic(lambda status: status.message == "inactive").level == DiagnosticStatus.OK
+    assert stage.peer.change_state(Transition.TRANSITION_INACTIVE_SHUTDOWN)
+    status = stage.diagnostic(lambda status: status.message.startswith("finalized: it never works again"))
+    assert status.level == DiagnosticStatus.STALE
 
 
 def test_an_active_node_without_images_warns(stage):

@@ -97,7 +97,7 @@ def _process(arguments: list[str], domain: int) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("autostart", [True, False])
-@pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_node_ends_at_once_without_noise(ros_domain_id, with_signal, autostart):
     parameters = {"autostart": str(autostart).lower(), "input_size": "[64, 96]", "max_instances": "1"}
     arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
@@ -110,6 +110,19 @@ def test_an_interrupted_node_ends_at_once_without_noise(ros_domain_id, with_sign
         process.send_signal(with_signal)
         rest, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, "".join(log) + rest
+    assert rest == ""
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_in_a_row_leave_the_end_of_a_node_alone(ros_domain_id, first):
+    with _process(["--ros-args", "-p", "autostart:=false"], ros_domain_id) as process:
+        assert "waits for the lifecycle services" in process.stdout.readline()
+        process.send_signal(first)
+        while process.poll() is None:  # to the very end of the process
+            for another in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                process.send_signal(another)
+        rest, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, rest
     assert rest == ""
 
 
