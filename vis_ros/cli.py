@@ -39,8 +39,10 @@ from vis_core.commands.reading import Orientation, ValueRange, open_sources, tel
 from vis_core.commands.running import new_app, run_command_line
 from vis_core.commands.terminal import Force, check_inputs, output, progress_bar, say, screen
 from vis_core.data.class_matching import category_pairs
-from vis_core.errors import InputError, MissingDependencyError, OptionError, printable
+from vis_core.errors import InputError, OptionError, printable
 from vis_core.files.outputs import check_file, output_folder
+from vis_ros import bag_commands
+from vis_ros.requirements import require_ros
 
 if TYPE_CHECKING:
     from vis_core.structures import Frame
@@ -169,7 +171,7 @@ def evaluate_bag(
     texts = option or []
     check_inputs(bag, ground_truth)
     if live:
-        _require_ros()
+        require_ros()
     _check_choice(system, weights, device, precision, texts, live)
 
     def answer(pairing: Pairing, take: Take, folder: Path) -> dict[str, Any]:
@@ -227,7 +229,7 @@ def record(
 ) -> None:
     """Record what a node publishes, with arrival times, one JSON line a message, until Ctrl-C."""
     check_file(out, force, say)
-    _require_ros()
+    require_ros()
     from vis_core.files.results_info import ResultsInfo, write_info
     from vis_ros.recordings.playback import InstanceRecorder, Received
     from vis_ros.recordings.session import Session
@@ -274,7 +276,7 @@ def run(
 
     For example: vis-ros run visolo --ros-args -r image:=/camera/image_raw -p weights:=visolo.safetensors
     """
-    _require_ros()
+    require_ros()
     find_known(system)
     from vis_ros.node import segmenter_node
     from vis_ros.node.transport import installed_file
@@ -337,22 +339,6 @@ def _node_parameters(
     return {name: parameters.to_ros(known[name], known[name].check(name, value)) for name, value in values.items()}
 
 
-def _require_ros() -> None:
-    try:
-        import rclpy  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            "this needs ROS 2: source an installation (source /opt/ros/$ROS_DISTRO/setup.bash), "
-            f"or install its Python packages with pip install 'vis_ros[ros]' or make ({error})"
-        ) from error
-    try:
-        import vis_ros.msg  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the messages of vis_ros are not built ({error}): colcon build and source install/setup.bash, or make"
-        ) from error
-
-
 @contextmanager
 def _interruptible(outcome: str) -> Iterator[None]:
     """Ctrl-C, SIGTERM and a closed terminal end what is inside in order, with exit code 128 + the signal's number."""
@@ -377,6 +363,11 @@ def _stages(total: int) -> Iterator[tuple[Callable[[str], None], Callable[[], No
         task = progress.add_task("", total=total)
         yield (lambda stage: progress.update(task, description=stage)), (lambda: progress.advance(task))
 
+
+# Commands that live elsewhere; their module imports nothing heavy before they run.
+app.command("segment-bag")(bag_commands.segment_bag)
+app.command()(bag_commands.play)
+app.command()(bag_commands.camera)
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,8 @@
 """ROS messages to and from `Frame` and `Instances`: the only file that knows the fields of the messages.
 
 Messages that are read may come from ``rclpy`` or from ``rosbags``. Those that are made are of the classes in ``types``,
-by default the generated ones, which are imported when the first is made, so that reading needs no ROS installation; those
-of ``rosbags`` come from `vis_ros.recordings.recorded_types`.
+by default the generated ones, which are imported when the first is made, so that reading needs no ROS installation;
+`vis_ros.recordings.recorded_types` gives those of ``rosbags``.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ Commands import what they need when they run, so that ``vis --help`` is quick an
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +26,7 @@ from vis_core.commands.loading import (
     load_segmenter,
     origin_of,
 )
+from vis_core.commands.outcome import OUTPUTS, end, report
 from vis_core.commands.reading import Orientation, ValueRange, open_sources
 from vis_core.commands.running import new_app, run_command_line
 from vis_core.commands.terminal import Force, output, progress_bar, say
@@ -35,20 +35,7 @@ from vis_core.errors import InputError, OptionError
 from vis_core.files.outputs import check_file, output_folder
 
 if TYPE_CHECKING:
-    from vis_core.commands.segment import RunOutcome
     from vis_core.system.option import Option
-
-_IMAGES = {
-    "masks": " (16-bit PNGs: 0 = background, else the track id)",
-    "panoptic": " (RGB PNGs: red = class, green * 256 + blue = track id)",
-}
-"""What the images of a folder are, by its name."""
-
-_OUTPUTS = (
-    *("results.json", "results.info.json", "results.json.rows.jsonl", "skipped.txt", "overlay.mp4", "overlay.avi"),
-    *("overlay/*.mp4", "overlay/*.avi", "masks/*/[0-9]*.png", "panoptic/*/[0-9]*.png"),
-)
-"""What `segment` may write, as patterns."""
 
 app = new_app("Video instance segmentation: videos in, tracked masks out.")
 
@@ -121,7 +108,7 @@ def segment(
     if stop is not None:
         lengths = [stop if length is None else min(length, stop) for length in lengths]
     total = None if None in lengths else sum(max((length or 0) - start, 0) for length in lengths)
-    with output_folder(out, "segment", _OUTPUTS, force=force, resume=resume, unfinished=JOURNAL, tell=say) as folder:
+    with output_folder(out, "segment", OUTPUTS, force=force, resume=resume, unfinished=JOURNAL, tell=say) as folder:
         _refuse_as_input(Path(source), folder.outputs)
         segmenter = load_segmenter(system, weights, device, precision, threads, option or [], given, recorded)
 
@@ -143,8 +130,8 @@ def segment(
                 asked={"orientation": orientation, "range": value_range, "fps": fps},
                 resume=resume,
             )
-    _report(outcome)
-    _end(outcome, received)
+    report(outcome)
+    end(outcome, received)
 
 
 @app.command()
@@ -208,37 +195,6 @@ def _refuse_as_input(source: Path, outputs: list[Path]) -> None:
     given = source.resolve()
     if any(given in (path.resolve(), path.resolve().parent if path.suffix == ".png" else None) for path in outputs):
         raise InputError(f"{source}: is what --force would replace; choose another --out")
-
-
-def _report(outcome: RunOutcome) -> None:
-    """The table of a run, and what stands where."""
-    table = Table("video")
-    for column in ("frames", "skipped", "tracks", "frames/s"):
-        table.add_column(column, justify="right")
-    for video in outcome.videos:
-        rate = f"{video.frames / video.seconds:.1f}" if video.frames and video.seconds else "-"
-        table.add_row(escape(video.name), str(video.frames), str(video.skipped), str(video.tracks), rate)
-    if outcome.videos:
-        output.print(table, soft_wrap=False)
-    early = outcome.stopped or outcome.error is not None
-    if outcome.written:
-        output.print("Stopped early; what is done stands in" if early else "Written:")
-    for path in outcome.written:
-        note = _IMAGES.get(path.parent.name, "") if path.is_dir() else ""
-        note = " (one JSON line a mask; results.json could not be written)" if path.suffix == ".jsonl" else note
-        output.print(f"  {escape(str(path))}{note}")
-    if outcome.unfinished:
-        output.print("The same command with --resume goes on from the videos that were finished.")
-
-
-def _end(outcome: RunOutcome, received: list[int]) -> None:
-    """End the command as its run ended: with the error, or the exit code of an interrupt."""
-    if isinstance(outcome.error, KeyboardInterrupt) or outcome.stopped:
-        raise typer.Exit(128 + (received[0] if received else signal.SIGINT))
-    if outcome.error is not None:
-        raise outcome.error
-    if not any(video.frames for video in outcome.videos):
-        raise InputError("no frame was segmented: none could be read, or none is in the range asked for")
 
 
 # Commands that live elsewhere; their modules import nothing heavy before they run.

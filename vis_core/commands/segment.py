@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vis_core.commands.result_files import open_results
 from vis_core.commands.terminal import SKIPPED_SHOWN
 from vis_core.commands.unfinished import ROWS, FinishedVideo, Journal
-from vis_core.commands.video_outputs import PanopticOutput, VideoOutput
+from vis_core.commands.video_outputs import AnswerWriter, PanopticOutput, VideoOutput
 from vis_core.errors import OptionError
 from vis_core.files.outputs import OutputFolder
 from vis_core.files.results_info import UNKNOWN, Origin
@@ -83,6 +83,7 @@ def segment_videos(
     origin: Origin = UNKNOWN,
     asked: Mapping[str, Any] = MappingProxyType({}),
     resume: bool = False,
+    answers: Callable[[Path], AnswerWriter] | None = None,
 ) -> RunOutcome:
     """Segment videos; whatever ends the run, what is done is finished and stands.
 
@@ -107,6 +108,7 @@ def segment_videos(
         origin: what the companion tells of the system.
         asked: what else a run that goes on from this one must have been asked for.
         resume: go on from the videos that an earlier run finished.
+        answers: makes, in a folder, what else writes the answers to a video; for one video alone.
 
     Returns:
         The outcome, with the error that ended the run if one did: ENOSPC comes while there still is room to finish.
@@ -140,6 +142,7 @@ def segment_videos(
                     drawing if overlay else None,
                     here / "masks" / name if save_masks else None,
                     PanopticOutput(here / "panoptic", name, segmenter) if save_panoptic else None,
+                    None if answers is None else answers(here),
                 )
                 began = time.perf_counter()
                 try:

@@ -7,10 +7,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from vis_core.errors import InputError, OptionError
 from vis_core.files.atomic import atomic_write
@@ -27,6 +28,22 @@ if TYPE_CHECKING:
 _RESERVE = 16 * 2**20
 
 
+class AnswerWriter(Protocol):
+    """Writes the answers to one video in a form of its own.
+
+    Attributes:
+        path: where they stand once closed.
+    """
+
+    path: Path
+
+    def write(self, instances: Instances, drawn: npt.NDArray[np.uint8], /) -> None:
+        """The answer to one frame, and uint8 ``[H, W, 3]``, the frame with it drawn in."""
+
+    def close(self) -> None:
+        """Finish what was written."""
+
+
 class VideoOutput:
     """The files of one video, and the frames whose answers are still to come."""
 
@@ -38,12 +55,14 @@ class VideoOutput:
         drawing: Path | None,
         labels: Path | None,
         panoptic: PanopticOutput | None,
+        answers: AnswerWriter | None = None,
     ) -> None:
         self._source = source
         self._class_names = class_names
         self._results = results
         self._labels = labels
         self._panoptic = panoptic
+        self._answers = answers
         self._length = source.length if source.length is not None and source.length_is_exact else 0
         self._pending: dict[int, Frame] = {}
         self._drawing = None
@@ -58,8 +77,12 @@ class VideoOutput:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._results.finish_video(self._source.video_id, self._length)
-        if self._drawing is not None:
-            self._drawing.close()
+        try:
+            if self._drawing is not None:
+                self._drawing.close()
+        finally:
+            if self._answers is not None:
+                self._answers.close()
 
     @property
     def length(self) -> int:
@@ -70,7 +93,8 @@ class VideoOutput:
     def written(self) -> list[Path]:
         """The files and folders that there are."""
         drawn = self._drawing is not None and self._drawing.frames and self._drawing.path.exists()
-        folders = (self._labels, None if self._panoptic is None else self._panoptic.writer.folder)
+        folders = [self._labels, None if self._panoptic is None else self._panoptic.writer.folder]
+        folders.append(None if self._answers is None else self._answers.path)
         found = [folder for folder in folders if folder is not None and folder.exists()]
         return [*found, self._drawing.path] if self._drawing is not None and drawn else found
 
@@ -86,7 +110,7 @@ class VideoOutput:
             reason = f"less than {needed / 2**20:.0f} MB are left, which finishing the files may take"
             raise OSError(errno.ENOSPC, reason, str(folder))
         self._length = max(self._length, frame.index + 1)
-        if self._drawing is not None:
+        if self._drawing is not None or self._answers is not None:
             self._pending[frame.index] = frame
 
     def write(self, instances: Instances) -> None:
@@ -96,9 +120,13 @@ class VideoOutput:
             _write_labels(self._labels / f"{instances.index:06d}.png", instances)
         if self._panoptic is not None:
             self._panoptic.write(instances)
+        if self._drawing is None and self._answers is None:
+            return
+        drawn = draw_overlay(self._pending.pop(instances.index).image, instances, self._class_names)
         if self._drawing is not None:
-            frame = self._pending.pop(instances.index)
-            self._drawing.write(draw_overlay(frame.image, instances, self._class_names), instances.stamp)
+            self._drawing.write(drawn, instances.stamp)
+        if self._answers is not None:
+            self._answers.write(instances, drawn)
 
 
 class PanopticOutput:

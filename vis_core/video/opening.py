@@ -61,7 +61,7 @@ def open_videos(
 
     Args:
         path: a video file, a folder of images, one image, a YouTube-VIS JSON, a COCO JSON (each image is a video of one
-            frame), or a camera (``/dev/video0``, ``camera:0`` or ``0``).
+            frame), a camera (``/dev/video0``, ``camera:0`` or ``0``), or a stream (``rtsp://...``), read as one.
         images: folder to which the file names of a JSON are relative; default: the first usual one beside it, such as
             ``frames``, ``JPEGImages`` or ``val2017``, that has one of them.
         fps: rate of images without stamps; default: the JSON's ``fps``, or `DEFAULT_FPS`.
@@ -78,6 +78,8 @@ def open_videos(
     file = Path(str(path))
     if isinstance(path, int):
         return [Camera(path)]
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(path)):
+        return [Camera(str(path))]
     if file.is_dir():
         return [_of_images(file, fps or DEFAULT_FPS, orientation, value_range)]
     if file.is_char_device():

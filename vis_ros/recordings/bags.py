@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -33,20 +34,15 @@ COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 
 
-class ImageBag(VideoSource):
-    """The images of one topic of a rosbag2 recording, read one at a time: sqlite3 or MCAP, also compressed with zstd.
-
-    A frame's index is the position of its message in the topic. An image that cannot be used is left out, named by its
-    stamp. One iteration at a time.
+class RecordedImages:
+    """The messages of one topic of images in a rosbag2 recording: sqlite3 or MCAP, also compressed with zstd.
 
     Args:
         path: the recording's folder, or its one ``.mcap`` or ``.db3`` file.
         topic: a topic of images, raw or compressed; default: the only one.
-        value_range: how 16 bits of images become 8, as of `Levelling`.
 
     Raises:
         InputError: no such recording, torn, or without that topic; the text lists what the recording holds.
-        OptionError: there is no such range.
 
     Attributes:
         path: of the recording.
@@ -54,30 +50,29 @@ class ImageBag(VideoSource):
         topic: the one that is read.
         compressed: its messages are ``CompressedImage``, not ``Image``.
         camera_info: the topic beside it that tells of the camera; None where there is none.
+        rate: images per second, by how many there are and how long the recording is.
     """
 
-    length_is_exact = True
-
-    def __init__(self, path: str | Path, topic: str | None = None, value_range: str | None = None) -> None:
-        notes: list[str] = []
-        self._levelling = Levelling(value_range, notes.append)
+    def __init__(self, path: str | Path, topic: str | None = None) -> None:
         self.path = Path(path)
         self._recording = Recording(self.path)
         try:
             self.topics = self._recording.topics
             self.topic = _choose(self.path, self.topics, topic)
-            self.compressed = self.topic.type == COMPRESSED_IMAGE
-            self.camera_info = _camera_info(self.topics, self.topic)
-            count, seconds = self.topic.count or 0, self._recording.duration / 1e9
-            fps = (count - 1) / seconds if count > 1 and seconds > 0 else DEFAULT_FPS
-            super().__init__(self.path.stem, count, min(max(fps, 0.01), 1e4), self._first_size())
-            self.notes += notes[-1:]
         except BaseException:
             self._recording.close()
             raise
+        self.compressed = self.topic.type == COMPRESSED_IMAGE
+        self.camera_info = _camera_info(self.topics, self.topic)
+        count, seconds = self.topic.count or 0, self._recording.duration / 1e9
+        rate = (count - 1) / seconds if count > 1 and seconds > 0 else DEFAULT_FPS
+        self.rate = min(max(rate, 0.01), 1e4)
 
-    def __enter__(self) -> ImageBag:
+    def __enter__(self) -> RecordedImages:
         return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
 
     def messages(self) -> Iterator[tuple[int, bytes]]:
         """Time of recording (nanoseconds) and serialised message, of each image.
@@ -126,9 +121,51 @@ class ImageBag(VideoSource):
         return stamps
 
     def close(self) -> None:
-        """Let go of the files; an iteration that was under way ends."""
-        super().close()
+        """Let go of the files."""
         self._recording.close()
+
+    def _miscounted(self, held: int) -> InputError:
+        return InputError(
+            f"{self.path}: announces {self.topic.count} images of {self.topic.name} but holds {held}; "
+            "`ros2 bag reindex` counts anew"
+        )
+
+
+class ImageBag(RecordedImages, VideoSource):
+    """The images of one topic of a recording, read one at a time.
+
+    A frame's index is the position of its message in the topic. An image that cannot be used is left out, named by its
+    stamp. One iteration at a time.
+
+    Args:
+        path, topic: as of `RecordedImages`.
+        value_range: how 16 bits of images become 8, as of `Levelling`.
+
+    Raises:
+        InputError: as of `RecordedImages`, or none of the images can be used.
+        OptionError: there is no such range.
+    """
+
+    length_is_exact = True
+
+    def __init__(self, path: str | Path, topic: str | None = None, value_range: str | None = None) -> None:
+        notes: list[str] = []
+        self._levelling = Levelling(value_range, notes.append)
+        RecordedImages.__init__(self, path, topic)
+        try:
+            VideoSource.__init__(self, self.path.stem, self.topic.count, self.rate, self._first_size())
+        except BaseException:
+            self._recording.close()
+            raise
+        self.notes += notes[-1:]
+
+    def __enter__(self) -> ImageBag:
+        return self
+
+    def close(self) -> None:
+        """Let go of the files; an iteration that was under way ends."""
+        VideoSource.close(self)
+        RecordedImages.close(self)
 
     def _read(self) -> Generator[Frame | Skipped, None, None]:
         for index, (_, data) in enumerate(self.messages()):
@@ -170,12 +207,6 @@ class ImageBag(VideoSource):
             raise self._miscounted(0)
         raise InputError(
             f"{self.path}: none of the {self.topic.count} images of {self.topic.name} can be used; the first: {reason}"
-        )
-
-    def _miscounted(self, held: int) -> InputError:
-        return InputError(
-            f"{self.path}: announces {self.topic.count} images of {self.topic.name} but holds {held}; "
-            "`ros2 bag reindex` counts anew"
         )
 
 

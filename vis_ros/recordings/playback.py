@@ -16,19 +16,19 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
-from sensor_msgs.msg import CompressedImage, Image
+from rclpy.qos import QoSProfile
 
 from vis_core.errors import InputError, printable
 from vis_core.structures import Instances
 from vis_ros import messages
 from vis_ros.msg import InstanceTrackArray
-from vis_ros.recordings.bags import ImageBag, serialised_stamp
+from vis_ros.recordings.bags import ImageBag
 from vis_ros.recordings.node_process import NodeError, NodeProcess
+from vis_ros.recordings.player import ImagePlayer
 from vis_ros.recordings.session import Session, free_domain
 
 _DISCOVERY_SECONDS = 30.0
@@ -86,66 +86,6 @@ class ReplayReport:
 
 class ForeignMessageError(InputError):
     """A message that no node of ours publishes, or not in answer to this recording."""
-
-
-class ImagePlayer:
-    """Publishes the images of a recording on a topic, best effort as a camera does, at the rate of their recording.
-
-    Make it before the node that is to see every image: what has been announced first is known first.
-
-    Args:
-        session: where to publish.
-        bag: the recording; its messages go out unchanged, but for what ``numbered`` says.
-        topic: default: the recording's.
-        on_sent: called with the stamp and the monotonic time of each image, just before it goes out.
-        numbered: the ``frame_id`` of each header becomes the image's position in the topic, from 0, so that an answer
-            tells which image it answers, whatever their stamps.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        bag: ImageBag,
-        topic: str | None = None,
-        on_sent: Callable[[int, int], None] = lambda stamp, at: None,
-        numbered: bool = False,
-    ) -> None:
-        self.topic = topic or bag.topic.name
-        self._bag = bag
-        self._on_sent = on_sent
-        self._numbered = numbered
-        kind = CompressedImage if bag.compressed else Image
-        self._publisher = session.node.create_publisher(kind, self.topic, qos_profile_sensor_data)
-
-    def subscriptions(self) -> int:
-        """How many subscriptions are there to hear it."""
-        return int(self._publisher.get_subscription_count())
-
-    def play(self, rate: float = 1.0, process: NodeProcess | None = None) -> int:
-        """Publish all images; returns how many.
-
-        Args:
-            rate: 2 is twice as fast as recorded.
-            process: the node that is meant to hear it; if it ends, so does this.
-
-        Raises:
-            InputError: the recording is torn.
-            NodeError: the process ended.
-        """
-        waiting = threading.Event()
-        count, offset = 0, 0.0
-        for recorded, data in self._bag.messages():
-            now = time.monotonic()
-            due = recorded / 1e9 / rate
-            if not count:
-                offset = now - due
-            ended = process.ended if process is not None else waiting
-            if ended.wait(max(offset + due - now, 0.0)) and process is not None:
-                process.check()
-            self._on_sent(serialised_stamp(data), time.monotonic_ns())
-            self._publisher.publish(_numbered(data, count) if self._numbered else data)
-            count += 1
-        return count
 
 
 class InstanceRecorder:
@@ -316,7 +256,8 @@ def replay(
             raise NodeError(f"the node is active, but its topics were not found in {_DISCOVERY_SECONDS:g} s")
         on_stage("playing")
         began = time.monotonic_ns()
-        count = player.play(rate, process)
+        count = player.play(rate, process.ended)
+        process.check()
         on_stage("waiting for the last answers")
         _wait_for_answers(process, recorder, ledger)
         process.deactivate()  # a system with a delay answers now what it owes
@@ -355,21 +296,6 @@ class _Ledger:
             )
         self.latencies.append(received.received_at - self._sent.pop(image))
         return image, self.latencies[-1]
-
-
-def _numbered(data: bytes, number: int) -> bytes:
-    """A serialised message with a number as the ``frame_id`` of its header; one too short for a header is unchanged.
-
-    After the header an image and a compressed one align to 4 bytes at most, so the rest may move by a multiple of 4.
-    """
-    if len(data) < 16:
-        return data
-    order: Literal["little", "big"] = "little" if data[1] & 1 else "big"
-    rest = 16 + -(-int.from_bytes(data[12:16], order) // 4) * 4
-    if rest > len(data):
-        return data
-    text = str(number).encode() + b"\0"
-    return data[:12] + len(text).to_bytes(4, order) + text + bytes(-len(text) % 4) + data[rest:]
 
 
 def _wait_for_answers(process: NodeProcess, recorder: InstanceRecorder, ledger: _Ledger) -> None:

@@ -76,7 +76,7 @@ def test_images_are_published_unchanged_and_in_order(own_session, scene, kind):
         sent: list[int] = []
         player = ImagePlayer(own_session, bag, on_sent=lambda stamp, at: sent.append(stamp))
         received: queue.Queue[Any] = queue.Queue()
-        message_type = player._publisher.msg_type
+        message_type = player.publisher.msg_type
         own_session.node.create_subscription(message_type, bag.topic.name, received.put, 100)
         # Best effort is not heard by a reliable subscription: this one must stay silent.
         assert player.subscriptions() == 0
