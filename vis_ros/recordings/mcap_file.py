@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import struct
+import warnings
 from collections import Counter
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import suppress
@@ -30,6 +31,7 @@ from vis_ros.recordings.unpacking import FORMATS, LARGEST, unpack
 
 MAGIC = b"\x89MCAP0\r\n"
 _HEADER, _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _SUMMARY_OFFSET = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x0E
+_DATA_END = 0x0F
 _FOOTER_SIZE = 20
 _MESSAGE_HEAD = 22
 _TAIL = 9 + _FOOTER_SIZE + len(MAGIC)
@@ -38,9 +40,14 @@ _TAIL = 9 + _FOOTER_SIZE + len(MAGIC)
 class McapFile(McapReader):
     """``rosbags``' reader, to which definitions of messages and offered QoS are not shown: any may stand there.
 
-    The profile may be missing too, as after a merge of files of several. What is compressed is unpacked within bounds.
+    The profile may be missing too, as after a merge of files of several, or from writers that state none. Of a file
+    that was cut off the whole records are read, with a warning. What is compressed is unpacked within bounds.
+
+    Attributes:
+        cut_off: its end is missing, so that there may be fewer messages than were announced.
     """
 
+    cut_off = False
     _held = 0
 
     def _open(self) -> None:
@@ -60,12 +67,11 @@ class McapFile(McapReader):
                 "from: `rosbags-convert --src BAG --dst FOLDER`"
             )
         self.data_start = stream.tell()
-        if size < self.data_start + _TAIL:
-            raise ReaderError("ends without a footer")
-        footer = stream.seek(size - _TAIL)
+        footer = stream.seek(max(size - _TAIL, self.data_start))
         tail = stream.read()
-        if not tail.endswith(MAGIC) or struct.unpack_from("<BQ", tail) != (_FOOTER, _FOOTER_SIZE):
-            raise ReaderError("ends without a footer")
+        if len(tail) < _TAIL or not tail.endswith(MAGIC) or struct.unpack_from("<BQ", tail) != (_FOOTER, _FOOTER_SIZE):
+            self._open_cut_off(size)
+            return
         (summary,) = struct.unpack_from("<Q", tail, 9)
         if summary and not self.data_start <= summary <= footer:
             raise ReaderError(f"its summary is said to begin at byte {summary}")
@@ -77,6 +83,21 @@ class McapFile(McapReader):
             self.meta_scan()
         self._check_chunks()
         self._count()
+
+    def _open_cut_off(self, size: int) -> None:
+        """Open what is before the cut: whole records, of which chunks are the larger ones."""
+        assert self.bio
+        self.cut_off = True
+        self.data_end = _end_of_whole_records(self.bio, self.data_start, size)
+        self.meta_scan()
+        self._count()
+        if not self.metadata.message_count:
+            raise ReaderError("ends without a footer")
+        warnings.warn(
+            f"{self.path}: is cut off (the recorder was stopped hard, or a copy is not whole): the "
+            f"{self.metadata.message_count} messages before are read, the last {size - self.data_end} bytes are not",
+            stacklevel=6,
+        )
 
     def read_index(self) -> None:
         """Topics, chunks and counts, from the summary."""
@@ -264,6 +285,18 @@ def _records(stream: BinaryIO, end: int) -> Iterator[tuple[BinaryIO, int, int]]:
         after = stream.tell() + size
         yield stream, operation, size
         stream.seek(after)
+
+
+def _end_of_whole_records(stream: BinaryIO, start: int, size: int) -> int:
+    """Where the messages of a file that was cut off end."""
+    end = start
+    while True:
+        stream.seek(end)
+        head = stream.read(9)
+        operation, length = struct.unpack("<BQ", head) if len(head) == 9 else (_DATA_END, 0)
+        if operation in (0, _DATA_END) or end + 9 + length > size:  # zeros: room that was taken and not filled
+            return end
+        end += 9 + length
 
 
 def _wanted(

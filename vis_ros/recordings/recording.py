@@ -89,7 +89,8 @@ class Recording:
             self._parts = [self._opened(file, metadata) for file in files]
             if metadata:
                 self._compression = metadata.compression
-            found = metadata or self._found()
+            # What a folder announces may lie behind a cut.
+            found = self._found() if metadata is None or any(part.cut_off for part in self._parts) else metadata
             self.topics = tuple(sorted(found.topics, key=lambda topic: topic.name))
             self.duration = found.duration
             if not found.count:
@@ -119,8 +120,10 @@ class Recording:
         self._closing.close()
 
     def _found(self) -> Metadata:
-        (part,) = self._parts
-        return Metadata((), _held(part.connections), part.metadata.message_count, part.metadata.duration, "none")
+        held = [part.metadata for part in self._parts if part.metadata.message_count]
+        topics = _held(connection for part in self._parts for connection in part.connections)
+        duration = max(part.end_time for part in held) - min(part.start_time for part in held) if held else 0
+        return Metadata((), topics, sum(part.message_count for part in held), duration, self._compression)
 
     def _emptiness(self, path: Path) -> str:
         unannounced = sum(part.metadata.message_count for part in self._parts)
@@ -216,7 +219,7 @@ def _read_metadata(folder: Path) -> Metadata:
         packing = str(information.get("compression_format") or "none")
         metadata = Metadata(
             tuple(PurePath(name).name for name in information["relative_file_paths"]),
-            tuple(_announced(entry) for entry in information["topics_with_message_count"]),
+            _merged(_announced(entry) for entry in information["topics_with_message_count"]),
             int(information["message_count"]),
             int(information["duration"]["nanoseconds"]),
             mode,
@@ -251,6 +254,14 @@ def _announced(entry: Any) -> Topic:
     if not all(isinstance(text, str) for text in (name, kind, encoding)):
         raise TypeError("a topic whose name, type or encoding is no text")
     return Topic(name, _encoded(kind, encoding), int(entry["message_count"]))
+
+
+def _merged(topics: Iterable[Topic]) -> tuple[Topic, ...]:
+    """One entry a topic: that of several publishers, of whom each offers another QoS, may be announced for each."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for topic in topics:
+        counts[topic.name, topic.type] += topic.count or 0
+    return tuple(Topic(name, kind, count) for (name, kind), count in counts.items())
 
 
 def _reader(file: Path) -> McapFile | SqliteFile:

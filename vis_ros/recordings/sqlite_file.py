@@ -42,7 +42,10 @@ class SqliteFile:
     Attributes:
         connections: the topics, with the number of messages of each.
         metadata: number and duration of the messages.
+        cut_off: never: of such a file nothing is read.
     """
+
+    cut_off = False
 
     def __init__(self, path: Path) -> None:
         self._file = path

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from tests.vis_ros.recordings.test_bags import (
     START,
@@ -29,6 +31,7 @@ from vis_ros.recordings.bags import IMAGE, ImageBag, typestore
 from vis_ros.recordings.mcap_file import MAGIC
 
 CAMERA = {"/image": (IMAGE, [image_message(START + i) for i in range(4)])}
+LIMITS = (QosTime(0, 0), QosTime(0, 0), QosLiveliness.AUTOMATIC, QosTime(0, 0))
 BINARY = bytes(range(128, 256))  # no UTF-8
 
 
@@ -143,6 +146,25 @@ def test_messages_out_of_order_without_an_index_are_told_as_such(tmp_path):
     assert "torn" not in str(caught.value)
 
 
+@pytest.mark.parametrize("image_encoding", ["cdr", ""])
+@pytest.mark.parametrize("profile", ["", "foxglove", "x"])
+def test_whatever_profile_an_mcap_states_its_images_are_read(tmp_path, profile, image_encoding):
+    """Foxglove's writer states none unless it is told to."""
+    assert stamps(write_mcap(tmp_path / "a.mcap", profile=profile, image_encoding=image_encoding)) == [0, 1, 2, 3]
+
+
+def test_an_indexed_mcap_without_a_profile_is_read(tmp_path):
+    file = write_messages(tmp_path / "bag", CAMERA, "mcap") / "bag.mcap"
+    content = file.read_bytes()
+    header = content[len(MAGIC) : content.index(b"ros2", len(MAGIC)) + 4]
+    library = content[len(MAGIC) + len(header) :][: 4 + 32]
+    (size,) = struct.unpack_from("<I", library)
+    none = header[:9] + text("") + text(b"????" + library[4 : 4 + size])  # of the same length
+    file.write_bytes(MAGIC + none + content[len(MAGIC) + len(header) + 4 + size :])
+    assert file.stat().st_size == len(content) and b"ros2" not in file.read_bytes()[:40]
+    assert stamps(file) == stamps(file.parent) == [0, 1, 2, 3]
+
+
 # Journals beside an SQLite file
 
 
@@ -241,6 +263,33 @@ def split(tmp_path, request) -> Path:
 
 def test_parts_are_read_one_after_the_other(split):
     assert stamps(split) == [0, 1, 2, 3, 4, 5]
+
+
+def test_parts_whose_channels_offer_another_qos_than_metadata_tells_are_read_by_topic(split):
+    quality = [{"history": 1, "depth": 7, "reliability": 2, "durability": 2, "deadline": {"sec": 1, "nsec": 0}}]
+
+    def offer(told: dict[str, Any]) -> None:
+        (entry,) = told["topics_with_message_count"]
+        entry["topic_metadata"]["offered_qos_profiles"] = yaml.safe_dump(quality) if told["version"] < 9 else quality
+
+    change_metadata(split, offer)
+    assert stamps(split) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_publishers_that_offer_several_qos_make_one_topic(tmp_path, storage):
+    writer = Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin[storage.upper()])
+    with writer:
+        for number, depth in enumerate((5, 9)):
+            quality = Qos(
+                QosHistory.KEEP_LAST, depth, QosReliability.BEST_EFFORT, QosDurability.VOLATILE, *LIMITS, False
+            )
+            publisher = writer.add_connection("/image", IMAGE, typestore=typestore(), offered_qos_profiles=[quality])
+            for i in (number, number + 2):
+                writer.write(publisher, START + i, image_bytes(START + i))
+    assert stamps(tmp_path / "bag") == [0, 1, 2, 3]
+    with ImageBag(tmp_path / "bag") as bag:
+        assert [str(topic) for topic in bag.topics] == ["/image (sensor_msgs/msg/Image, 4 messages)"]
 
 
 def test_a_part_that_was_renamed_is_named_with_what_lies_there(split):
