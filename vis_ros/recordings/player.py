@@ -20,7 +20,7 @@ RELIABLE = QoSProfile(depth=10)
 """Heard by whoever subscribes, reliable or best effort."""
 
 _TICK = 0.05
-_DISCOVERY_SECONDS, _LAST_SECONDS = 2.0, 1.0
+_DISCOVERY_SECONDS, _SETTLE_SECONDS, _LAST_SECONDS = 2.0, 0.2, 1.0
 _STAMPED = 12
 
 Item = TypeVar("Item")
@@ -55,13 +55,16 @@ def paced(timed: Iterable[tuple[int, Item]], rate: float, ended: Ending) -> Iter
 
 @contextmanager
 def heard(publisher: Any, ended: Ending) -> Iterator[None]:
-    """While inside, what is published is heard from the first message to the last by who is there already.
+    """While inside, what is published is heard by who is there already, as far as that can be known.
 
-    It waits for a first subscription, then for reliable ones to have all of it: no longer than 2 s, and 1 s.
+    It waits for a first subscription and a moment longer, in which that one learns of the publisher; at the end for
+    reliable ones to have the last message: no longer than 2 s, and 1 s.
     """
     deadline = time.monotonic() + _DISCOVERY_SECONDS
     while not publisher.get_subscription_count() and time.monotonic() < deadline and not ended.wait(_TICK):
         pass
+    if publisher.get_subscription_count():
+        ended.wait(_SETTLE_SECONDS)
     yield
     publisher.wait_for_all_acked(Duration(seconds=_LAST_SECONDS))
 
