@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; see the README on threads
 
 import json
+import signal
 import zlib
 from collections.abc import Iterator
 from math import prod
@@ -27,6 +28,15 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs ../shared (recorded answers and data sets), which is absent here")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_handled_as_before() -> Iterator[None]:
+    """A command that a signal has ended leaves signals ignored, since its process ends; a test's does not."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

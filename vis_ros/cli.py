@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from vis_core.commands.evaluate import Categories
-from vis_core.commands.interrupts import handled, interrupts
+from vis_core.commands.interrupts import end_undisturbed, ended_in_order, handled, interrupts
 from vis_core.commands.known_systems import find_known
 from vis_core.commands.loading import (
     Device,
@@ -64,7 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     ros = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
-    run_command_line(lambda: app(arguments[:ros], prog_name="vis-ros", obj=arguments[ros:]))
+    with ended_in_order():
+        run_command_line(lambda: app(arguments[:ros], prog_name="vis-ros", obj=arguments[ros:]))
 
 
 @app.command("make-bag")
@@ -244,15 +245,21 @@ def record(
             names.update(received.class_names)
             count += 1
 
-        stopped = threading.Event()
+        stopped: list[int] = []
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            end_undisturbed()
+            stopped.append(number)
+
         try:
             with (
-                handled(lambda *_: stopped.set()),
+                handled(stop),
                 Session(namespace="/", arguments=context.obj or []) as session,
                 InstanceRecorder(session, deliver, topic) as recorder,
             ):
                 screen.print(f"Recording {escape(recorder.topic)}; Ctrl-C ends it.")
-                while not stopped.wait(0.2):
+                while not stopped:
+                    time.sleep(0.2)
                     recorder.check()
         finally:
             output.print(f"{escape(str(out))}: {count} messages")
@@ -346,6 +353,7 @@ def _interruptible(outcome: str) -> Iterator[None]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         received[0] = signal.Signals(number)
+        end_undisturbed()
         raise KeyboardInterrupt
 
     try:

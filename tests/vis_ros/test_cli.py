@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.signals import SIGNALS, disturb_until_it_ends
 from tests.vis_core.video.image_files import picture, with_orientation
 from vis_core.data.synthetic import synthetic_video, write_youtube_vis
 from vis_ros import cli
@@ -301,6 +302,33 @@ def test_record_writes_each_message_as_it_comes_until_it_is_interrupted(scene, t
     labels = sorted({int(label) for answer in answers for label in answer.labels})
     assert info["categories"] == [{"id": label + 1, "name": ("disc", "box", "star")[label]} for label in labels]
     assert not info["complete"]
+
+
+@pytest.mark.parametrize("first", SIGNALS)
+def test_signals_in_a_row_leave_the_end_of_a_recording_alone(tmp_path, domain, first):
+    with process(domain, "record", tmp_path / "stream.jsonl") as command:
+        assert "Recording" in command.stdout.readline()
+        command.send_signal(first)
+        disturb_until_it_ends(command)
+        told, _ = command.communicate(timeout=TIMEOUT)
+    assert command.returncode == 0, told
+    assert "stream.jsonl: 0 messages" in " ".join(told.split()) and "Traceback" not in told
+
+
+def test_signals_in_a_row_leave_the_end_of_a_bag_alone(tmp_path, domain):
+    (tmp_path / "frames").mkdir()
+    for number in range(300):
+        cv2.imwrite(str(tmp_path / "frames" / f"{number:03}.png"), np.zeros((240, 320, 3), np.uint8))
+    with process(domain, "make-bag", tmp_path / "frames", tmp_path / "bag") as command:
+        waiting = threading.Event()
+        while not (tmp_path / ".bag.partial" / "bag").exists():
+            assert command.poll() is None
+            waiting.wait(0.001)
+        disturb_until_it_ends(command)
+        told, _ = command.communicate(timeout=TIMEOUT)
+    assert command.returncode in (130, 143), told
+    assert "Traceback" not in told
+    assert sorted(entry.name for entry in tmp_path.iterdir()) in (["bag", "frames"], ["frames"])
 
 
 def test_record_keeps_a_file_that_is_there(run, tmp_path, domain):

@@ -205,6 +205,19 @@ class StreamStatistics:
         return Report(Level.WARN if warnings else Level.OK, "; ".join(warnings) or "running", values)
 
 
+def idle_report(state: str) -> Report:
+    """What a node says that works on no stream.
+
+    Args:
+        state: of its life cycle, as ROS calls it: ``unconfigured``, ``inactive``, ``finalized``...
+    """
+    if state == "finalized":
+        return Report(Level.STALE, "finalized: it never works again; end the process and start the node anew", {})
+    if state == "unconfigured":
+        return Report(Level.WARN, "unconfigured: no network is loaded; it waits for configure and activate", {})
+    return Report(Level.OK, state, {})
+
+
 def to_diagnostic_array(stamp: Any, name: str, hardware_id: str, report: Report) -> Any:
     """The ``diagnostic_msgs/DiagnosticArray`` of a report.
 

@@ -8,9 +8,9 @@ Importing this module imports neither torch nor a network: they are loaded when 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -30,13 +30,13 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 
-from vis_core.commands.interrupts import interrupts
+from vis_core.commands.interrupts import end_undisturbed, handled, interrupt, interrupts
 from vis_core.errors import OptionError, VisError, printable
 from vis_core.structures import Frame
 from vis_core.video.levels import Levelling
 from vis_ros import messages
 from vis_ros.node import parameters, preparation, transport, unused_settings
-from vis_ros.node.diagnostics import Level, Report, StreamStatistics, to_diagnostic_array
+from vis_ros.node.diagnostics import Level, Report, StreamStatistics, idle_report, to_diagnostic_array
 from vis_ros.node.mailbox import Mailbox
 from vis_ros.node.outputs import POLICIES, Outputs
 from vis_ros.node.worker import Worker
@@ -49,9 +49,6 @@ except ImportError:  # Humble
 if TYPE_CHECKING:
     from vis_core.system.segmenter import Segmenter
 
-_SIGNALS = [signal.SIGINT, signal.SIGTERM]
-if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as it is under nohup
-    _SIGNALS.append(signal.SIGHUP)
 _SIGNAL_SECONDS = 0.1  # a signal is seen after this at most
 _MAX_PROBLEM = 2000  # characters of an error in the log and in diagnostics
 _SUCCESS, _FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -328,7 +325,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             more = None if spatial is None else spatial.report()
             report = self._statistics.report(self._incompatible, self._transport_problem, more)
         else:
-            report = Report(Level.OK, "unconfigured" if self._segmenter is None else "inactive", {})
+            report = idle_report(self._state_machine.current_state[1])
         if not self._enabled:
             report = Report(report.level, f"disabled; {report.message}", report.values)
         if self._problem:
@@ -358,41 +355,36 @@ def main(args: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if args is None else args
     # Threads of the network that wait must not spin: other nodes need the cores. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Signals are ours: rclpy's handlers would take the context away from a worker that is about to publish.
-    before = {number: signal.signal(number, signal.default_int_handler) for number in _SIGNALS}
     node: SegmenterNode | None = None
-    try:
+    # Signals are ours: rclpy's handlers would take the context away from a worker that is about to publish.
+    with handled(interrupt), suppress(KeyboardInterrupt):
         try:
-            removed = transport.remove_dead_segments()
-            problem = "" if "--default-transport" in arguments else transport.use_shared_memory()
-            rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-            node = SegmenterNode(transport_problem=problem)
-            unused_settings.warn_of_files(node, arguments)
-            if removed:
-                node.get_logger().info(f"{removed >> 20} MiB of shared memory were freed that ended processes had left")
-        except (ParameterException, RuntimeError, VisError) as error:
-            sys.exit(f"segmenter: {error}")
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        if node.get_parameter("autostart").value:
-            node.start_by_itself()
-        else:
-            node.get_logger().info("waits for the lifecycle services")
-        # From here a first signal is only noted: raised within rclpy it would leave a callback that was about to begin.
-        with interrupts() as received:
-            while rclpy.ok() and not received:
-                executor.spin_once(timeout_sec=_SIGNAL_SECONDS)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        for number in _SIGNALS:  # the end is on its way; a second one would only cut it short
-            signal.signal(number, signal.SIG_IGN)
-        if node is not None:
-            node.destroy_node()
-        if rclpy.ok():
-            rclpy.shutdown()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+            try:
+                removed = transport.remove_dead_segments()
+                problem = "" if "--default-transport" in arguments else transport.use_shared_memory()
+                rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+                node = SegmenterNode(transport_problem=problem)
+                unused_settings.warn_of_files(node, arguments)
+                if removed:
+                    node.get_logger().info(f"{removed >> 20} MiB of shared memory were freed that dead processes left")
+            except (ParameterException, RuntimeError, VisError) as error:
+                sys.exit(f"segmenter: {error}")
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            if node.get_parameter("autostart").value:
+                node.start_by_itself()
+            else:
+                node.get_logger().info("waits for the lifecycle services")
+            # From here a first signal is only noted: raised within rclpy it would leave a callback that began.
+            with interrupts() as received:
+                while rclpy.ok() and not received:
+                    executor.spin_once(timeout_sec=_SIGNAL_SECONDS)
+        finally:
+            end_undisturbed()
+            if node is not None:
+                node.destroy_node()
+            if rclpy.ok():
+                rclpy.shutdown()
 
 
 if __name__ == "__main__":

@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 import vis_core
+from tests.signals import disturb_until_it_ends
 from tests.vis_core.commands.command_line import read_results, run, segment, write_frames
 from tests.vis_core.fake_system import FakeSegmenter, catalog
 from vis_core.commands import main as cli
 from vis_core.video.opening import open_video
 
 ROOT = Path(__file__).resolve().parents[3]
+MANY = 1000
+ENDINGS = [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2), (signal.SIGINT, MANY), (signal.SIGTERM, MANY)]
 
 
 def test_a_full_disk_is_seen_before_it_is_too_late_and_what_is_done_is_finished(tmp_path, monkeypatch, capfd):
@@ -69,7 +72,7 @@ def test_a_crash_of_the_system_keeps_what_is_done(tmp_path, monkeypatch, capfd):
     assert "Stopped early" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGINT, 2)])
+@pytest.mark.parametrize(("number", "times"), ENDINGS)
 def test_ctrl_c_finishes_what_is_done_and_says_so(tmp_path, number, times):
     """Signals arrive while the system works on frame 2, which then waits for its input to end."""
     source, out = write_frames(tmp_path / "a", 9), tmp_path / "out"
@@ -98,9 +101,13 @@ def test_ctrl_c_finishes_what_is_done_and_says_so(tmp_path, number, times):
         process.send_signal(number)
         while "Stopping" not in (line := process.stderr.readline()):
             assert line, "ended without having seen the signal"
-        if times == 2:
+        if times > 1:
             process.send_signal(number)
-        told, errors = process.communicate("\n", timeout=60)
+        if times == MANY:
+            process.stdin.write("\n")
+            process.stdin.flush()
+            disturb_until_it_ends(process)
+        told, errors = process.communicate("\n" if times < MANY else None, timeout=60)
     finally:
         process.kill()
     assert process.returncode == 128 + number

@@ -22,6 +22,7 @@ pytest.importorskip("vis_ros.msg", reason="needs the built messages")
 from lifecycle_msgs.msg import Transition
 from rclpy.executors import SingleThreadedExecutor
 
+from tests.signals import SIGNALS, disturb_until_it_ends
 from tests.vis_ros.node.stage import HEIGHT, TIMEOUT, WIDTH, Peer, values_of
 from vis_core.structures import TrackState
 from vis_ros import messages
@@ -113,14 +114,12 @@ def test_an_interrupted_node_ends_at_once_without_noise(ros_domain_id, with_sign
     assert rest == ""
 
 
-@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("first", SIGNALS)
 def test_signals_in_a_row_leave_the_end_of_a_node_alone(ros_domain_id, first):
     with _process(["--ros-args", "-p", "autostart:=false"], ros_domain_id) as process:
         assert "waits for the lifecycle services" in process.stdout.readline()
         process.send_signal(first)
-        while process.poll() is None:  # to the very end of the process
-            for another in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                process.send_signal(another)
+        disturb_until_it_ends(process)
         rest, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, rest
     assert rest == ""
