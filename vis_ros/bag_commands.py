@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from vis_core.commands.interrupts import handled, interrupts
+from vis_core.commands.interrupts import end_undisturbed, handled, interrupts
 from vis_core.commands.loading import (
     Device,
     Precision,
@@ -228,6 +228,7 @@ class _Interrupt:
 
     def set(self, number: int, frame: FrameType | None) -> None:
         """A handler."""
+        end_undisturbed()
         self.received.append(number)
 
     def is_set(self) -> bool:
