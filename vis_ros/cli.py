@@ -90,8 +90,10 @@ def make_bag(
 ) -> None:
     """Make a rosbag2 recording of frames, with the stamps that they have.
 
+    Those that count from the start of a video do so from 1700000000 s (14 November 2023): to ROS, 0 is no time.
     A frame that cannot be read is named and left out. Ctrl-C ends the recording there (exit code 130).
     """
+    from vis_core.data.file_time import dated
     from vis_ros.recordings.bag_writer import check_bag, write_bag
 
     check_bag(out, storage, force)
@@ -99,7 +101,7 @@ def make_bag(
     with chosen, interrupts("frame") as received, progress_bar([chosen], chosen.length) as on_frame:
 
         def until_interrupted() -> Iterator[Frame]:
-            for frame in chosen:
+            for frame in dated(chosen):
                 yield frame
                 if received:
                     return

@@ -19,6 +19,7 @@ import pytest
 
 from tests.signals import SIGNALS, disturb_until_it_ends
 from tests.vis_core.video.image_files import picture, with_orientation
+from vis_core.data.file_time import FILE_START
 from vis_core.data.synthetic import synthetic_video, write_youtube_vis
 from vis_ros import cli
 from vis_ros.recordings.bags import ImageBag
@@ -77,7 +78,7 @@ def test_a_video_of_a_json_becomes_a_recording_with_its_stamps(run, scene, tmp_p
     assert done.code == 0
     assert "/camera/image_raw (sensor_msgs/msg/Image, 8 messages), 0 frames skipped" in done.out
     with ImageBag(tmp_path / "bag") as bag:
-        assert bag.stamps().tolist() == scene.videos[1].stamps.tolist()
+        assert bag.stamps().tolist() == (FILE_START + scene.videos[1].stamps).tolist()
         for frame, image in zip(bag, scene.videos[1].frames, strict=True):
             np.testing.assert_array_equal(frame.image, image)
 
@@ -91,7 +92,7 @@ def test_a_folder_becomes_a_recording_at_the_rate_asked_for(run, scene, tmp_path
     assert done.code == 0
     with ImageBag(tmp_path / "bag") as bag:
         assert bag.topic.name == "/front/compressed"
-        assert bag.stamps().tolist() == [50_000_000 * i for i in range(8)]
+        assert bag.stamps().tolist() == [FILE_START + 50_000_000 * i for i in range(8)]
 
 
 def test_a_frame_that_cannot_be_read_is_named_and_left_out(run, tmp_path):
@@ -102,7 +103,7 @@ def test_a_frame_that_cannot_be_read_is_named_and_left_out(run, tmp_path):
     assert (done.code, "1 frames skipped" in done.out) == (0, True)
     assert "1.png" in done.err
     with ImageBag(tmp_path / "bag") as bag:
-        assert bag.stamps().tolist() == [0, 80_000_000]
+        assert bag.stamps().tolist() == [FILE_START, FILE_START + 80_000_000]
 
 
 def test_several_videos_ask_for_a_name(run, scene, tmp_path):

@@ -28,6 +28,7 @@ from rich.table import Table
 from vis_core.commands.interrupts import ended_in_order
 from vis_core.commands.known_systems import check_choice
 from vis_core.commands.terminal import Force, check_inputs, output, say
+from vis_core.data.file_time import dated
 from vis_core.data.synthetic import CLASS_NAMES, SyntheticVideo, synthetic_video, write_youtube_vis
 from vis_core.errors import InputError, OptionError, VisError
 from vis_core.evaluation import evaluate
@@ -160,7 +161,7 @@ def _through_topics(
     from vis_ros.recordings.playback import Received, replay
 
     bag_path = out / f"{name}_bag"
-    write_bag(frames, bag_path, force=True)
+    write_bag(dated(frames), bag_path, force=True)
     answers: dict[int, Instances] = {}
     names: dict[int, str] = {}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from vis_core.data.file_time import recorded_from
 from vis_core.errors import InputError
 from vis_core.evaluation import Video
 
@@ -46,7 +47,8 @@ def pair(stamps: npt.NDArray[np.int64], video: Video, by: str = "auto") -> Pairi
     """Pair images with the frames of a video.
 
     By stamps, a frame is the image with the nearest stamp, at most half a frame interval away; no image is
-    two frames. By order, image k is frame k.
+    two frames. A recording that was made of the file is known by its stamps, see `file_time`. By order, image k is
+    frame k.
 
     Args:
         stamps: int64 ``[images]``, nanoseconds.
@@ -67,7 +69,7 @@ def pair(stamps: npt.NDArray[np.int64], video: Video, by: str = "auto") -> Pairi
             f"ground truth video {video.id}: cannot be paired by stamps, all {len(stamps)} images have the stamp "
             f"{stamps[0] / 1e9:.3f} s (a driver that stamps nothing?); --pair order pairs one after the other"
         )
-    positions = _nearest(stamps, video.stamps)
+    positions = _nearest(_in_file_time(stamps, video.stamps), video.stamps)
     if not (positions >= 0).any():
         raise InputError(
             f"ground truth video {video.id}: its stamps {_span(video.stamps)} and those of the images {_span(stamps)} "
@@ -122,6 +124,12 @@ def frame_stamps(video: Video, pairing: Pairing) -> npt.NDArray[np.int64]:
     out[frames < positions[0]] = stamps[0] + (frames[frames < positions[0]] - positions[0]) * step
     out[frames > positions[-1]] = stamps[-1] + (frames[frames > positions[-1]] - positions[-1]) * step
     return out
+
+
+def _in_file_time(stamps: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Stamps of images as the file had them, of which the recording was made; else as they are."""
+    begin = recorded_from(frames)
+    return stamps - begin if stamps.min(initial=begin) >= begin else stamps
 
 
 def _nearest(stamps: npt.NDArray[np.int64], frames: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

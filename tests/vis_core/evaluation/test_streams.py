@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vis_core.data.file_time import FILE_START
 from vis_core.errors import InputError
 from vis_core.evaluation import InputWarning, evaluate_stream
 from vis_core.evaluation.reports.metrics_file import stream_metrics
@@ -87,6 +88,15 @@ def test_of_two_messages_with_one_stamp_the_later_in_the_file_counts():
     assert evaluation.policies["answered"].matches[1][1].ious[0, 0] == 1
     evaluation = score(truth([0, 1, 2, 3]), [message(1, 1.05, 0), message(1, 1.1, 9)])
     assert evaluation.policies["answered"].matches[1][1].ious[0, 0] == 0
+
+
+def test_the_stream_of_a_recording_that_was_made_of_a_file_is_told_in_the_file_s_time():
+    messages = [message(1, 2.5, 0), message(3, 3.2, 2)]
+    later = [{**m, "stamp": m["stamp"] + FILE_START, "arrival": m["arrival"] + FILE_START} for m in messages]
+    expected, found = score(truth([0, 1, 2, 3]), messages), score(truth([0, 1, 2, 3]), later)
+    assert found.answered_frames == expected.answered_frames == 2
+    for policy in ("strict", "hold", "live", "answered"):
+        assert found.policies[policy].summary == expected.policies[policy].summary
 
 
 def test_a_message_that_says_its_frame_is_found_by_it_whatever_the_stamps():

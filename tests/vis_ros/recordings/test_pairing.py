@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vis_core.data.file_time import FILE_START
 from vis_core.errors import InputError
 from vis_core.evaluation import Video
 from vis_ros.recordings.pairing import Pairing, frame_stamps, pair, timed
@@ -112,3 +113,10 @@ def test_frames_without_an_image_get_stamps_between_and_beyond():
     video = Video(1, "v", (2, 2), 6)
     pairing = Pairing("order", np.array([1, -1, 3]), np.array([100, 150, 300]), 6)
     assert frame_stamps(video, pairing).tolist() == [0, 100, 200, 300, 400, 500]
+
+
+def test_a_recording_that_was_made_of_a_file_pairs_with_the_file_s_own_stamps():
+    assert positions([FILE_START, FILE_START + 100], [0, 100, 200]) == [0, 1]
+    assert positions([FILE_START, FILE_START + 100], [FILE_START, FILE_START + 100]) == [0, 1]
+    with pytest.raises(InputError, match="have nothing in common"):
+        positions([FILE_START + 10**12], [0, 100, 200])

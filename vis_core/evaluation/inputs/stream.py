@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vis_core.data.class_matching import ClassMatching
+from vis_core.data.file_time import recorded_from
 from vis_core.errors import InputError
 from vis_core.evaluation.inputs.classes import ResultClasses
 from vis_core.evaluation.inputs.tracks import GroundTruth, Video
@@ -91,7 +92,8 @@ def read_stream(
     """Read and check a recorded stream.
 
     A message tells its ``frame``, the position in the video (-1: none), or is found by its stamp; where stamps repeat,
-    by its ``sequence``, if that counts as many messages as the video has frames.
+    by its ``sequence``, if that counts as many messages as the video has frames. Of a recording that was made of a file
+    stamps and arrivals are told in the file's time, see `file_time`.
 
     Args:
         source: path of a file with one JSON object a line, or these objects.
@@ -163,6 +165,7 @@ class _Reader:
         self._category_findings = Findings(path, "stream")
         self._video = video
         self._classes = classes
+        self._recorded_from = recorded_from(stamps)
         self._frames = {stamp: frame for frame, stamp in enumerate(stamps.tolist())}
         self._lines: dict[int, int] = {}
         self._segmentations = SegmentationReader(findings, polygons=False, frames=False)
@@ -189,6 +192,8 @@ class _Reader:
             else:
                 found = f"{key} {shown(value)} is not a time in nanoseconds" if key in message else f"{key} is missing"
                 self._findings.error(place, found, index=number)
+        if len(times) == 2 and min(times) >= self._recorded_from:
+            times = [time - self._recorded_from for time in times]
         tracks = message.get("tracks")
         if not isinstance(tracks, list):
             found = f"tracks {shown(tracks)} instead of a list" if "tracks" in message else "tracks is missing"
