@@ -33,7 +33,7 @@ define RETRY
 endef
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow test-all lint format clean help
+.PHONY: install demo test test-slow test-all test-oldest lint format clean help
 
 install: $(VENV)/.installed ## make .venv with everything in it (also an ament prefix)
 
@@ -100,6 +100,18 @@ test-slow: install ## the slow tests
 test-all: install ## all tests
 	@$(BIN)/python -m pytest -q
 
+# The core alone, with the oldest versions that pyproject.toml allows: gigabytes, since such a torch brings CUDA along.
+OLDEST := .venv-oldest
+
+$(OLDEST)/.installed: constraints-oldest.txt
+	@$(PYTHON) -m venv --clear $(OLDEST)
+	@$(OLDEST)/bin/python -m pip --disable-pip-version-check --quiet install -r constraints-oldest.txt \
+	  hypothesis psutil pytest pytest-timeout pytest-xdist || $(call RETRY,installing the oldest versions)
+	@touch $@
+
+test-oldest: $(OLDEST)/.installed ## the tests of vis_core with the oldest versions (wants Python 3.11)
+	@$(OLDEST)/bin/python -m pytest -q -m 'not slow' -n 2 --dist loadfile tests/vis_core
+
 lint: install ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -109,8 +121,8 @@ format: install ## let ruff format the sources
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-clean: ## remove .venv, build and demo
-	rm -rf $(VENV) build demo vis_ros.egg-info
+clean: ## remove .venv and .venv-oldest, build and demo
+	rm -rf $(VENV) $(OLDEST) build demo vis_ros.egg-info
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/make \1\t\2/' | expand -t 18
