@@ -207,7 +207,7 @@ def run(options: argparse.Namespace, domain: int) -> dict[str, list[float]]:
     executor = rclpy.executors.SingleThreadedExecutor(context=context)
     executor.add_node(node)
     node.trigger_configure()
-    publish = node._outputs.publish_processing_time
+    publish = node._cameras[0].outputs.publish_processing_time
 
     def measured(seconds: float) -> None:
         publish(seconds)
@@ -215,7 +215,7 @@ def run(options: argparse.Namespace, domain: int) -> dict[str, list[float]]:
         if len(whole) >= options.frames:
             enough.set()
 
-    node._outputs.publish_processing_time = measured
+    node._cameras[0].outputs.publish_processing_time = measured
     node.trigger_activate()
     spinning = threading.Thread(target=executor.spin, daemon=True)
     spinning.start()

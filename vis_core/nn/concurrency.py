@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -36,6 +36,9 @@ class SideBySide:
             return _without_gradients(first), other.result()
         finally:
             other.exception()  # waits for it, so that nothing goes on behind an error of the first
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SideBySide:
+        return SideBySide()  # a thread cannot be copied
 
 
 class Prefetcher(Generic[_First, _Second]):

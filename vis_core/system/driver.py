@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any, Generic
 
 import numpy as np
@@ -92,6 +93,17 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
     @torch.inference_mode()
     def flush(self) -> list[Instances]:
         return self._answer() if self._owed else []
+
+    @torch.inference_mode()
+    def another(self) -> StreamSegmenter[Features, Found]:
+        network, lifecycle = self.network, self.lifecycle.another()
+        known: dict[int, Any] = {id(x): x for x in (*network.modules(), *network.parameters(), *network.buffers())}
+        known[id(self.lifecycle)] = lifecycle
+        model, associator = deepcopy((self.model, self.associator), known)  # together: one may hold the other
+        other = StreamSegmenter(model, associator, lifecycle, self.clip_length, self.stride)
+        other.options = self.options
+        other.reset()
+        return other
 
     def semantic_map(self) -> npt.NDArray[np.uint8] | None:
         return self.model.semantic_map()

@@ -90,6 +90,16 @@ class Segmenter(ABC):
         if seconds is not None:
             raise OptionError("max_lost_seconds: this system ends tracks by frames alone")
 
+    def another(self) -> Segmenter:
+        """A stream of its own over the same network, whose weights are in memory once; of the two one steps at a time.
+
+        It has the same options, nothing of what this one remembers, and gives no track id that this one gave or gives.
+
+        Raises:
+            OptionError: the system runs one stream over a network.
+        """
+        raise OptionError("this system runs one stream over a network; load it once for each stream")
+
     @abstractmethod
     def step(self, frame: Frame) -> list[Instances]:
         """Take the next frame; return the answers that are ready, each under its own stamp, in order.

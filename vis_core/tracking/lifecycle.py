@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -47,10 +48,16 @@ class TrackLifecycle:
         self.max_lost_frames = max_lost_frames
         self.max_lost_tracks = max_lost_tracks
         self.max_lost_seconds = max_lost_seconds
-        self._next_id = 1
+        self._ids = count(1)
         self._step = 0
         self._alive: dict[int, _Track] = {}
         self._ended: dict[int, _Track] = {}
+
+    def another(self) -> TrackLifecycle:
+        """One of the same limits, without a track; neither gives an id that the other gave."""
+        other = TrackLifecycle(self.max_lost_frames, self.max_lost_tracks, self.max_lost_seconds)
+        other._ids = self._ids
+        return other
 
     @property
     def step(self) -> int:
@@ -131,8 +138,7 @@ class TrackLifecycle:
         states: list[TrackState] = []
         for row, continued in enumerate(continues):
             if continued is None:
-                track_id, state = self._next_id, TrackState.NEW
-                self._next_id += 1
+                track_id, state = next(self._ids), TrackState.NEW
                 classes = np.zeros(class_scores.shape[1])
                 self._alive[track_id] = _Track(frame.stamp, self._step, frame.stamp, self._step, classes)
             else:

@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 
+from vis_ros.node.topics import topic_of
+
 if TYPE_CHECKING:
     from rclpy.node import Node
 
 CLASS_NAMES = "~/class_names"
 
 
-def publish_class_names(node: Node, names: Sequence[str]) -> Any:
+def publish_class_names(node: Node, names: Sequence[str], camera: str) -> Any:
     """Publish names as a JSON list, where ``class_id`` of a track is the place of its class; returns the publisher.
 
     It is there from configure to cleanup, whether or not the node is active.
     """
     publisher = node.create_publisher(
-        String, CLASS_NAMES, QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        String, topic_of(camera, CLASS_NAMES), QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     )
     publisher.publish(String(data=json.dumps(list(names))))
     return publisher

@@ -218,25 +218,27 @@ def idle_report(state: str) -> Report:
     return Report(Level.OK, state, {})
 
 
-def to_diagnostic_array(stamp: Any, name: str, hardware_id: str, report: Report) -> Any:
-    """The ``diagnostic_msgs/DiagnosticArray`` of a report.
+def to_diagnostic_array(stamp: Any, hardware_id: str, reports: Mapping[str, Report]) -> Any:
+    """The ``diagnostic_msgs/DiagnosticArray`` of reports.
 
     Args:
         stamp: a ``builtin_interfaces/Time``.
-        name: of the status.
         hardware_id: what it runs on.
-        report: what to say.
+        reports: what to say, by name of the status.
     """
     from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-    status = DiagnosticStatus(
-        level=bytes([report.level]),
-        name=name,
-        message=report.message,
-        hardware_id=hardware_id,
-        values=[KeyValue(key=key, value=value) for key, value in report.values.items()],
-    )
-    array = DiagnosticArray(status=[status])
+    array = DiagnosticArray()
+    array.status = [
+        DiagnosticStatus(
+            level=bytes([report.level]),
+            name=name,
+            message=report.message,
+            hardware_id=hardware_id,
+            values=[KeyValue(key=key, value=value) for key, value in report.values.items()],
+        )
+        for name, report in reports.items()
+    ]
     array.header.stamp = stamp
     return array
 

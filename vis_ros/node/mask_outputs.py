@@ -17,6 +17,7 @@ from vis_ros import messages
 from vis_ros.mask_images import class_mask, confidence_mask, painted
 from vis_ros.messages import label_info
 from vis_ros.node.semantic import label_types
+from vis_ros.node.topics import ONLY, topic_of
 
 if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
@@ -35,6 +36,7 @@ class MaskOutputs:
         node: that publishes and subscribes.
         create: makes a publisher, of message type, topic and quality of service.
         class_names: name of each label.
+        camera: whose info is heard; see `topic_of`.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class MaskOutputs:
         node: LifecycleNode,
         create: Callable[[Any, str, QoSProfile], Any],
         class_names: Sequence[str],
+        camera: str = ONLY,
     ) -> None:
         some = QoSProfile(depth=5)
         self._node, self._class_names = node, tuple(class_names)
@@ -55,7 +58,8 @@ class MaskOutputs:
             kept = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
             self._labels = create(self._types.LabelInfo, "~/label_info", kept)
         self._info: Any = None
-        self._subscription = node.create_subscription(CameraInfo, "camera_info", self._keep, qos_profile_sensor_data)
+        topic = topic_of(camera, "camera_info")
+        self._subscription = node.create_subscription(CameraInfo, topic, self._keep, qos_profile_sensor_data)
 
     def publish(self, instances: Instances, header: Any, in_mask: npt.NDArray[np.bool_]) -> None:
         """The masks of an image.

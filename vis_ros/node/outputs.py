@@ -18,6 +18,7 @@ from vis_ros.node.class_names import publish_class_names
 from vis_ros.node.diagnostics import StreamStatistics
 from vis_ros.node.mask_outputs import MaskOutputs, chosen_labels
 from vis_ros.node.semantic import LABELS, SemanticOutput
+from vis_ros.node.topics import ONLY, topic_of
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks
@@ -46,6 +47,7 @@ class Outputs:
         on_incompatible: told of a topic and the event of a peer with another quality of service.
         track_id_labels: values of ``~/label_image`` are of track ids, not of positions.
         spatial: keyword arguments of `SpatialOutputs`; None: nothing is published in space.
+        camera: whose images are answered; see `topic_of`.
     """
 
     def __init__(
@@ -58,12 +60,13 @@ class Outputs:
         on_incompatible: Callable[[str, Any], None],
         track_id_labels: bool = False,
         spatial: Mapping[str, Any] | None = None,
+        camera: str = ONLY,
     ) -> None:
         from vis_ros.msg import InstanceTrackArray
 
         self.highest_id = highest_id
         self._added_to_ids = highest_id
-        self._node = node
+        self._node, self._camera = node, camera
         self._system, self._class_names = system, segmenter.class_names
         self._warm_up_tracks = warm_up_tracks
         self._on_incompatible = on_incompatible
@@ -76,8 +79,8 @@ class Outputs:
         self._track_id_labels = track_id_labels
         self._chosen = chosen_labels("", segmenter.class_names, "classes")
         self._in_mask = self._chosen
-        self._names = publish_class_names(node, segmenter.class_names)
-        self._masks = MaskOutputs(node, self._create, segmenter.class_names)
+        self._names = publish_class_names(node, segmenter.class_names, camera)
+        self._masks = MaskOutputs(node, self._create, segmenter.class_names, camera)
         self._semantic: SemanticOutput | None = None
         if segmenter.semantic_class_names:
             self._semantic = SemanticOutput(segmenter, self._create)
@@ -88,7 +91,7 @@ class Outputs:
         if spatial is not None:
             from vis_ros.node.spatial_outputs import SpatialOutputs
 
-            self.spatial = SpatialOutputs(node, self._create, segmenter.class_names, system, **spatial)
+            self.spatial = SpatialOutputs(node, self._create, segmenter.class_names, system, camera=camera, **spatial)
 
     @property
     def topic(self) -> str:
@@ -154,6 +157,7 @@ class Outputs:
         self._node.destroy_publisher(self._names)
 
     def _create(self, message_type: Any, topic: str, quality: QoSProfile) -> Any:
+        topic = topic_of(self._camera, topic)
         resolved = self._node.resolve_topic_name(topic)
         publisher = self._node.create_lifecycle_publisher(
             message_type,

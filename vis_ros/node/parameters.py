@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from vis_core.errors import OptionError
+from vis_ros.node.topics import camera_names
 
 if TYPE_CHECKING:
     from rclpy.node import Node
@@ -49,6 +50,12 @@ def node_parameters() -> dict[str, Option]:
             default="auto",
         ),
         "threads": Option("threads of the network on a CPU; 0: as many as PyTorch chooses", 0, 1024, default=0),
+        "cameras": Option(
+            "names of cameras with commas between them, which share the network: NAME/image in, NAME/instances and all "
+            "else out; empty: one, whose topics have no name before them",
+            parse=camera_names,
+            default="",
+        ),
         "image_transport": Option(
             "raw subscribes to image, compressed to image/compressed", choices=IMAGE_TRANSPORTS, default="raw"
         ),

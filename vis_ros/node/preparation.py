@@ -17,7 +17,7 @@ import numpy as np
 from vis_core.errors import OptionError, printable
 from vis_core.structures import Frame
 from vis_ros.node.parameters import system_parameters
-from vis_ros.node.worker import Log
+from vis_ros.node.stream import Log
 
 if TYPE_CHECKING:
     from vis_core.system.segmenter import Segmenter

@@ -11,8 +11,8 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from importlib import import_module
+from threading import Condition
 from typing import TYPE_CHECKING, Any
 
 import rclpy
@@ -24,27 +24,16 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, qos_policy_name_from_kind, qos_profile_sensor_data
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool, Trigger
 
 from vis_core.commands.interrupts import end_undisturbed, handled, interrupt, interrupts
 from vis_core.errors import OptionError, VisError, printable
-from vis_core.structures import Frame
-from vis_core.video.levels import Levelling
-from vis_ros import messages
 from vis_ros.node import parameters, preparation, transport, unused_settings
-from vis_ros.node.diagnostics import Level, Report, StreamStatistics, idle_report, to_diagnostic_array
-from vis_ros.node.mailbox import Mailbox
-from vis_ros.node.outputs import POLICIES, Outputs
+from vis_ros.node.cameras import Camera
+from vis_ros.node.diagnostics import Level, Report, idle_report, to_diagnostic_array
+from vis_ros.node.topics import ONLY, camera_names
 from vis_ros.node.worker import Worker
-
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
 
 if TYPE_CHECKING:
     from vis_core.system.segmenter import Segmenter
@@ -73,11 +62,8 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         self._highest_id = 0
         self._enabled = True
         self._worker: Worker | None = None
-        self._statistics: StreamStatistics | None = None
-        self._subscription: Any = None
-        self._outputs: Outputs | None = None
+        self._cameras: list[Camera] = []
         self._running_on: dict[str, str] = {}
-        self._incompatible: set[tuple[str, str]] = set()
         self._problem = ""
         self._jump_handle: Any = None
         super().__init__("segmenter", **node_arguments)
@@ -98,38 +84,23 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the weights and run the network once; on failure the node stays unconfigured."""
         try:
-            segmenter = self._segmenter = self._make_segmenter()
-            tracks = preparation.warm_up(segmenter)
-            self._running_on = preparation.running_on(segmenter)
-            system = self._value("system")
-            self._outputs = Outputs(
-                self,
-                segmenter,
-                system,
-                tracks,
-                self._highest_id,
-                self._on_incompatible,
-                self._value("label_image_values") == "track_id",
-                self._spatial_settings(),
-            )
-            for name in (*parameters.OF_OUTPUTS, "max_lost_seconds"):
-                self._set_live(name, parameters.check(name, self._table[name], self._value(name)))
+            self._make_cameras()
         except Exception as error:
             self._report_problem(f"not configured: {error}")
             self._release()
             return _FAILURE
         self._problem = ""
         running_on = ", ".join(f"{name} {value}" for name, value in self._running_on.items())
-        self.get_logger().info(f"configured: {system}, {running_on}")
+        self.get_logger().info(f"configured: {self._value('system')}, {running_on}")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and start to work."""
-        if self._segmenter is None or self._outputs is None:
+        if not self._cameras:
             return _FAILURE
         super().on_activate(state)  # opens the publishers, before the first result
         try:
-            self._start(self._segmenter, self._outputs)
+            self._start()
         except Exception as error:
             self._report_problem(f"not activated: {error}")
             self._stop()
@@ -137,7 +108,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
             return _FAILURE
         self._problem = ""
         unused_settings.warn_of_parameters(self, {}, of_topics=True)
-        self.get_logger().info(f"active: {self._subscription.topic_name} to {self._outputs.topic}")
+        self.get_logger().info(f"active: {', '.join(camera.topics for camera in self._cameras)}")
         return _SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -182,91 +153,45 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         self._problem = printable(text, _MAX_PROBLEM)
         self.get_logger().error(self._problem)
 
-    def _make_segmenter(self) -> Segmenter:
+    def _make_cameras(self) -> None:
         values = {name: parameters.check(name, option, self._value(name)) for name, option in self._table.items()}
+        first, *others = camera_names(values["cameras"])
         load = self._load or import_module("vis_core.catalog").load
-        return preparation.make_segmenter(values, load, self.get_logger())
+        segmenter = self._segmenter = preparation.make_segmenter(values, load, self.get_logger())
+        segmenters = {first: segmenter, **{name: segmenter.another() for name in others}}
+        tracks = preparation.warm_up(segmenter)
+        self._running_on = preparation.running_on(segmenter)
+        for name, one in segmenters.items():
+            self._cameras.append(Camera(self, name, one, values, tracks, self._highest_id))
+            self._cameras[-1].enabled = self._enabled
+        for name in (*parameters.OF_OUTPUTS, "max_lost_seconds"):
+            self._set_live(name, values[name])
 
-    def _spatial_settings(self) -> dict[str, Any] | None:
-        """Arguments of `SpatialOutputs`; None where no depth is asked for."""
-        if not self._value("depth"):
-            return None
-        return {
-            "slop": self._value("depth_slop"),
-            "target_frame": self._value("target_frame"),
-            "rectified": self._value("depth_rectified"),
-            "acceleration": self._value("object_acceleration"),
-        }
-
-    def _start(self, segmenter: Segmenter, outputs: Outputs) -> None:
-        compressed = self._value("image_transport") == "compressed"
-        every_frame = self._value("drop_policy") == "every_frame"
-        topic = self.resolve_topic_name("image") + ("/compressed" if compressed else "")
-        capacity = self._value("queue_size") if every_frame else 1
-        mailbox: Mailbox[Any] = Mailbox(capacity, preparation.free_memory() / 4, lambda message: len(message.data))
-        statistics = StreamStatistics(mailbox)
-        to_frame: Callable[[Any, int], Frame] = partial(
-            messages.compressed_to_frame if compressed else messages.to_frame,
-            levelling=Levelling(self._value("range"), lambda text: self.get_logger().info(f"{topic}: {text}")),
-            max_pixels=self._value("max_image_pixels"),
-        )
-        self._statistics = statistics
-        self._worker = Worker(
-            segmenter,
-            mailbox,
-            to_frame,
-            lambda instances, header, image: outputs.publish(instances, header, image, statistics),
-            outputs.publish_processing_time,
-            statistics,
-            self.get_logger(),
-            topic,
-            self._value("prefetch"),
-            self._value("late_tolerance"),
-        )
+    def _start(self) -> None:
+        changed, memory = Condition(), preparation.free_memory() / 4 / len(self._cameras)
+        streams = [camera.start(changed, memory) for camera in self._cameras]
+        self._worker = Worker(streams, self._value("prefetch"))
         self._worker.start()
-
-        def on_image(message: Any, info: Any) -> None:
-            statistics.note_image(info)
-            if self._enabled:
-                mailbox.put(message)
-
-        quality = QoSProfile(
-            history=qos_profile_sensor_data.history,
-            depth=max(capacity, qos_profile_sensor_data.depth),
-            reliability=qos_profile_sensor_data.reliability,
-            durability=qos_profile_sensor_data.durability,
-        )
-        self._subscription = self.create_subscription(
-            CompressedImage if compressed else Image,
-            topic,
-            on_image,
-            quality,
-            event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=lambda event: self._on_incompatible(topic, event),
-                message_lost=lambda event: statistics.count_lost(event.total_count_change),
-            ),
-            qos_overriding_options=QoSOverridingOptions(POLICIES),
-        )
 
     def _stop(self) -> bool:
         """Whether nothing works any more: while a frame is at work, another worker must not have its segmenter."""
-        if self._subscription is not None:
-            self.destroy_subscription(self._subscription)
-            self._subscription = None
+        for camera in self._cameras:
+            camera.unsubscribe()
         if self._worker is not None and not self._worker.stop(answer_owed=self.context.ok()):
             self.get_logger().error("the frame at work does not end")
             return False
-        self._worker = self._statistics = None
+        self._worker = None
+        for camera in self._cameras:
+            camera.stop()
         return True
 
     def _release(self) -> None:
         self._segmenter = None
         self._running_on = {}
-        self._incompatible.clear()
-        if self._outputs is not None:
-            self._highest_id = self._outputs.highest_id
-            self._outputs.destroy()
-            self._outputs = None
+        for camera in self._cameras:
+            self._highest_id = max(self._highest_id, camera.outputs.highest_id)
+            camera.outputs.destroy()
+        self._cameras.clear()
         preparation.return_memory()
 
     # Called by the executor
@@ -285,20 +210,14 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         if request.data and not self._enabled and self._worker is not None:
             self._worker.request_reset("the node was enabled again")
         self._enabled = request.data
+        for camera in self._cameras:
+            camera.enabled = request.data
         response.success, response.message = True, "enabled" if request.data else "disabled: images are left out"
         return response
 
     def _on_time_jump(self, jump: Any) -> None:
         if self._worker is not None:
             self._worker.request_reset("the clock jumped back")
-
-    def _on_incompatible(self, topic: str, event: Any) -> None:
-        policy = qos_policy_name_from_kind(event.last_policy_kind)
-        self._incompatible.add((topic, policy))
-        self.get_logger().warning(
-            f"{topic}: a node there has an incompatible QoS policy, {policy}; nothing is exchanged with it. "
-            f"Parameters qos_overrides.{topic}.* change ours"
-        )
 
     def _check_parameters(self, changes: list[Parameter[Any]]) -> SetParametersResult:
         try:
@@ -309,37 +228,38 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         return SetParametersResult(successful=True)
 
     def _set_live(self, name: str, value: Any) -> None:
-        """Change an option of the segmenter, or of what is published, while they run."""
-        assert self._segmenter is not None
-        if name in parameters.OF_OUTPUTS:
-            if self._outputs is not None:
-                self._outputs.set(name, value)
-        elif name == "max_lost_seconds":
-            self._segmenter.max_lost_seconds = value
-        else:
-            self._segmenter.set_option(name, value)
+        for camera in self._cameras:
+            camera.set(name, value)
 
     def _publish_diagnostics(self) -> None:
-        if self._statistics is not None:
-            spatial = None if self._outputs is None else self._outputs.spatial
-            more = None if spatial is None else spatial.report()
-            report = self._statistics.report(self._incompatible, self._transport_problem, more)
-        else:
-            report = idle_report(self._state_machine.current_state[1])
+        node = self.get_fully_qualified_name().lstrip("/")
+        idle = idle_report(self._state_machine.current_state[1])
+        reports = {camera.name: camera.report(self._transport_problem) or idle for camera in self._cameras}
+        if not reports:
+            reports = dict.fromkeys(self._camera_names(), idle)
+        self._diagnostics.publish(
+            to_diagnostic_array(
+                self.get_clock().now().to_msg(),
+                self._running_on.get("device", ""),
+                {f"{node}: {name or 'stream'}": self._with_the_node_s(report) for name, report in reports.items()},
+            )
+        )
+
+    def _camera_names(self) -> tuple[str, ...]:
+        try:
+            return camera_names(self._value("cameras"))
+        except OptionError:  # which the problem tells of
+            return (ONLY,)
+
+    def _with_the_node_s(self, report: Report) -> Report:
+        """A camera's report, with what is to be said of the node."""
         if not self._enabled:
             report = Report(report.level, f"disabled; {report.message}", report.values)
         if self._problem:
             report = Report(Level.ERROR, self._problem, report.values)
         values = {"system": self._value("system"), **self._running_on, **report.values}
         values["shared memory free [MiB]"] = f"{transport.free_shared_memory() >> 20}"
-        self._diagnostics.publish(
-            to_diagnostic_array(
-                self.get_clock().now().to_msg(),
-                f"{self.get_fully_qualified_name().lstrip('/')}: stream",
-                self._running_on.get("device", ""),
-                Report(report.level, report.message, values),
-            )
-        )
+        return Report(report.level, report.message, values)
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value

@@ -20,6 +20,7 @@ from vis_core.spatial.tracks import Pose, SpatialTrack, SpatialTracks
 from vis_core.structures import Instances, TrackState
 from vis_ros import spatial_messages
 from vis_ros.node.depth import DepthBuffer, camera_of, depth_metres
+from vis_ros.node.topics import ONLY, topic_of
 from vis_ros.node.transforms import Transforms
 from vis_ros.spatial_messages import SpatialScene
 
@@ -46,6 +47,7 @@ class SpatialOutputs:
         rectified: the depth image is free of distortion, whatever the camera info says of its lens.
         acceleration: of objects, metres a second squared; see `SpatialTracks`.
         transforms: where the camera is; None: by tf.
+        camera: whose depth is heard; see `topic_of`.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class SpatialOutputs:
         rectified: bool = False,
         acceleration: float = 2.0,
         transforms: Transforms | None = None,
+        camera: str = ONLY,
     ) -> None:
         from vis_ros.msg import InstanceTrack3DArray
 
@@ -84,8 +87,11 @@ class SpatialOutputs:
             self._detections = create(detections, "~/detections_3d", some)
             self._publishers.append(self._detections)
         self._subscriptions = [
-            node.create_subscription(Image, "depth", self._buffer.add, qos_profile_sensor_data),
-            node.create_subscription(CameraInfo, "depth/camera_info", self._buffer.add_info, qos_profile_sensor_data),
+            node.create_subscription(kind, topic_of(camera, topic), add, qos_profile_sensor_data)
+            for kind, topic, add in (
+                (Image, "depth", self._buffer.add),
+                (CameraInfo, "depth/camera_info", self._buffer.add_info),
+            )
         ]
 
     def publish(self, instances: Instances, header: Any) -> None:

@@ -1,104 +1,35 @@
-"""The thread that turns messages into frames, steps the segmenter, and hands each answer on with its header."""
+"""The thread that works on the streams of all cameras, the oldest image first."""
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-import traceback
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Protocol
 
-from vis_core.errors import printable
-from vis_core.structures import Frame, Instances
-from vis_ros.encodings import BadImageError, Image
-from vis_ros.node.diagnostics import StreamStatistics
-from vis_ros.node.mailbox import Mailbox
-from vis_ros.node.order import StampOrder
-
-if TYPE_CHECKING:
-    from vis_core.system.segmenter import Segmenter
+from vis_ros.node.mailbox import take_oldest
+from vis_ros.node.stream import Stream, Taken
 
 STOP_SECONDS = 10.0
 """How long the frame at work is waited for."""
 
-_SAME_TEXT_SECONDS = 5.0
-
-
-class Log(Protocol):
-    """What is needed of a logger; rclpy's and the standard library's have it."""
-
-    def info(self, message: str, /) -> Any: ...
-
-    def warning(self, message: str, /) -> Any: ...
-
-    def error(self, message: str, /) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Taken:
-    """A message, its frame or why there is none, and when it was taken from the mailbox."""
-
-    message: Any
-    frame: Frame | Exception
-    at: float
-
 
 class Worker:
-    """Steps a segmenter with the messages of a mailbox, in a thread of its own, from `start` to `stop`.
-
-    The stream begins anew, with what is owed answered first, when `request_reset` was called, when time jumps back, and
-    when the size of the images changes. A bad message, an image that comes late, or a frame that the segmenter fails
-    at, is logged, counted and left out.
+    """Takes the messages of streams and answers them, in a thread of its own, from `start` to `stop`.
 
     Args:
-        segmenter: ready to run.
-        mailbox: of image messages; it is closed by `stop`.
-        to_frame: makes a frame of a message and its index; raises `BadImageError`.
-        publish: takes the instances of a frame, its header and its image.
-        finished: takes the seconds that a frame took, from message to publication.
-        statistics: told of everything that happens.
-        log: where it is written.
-        topic: name of the image topic, for the log.
-        prefetch: a segmenter that can is given the next message while one is at work.
-        tolerance: an image whose stamp is earlier than the newest by so many seconds at most comes late.
+        streams: whose mailboxes share one condition; they are closed by `stop`.
+        prefetch: segmenters that can are given the next message while one is at work.
     """
 
-    def __init__(
-        self,
-        segmenter: Segmenter,
-        mailbox: Mailbox[Any],
-        to_frame: Callable[[Any, int], Frame],
-        publish: Callable[[Instances, Any, Image], None],
-        finished: Callable[[float], None],
-        statistics: StreamStatistics,
-        log: Log,
-        topic: str,
-        prefetch: bool = True,
-        tolerance: float = 0.0,
-    ) -> None:
-        self._segmenter = segmenter
-        self._mailbox = mailbox
-        self._to_frame = to_frame
-        self._publish = publish
-        self._finished = finished
-        self._statistics = statistics
-        self._log = log
-        self._topic = topic
-        self._owed: OrderedDict[int, tuple[Any, Image]] = OrderedDict()
-        self._index = 0
-        self._order = StampOrder(round(tolerance * 1e9))
-        self._size: tuple[int, int] | None = None
-        self._reset_reason: str | None = None
+    def __init__(self, streams: Sequence[Stream], prefetch: bool = True) -> None:
+        self._streams = streams
+        self._mailboxes = [stream.mailbox for stream in streams]
         self._stopping = False
-        self._prefetches = prefetch and segmenter.prefetches
+        self._prefetches = prefetch and all(stream.segmenter.prefetches for stream in streams)
         self._at_work = False
         self._wanted: SimpleQueue[bool] = SimpleQueue()
-        self._taken: SimpleQueue[_Taken | None] = SimpleQueue()
-        self._logged: dict[str, float] = {}
+        self._taken: SimpleQueue[Taken | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="segmenter", daemon=True)
         self._beside = threading.Thread(target=self._run_beside, name="segmenter-next", daemon=True)
 
@@ -113,10 +44,12 @@ class Worker:
 
         Args:
             timeout: seconds; None: `STOP_SECONDS`.
-            answer_owed: publish what a system with a delay still owes.
+            answer_owed: publish what systems with a delay still owe.
         """
         self._stopping = True
-        self._mailbox.close()
+        for stream in self._streams:
+            stream.stopping = True
+            stream.mailbox.close()
         deadline = time.monotonic() + (STOP_SECONDS if timeout is None else timeout)
         for thread in (self._thread, self._beside):
             if thread.is_alive():
@@ -124,12 +57,14 @@ class Worker:
                 if thread.is_alive():
                     return False
         if answer_owed:
-            self._begin_anew()
+            for stream in self._streams:
+                stream.begin_anew()
         return True
 
     def request_reset(self, reason: str) -> None:
-        """Begin a new stream with the next frame."""
-        self._reset_reason = reason
+        """Begin new streams with the next frames."""
+        for stream in self._streams:
+            stream.request_reset(reason)
 
     def _run(self) -> None:
         taken = self._take()
@@ -137,12 +72,7 @@ class Worker:
             self._at_work = True
             if self._prefetches:
                 self._wanted.put(True)
-            try:
-                self._process(taken)
-            except Exception as error:
-                if self._stopping:  # the middleware is shut down before the thread is told
-                    break
-                self._fail(f"stamp {_stamp(taken.message)}: {_named(error)}")
+            taken.stream.process(taken)
             self._at_work = False
             taken = None  # a large image is not kept until the next one comes
             taken = self._taken.get() if self._prefetches else self._take()
@@ -152,110 +82,10 @@ class Worker:
         while self._wanted.get():
             self._taken.put(self._take())
 
-    def _take(self) -> _Taken | None:
-        """The next message, with which the segmenter begins if it is at work; None once the mailbox is closed."""
-        message = self._mailbox.take()
-        if message is None:
+    def _take(self) -> Taken | None:
+        """The next message, with which its segmenter begins if one is at work; None once the mailboxes are closed."""
+        found = take_oldest(self._mailboxes)
+        if found is None:
             return None
-        at = time.perf_counter()
-        try:
-            frame = self._to_frame(message, self._index)
-            self._index += 1
-            if self._at_work:
-                self._segmenter.prefetch(frame)
-        except Exception as error:
-            return _Taken(message, error, at)
-        return _Taken(message, frame, at)
-
-    def _process(self, taken: _Taken) -> None:
-        message, frame = taken.message, taken.frame
-        if isinstance(frame, BadImageError):
-            self._statistics.count_bad(frame.reason)
-            self._leave_out(frame.reason, message, printable(frame))
-            return
-        if isinstance(frame, Exception):
-            raise frame
-        if self._reset_reason is None and self._order.is_late(frame.stamp):
-            self._statistics.count_late()
-            back = self._order.jump(frame.stamp) / 1e9
-            self._leave_out("late", message, f"it comes late, its stamp is {back:.3f} s earlier than the newest")
-            return
-        if (reason := self._reason_to_begin_anew(frame)) is not None:
-            self._log.info(f"{self._topic}: a new stream begins at stamp {_stamp(message)}: {reason}")
-            self._statistics.count_reset(reason)
-            self._begin_anew()
-        self._order.add(frame.stamp)
-        self._size = frame.size
-        self._owed[frame.index] = message.header, frame.image
-        while len(self._owed) > self._segmenter.delay + 1:
-            self._owed.popitem(last=False)
-        answers = self._segmenter.step(frame)
-        for instances in answers:
-            self._answer(instances)
-        seconds = time.perf_counter() - taken.at
-        self._statistics.add_frame(seconds, self._segmenter.state_bytes())
-        self._finished(seconds)
-
-    def _reason_to_begin_anew(self, frame: Frame) -> str | None:
-        requested, self._reset_reason = self._reset_reason, None
-        if requested is not None or self._size is None:
-            return requested
-        if back := self._order.jump(frame.stamp):
-            return f"time jumped back by {back / 1e9:.3f} s"
-        if frame.size != self._size:
-            return f"the image size changed from {self._size[1]}x{self._size[0]} to {frame.size[1]}x{frame.size[0]}"
-        return None
-
-    def _begin_anew(self) -> None:
-        try:
-            for instances in self._segmenter.flush():
-                self._answer(instances)
-        except Exception as error:
-            self._fail(f"at the end of a stream: {_named(error)}")
-        self._end_stream()
-        self._segmenter.reset()
-
-    def _end_stream(self) -> None:
-        self._owed.clear()
-        self._order.end()
-        self._size = None
-
-    def _answer(self, instances: Instances) -> None:
-        header, image = self._owed.pop(instances.index)
-        try:
-            self._publish(instances, header, image)
-        except Exception as error:
-            if self._stopping:
-                return
-            self._statistics.count_failure()
-            self._log_throttled("publish", f"{self._topic}: a result was not published: {_named(error)}", error=True)
-
-    def _fail(self, text: str) -> None:
-        self._statistics.count_failure()
-        calls = "".join(traceback.format_tb(sys.exc_info()[2]))
-        text = f"{self._topic}: the segmenter failed, its state is reset; {text}\n{calls}"
-        self._log_throttled("failure", text, error=True)
-        self._end_stream()
-        try:
-            self._segmenter.reset()
-        except Exception as error:
-            self._log.error(f"{self._topic}: the reset failed too: {_named(error)}")
-
-    def _leave_out(self, key: str, message: Any, reason: str) -> None:
-        self._log_throttled(key, f"{self._topic}: image of stamp {_stamp(message)} left out: {reason}")
-
-    def _log_throttled(self, key: str, text: str, error: bool = False) -> None:
-        now = time.monotonic()
-        if now - self._logged.get(key, -_SAME_TEXT_SECONDS) < _SAME_TEXT_SECONDS:
-            return
-        self._logged[key] = now
-        (self._log.error if error else self._log.warning)(text)
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {printable(error)}"
-
-
-def _stamp(message: Any) -> str:
-    stamp = message.header.stamp
-    return f"{stamp.sec}.{stamp.nanosec:09d}"
+        number, message = found
+        return self._streams[number].take(message, self._at_work)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vis_ros.node.diagnostics import Level, Report, StreamStatistics, to_diagnostic_array
-from vis_ros.node.mailbox import Mailbox
+from vis_ros.node.mailbox import Mailbox, take_oldest
 
 
 class _Clock:
@@ -33,7 +33,7 @@ def _stream(statistics, mailbox, clock, frames: int, hz: float) -> None:
         clock.now += 1 / hz
         statistics.note_image()
         mailbox.put(object())
-        mailbox.take()
+        take_oldest([mailbox])
         statistics.add_frame(0.02, 1234)
         statistics.add_publication(0.05)
 
@@ -120,8 +120,12 @@ def test_losses_and_resets_are_counted(statistics):
 def test_the_message_carries_the_report():
     builtin_interfaces = pytest.importorskip("builtin_interfaces.msg")
     stamp = builtin_interfaces.Time(sec=5, nanosec=6)
-    array = to_diagnostic_array(stamp, "vis/segmenter: stream", "cpu", Report(Level.WARN, "slow", {"a": "1", "b": "2"}))
-    (status,) = array.status
+    slow = Report(Level.WARN, "slow", {"a": "1", "b": "2"})
+    array = to_diagnostic_array(
+        stamp, "cpu", {"vis/segmenter: stream": slow, "other": Report(Level.OK, "inactive", {})}
+    )
+    status, other = array.status
+    assert (other.name, other.message) == ("other", "inactive")
     assert array.header.stamp == stamp
     assert status.level == status.WARN
     assert (status.name, status.hardware_id, status.message) == ("vis/segmenter: stream", "cpu", "slow")

@@ -91,7 +91,7 @@ class Scene:
         """What comes on a topic, once the node knows of the subscription."""
         inbox = self.peer.listen(message_type, topic, QUALITY)
         name = self.peer.resolve_topic_name(topic)
-        (publisher,) = (x for x in self.stage.node._outputs.spatial._publishers if x.topic_name == name)
+        (publisher,) = (x for x in self.stage.node._cameras[0].outputs.spatial._publishers if x.topic_name == name)
         until(publisher.get_subscription_count)
         return inbox
 
@@ -112,7 +112,7 @@ class Scene:
         depth = Image(header=header, height=height, width=width, encoding=encoding, step=values.strides[0])
         depth.data = array("B", values.tobytes())
         self._depth.publish(depth)
-        buffer = self.stage.node._outputs.spatial._buffer
+        buffer = self.stage.node._cameras[0].outputs.spatial._buffer
         until(lambda: buffer.counts.received > t and buffer._info is not None)
 
     def send_image(self, t):
@@ -203,7 +203,7 @@ def test_nothing_is_measured_while_nobody_listens(make_stage, video):
     scene.stage.activate()
     scene.send_depth(0)
     scene.send_image(0)
-    assert scene.stage.node._outputs.spatial._buffer.counts.paired == 0
+    assert scene.stage.node._cameras[0].outputs.spatial._buffer.counts.paired == 0
 
 
 @pytest.fixture

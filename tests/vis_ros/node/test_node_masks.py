@@ -33,7 +33,7 @@ def listen(stage, topic, kind=Image):
     """What comes on a topic, once the node knows of the subscription."""
     inbox = stage.peer.listen(kind, topic)
     name = stage.peer.resolve_topic_name(topic)
-    (publisher,) = (x for x in stage.node._outputs._publishers if x.topic_name == name)
+    (publisher,) = (x for x in stage.node._cameras[0].outputs._publishers if x.topic_name == name)
     until(publisher.get_subscription_count)
     return inbox
 
@@ -66,7 +66,7 @@ def test_the_mask_s_camera_info_is_the_camera_s_under_the_image_s_header(stage):
     inbox = listen(stage, "mask/camera_info", CameraInfo)
     publisher = stage.peer.create_publisher(CameraInfo, "camera_info", qos_profile_sensor_data)
     publisher.publish(CameraInfo(height=HEIGHT, width=WIDTH, distortion_model="plumb_bob"))
-    until(lambda: stage.node._outputs._masks._info is not None)
+    until(lambda: stage.node._cameras[0].outputs._masks._info is not None)
     sent = stage.peer.send(1.0)
     message = inbox.get(timeout=TIMEOUT)
     assert message.header == sent.header and (message.width, message.distortion_model) == (WIDTH, "plumb_bob")
