@@ -140,6 +140,7 @@ class SegmenterNode(LifecycleNode):  # type: ignore[misc]
         """Stop the worker, then as usual."""
         self._stop()
         self._segmenter = None
+        self._cameras.clear()
         if self._jump_handle is not None:
             self._jump_handle.unregister()
             self._jump_handle = None
