@@ -5,7 +5,8 @@
 
 Real nodes, each in a process of its own. Every camera has two images under way at any time, so that the nodes are never
 idle and no image is dropped. Memory is that of the nodes' processes together after the last answer, what they share of
-it, such as the libraries, counted once (PSS). The first answers of each camera are not timed.
+it, such as the libraries, counted once (PSS). The first answers of each camera are not timed. On a machine that others
+use too, more processes get more of it: there CPU seconds an answer compare, and answers a second do not.
 """
 
 from __future__ import annotations
@@ -93,9 +94,10 @@ class Eye:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one arrangement: answers a second of all cameras, MiB of all nodes, and the answers of each camera."""
+    """Of one arrangement: answers a second of all cameras, CPU seconds of one, MiB of all nodes, answers by camera."""
 
     rate: float
+    cpu: float
     memory: float
     answers: list[list[Any]]
 
@@ -133,16 +135,19 @@ def measure(cameras: int, one: bool, options: argparse.Namespace) -> Outcome:
     changed = Condition()
     with nodes(cameras, one, options, changed) as (processes, eyes):
         wait(changed, lambda: all(eye.heard() for eye in eyes), processes)
+        cpu = sum(cpu_seconds(process.pid) for process in processes)
         for eye in eyes:
             eye.total = WARMING + options.frames
             for _ in range(UNDER_WAY):
                 eye.send()
         wait(changed, lambda: all(len(eye.answers) == eye.total for eye in eyes), processes)
+        cpu = sum(cpu_seconds(process.pid) for process in processes) - cpu
         memory = sum(proportional_memory(process.pid) for process in processes)
         begun = max(eye.times[WARMING - 1] for eye in eyes)
         ended = min(eye.times[-1] for eye in eyes)  # while all of them are busy
         count = sum(begun < at <= ended for eye in eyes for at in eye.times)
-        return Outcome(count / (ended - begun), memory, [eye.answers for eye in eyes])
+        cpu /= sum(len(eye.answers) for eye in eyes)
+        return Outcome(count / (ended - begun), cpu, memory, [eye.answers for eye in eyes])
 
 
 def wait(changed: Condition, holds: Any, processes: Sequence[Any]) -> None:
@@ -158,6 +163,12 @@ def wait(changed: Condition, holds: Any, processes: Sequence[Any]) -> None:
                 process.check()
             if time.monotonic() > end:
                 raise TimeoutError(f"not every image was answered in {PATIENCE_SECONDS:.0f} s")
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that a process has taken, all of its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def proportional_memory(pid: int) -> float:
@@ -181,16 +192,7 @@ def main() -> None:
     if options.quick:
         options.cameras, options.frames = [2], 10
     table = Table(
-        *(
-            "cameras",
-            "MiB in one node",
-            "in N nodes",
-            "ratio",
-            "answers/s in one node",
-            "in N nodes",
-            "ratio",
-            "answers",
-        ),
+        *("cameras", "in", "MiB", "answers/s", "CPU s an answer", "answers"),
         title=f"{options.system}, {SIZE[1]}x{SIZE[0]}, {options.frames} frames a camera; {cpu_name()}, "
         f"{len(os.sched_getaffinity(0))} cores",
     )
@@ -200,12 +202,11 @@ def main() -> None:
         memory, rate = together.memory / apart.memory, together.rate / apart.rate
         equal = together.answers == apart.answers
         shown = sum(bool(runs) for camera in together.answers for tracks in camera for _, runs, *_ in tracks)
-        table.add_row(
-            f"{count}",
-            *(f"{together.memory:.0f}", f"{apart.memory:.0f}", f"{memory:.2f}"),
-            *(f"{together.rate:.2f}", f"{apart.rate:.2f}", f"{rate:.2f}"),
-            f"{'equal' if equal else 'DIFFERENT'}, {shown} masks",
-        )
+        for name, outcome in (("one node", together), (f"{count} nodes", apart)):
+            figures = (f"{outcome.memory:.0f}", f"{outcome.rate:.2f}", f"{outcome.cpu:.3f}")
+            table.add_row(f"{count}", name, *figures, f"{shown} masks")
+        ratios = (f"{memory:.2f}x", f"{rate:.2f}x", f"{together.cpu / apart.cpu:.2f}x")
+        table.add_row("", "one to all", *ratios, "equal" if equal else "DIFFERENT", end_section=True)
         if not equal:
             missed.append(f"answers of {count} cameras differ")
         if count == 4 and memory > MEMORY_LIMIT:

@@ -1,6 +1,7 @@
 """Two parts of a network at once: both results, without gradients, errors, and one thread."""
 
 import threading
+from copy import deepcopy
 
 import pytest
 import torch
@@ -84,3 +85,8 @@ def test_an_error_is_raised_where_the_item_is_taken():
     with pytest.raises(ValueError, match="no"):
         ahead.take(item)
     assert ahead.take(item) is None
+
+
+def test_a_copy_runs_both_in_a_thread_of_its_own(threads):
+    both = SideBySide()
+    assert both(lambda: 1, lambda: 2) == deepcopy(both)(lambda: 1, lambda: 2) == (1, 2)
