@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from vis_ros.node.mailbox import Mailbox
+from vis_ros.node.sequence_gaps import SequenceGaps
 
 NO_IMAGE_SECONDS = 2.0
 """Without an image for this long, an active node warns."""
 
-_MAX_PUBLISHERS = 100
 _WINDOW_FRAMES = 300
 _WINDOW_SECONDS = 5.0
 
@@ -73,9 +73,7 @@ class StreamStatistics:
         self._reset_reason = ""
         self._late = 0
         self._lost = 0
-        self._missing = 0
-        self._sequences: OrderedDict[bytes, int] = OrderedDict()
-        self._sequences_told = False
+        self._gaps = SequenceGaps()
         self._bad: Counter[str] = Counter()
         self._processing: deque[float] = deque(maxlen=_WINDOW_FRAMES)
         self._latencies: deque[float] = deque(maxlen=_WINDOW_FRAMES)
@@ -90,18 +88,8 @@ class StreamStatistics:
                 are counted that were published after the first one that came, and did not come.
         """
         self._latest_image = self._clock()
-        known: Mapping[str, Any] = info if isinstance(info, Mapping) else {}
-        number, publisher = known.get("publication_sequence_number"), known.get("publisher_gid")
-        if number is None or not isinstance(publisher, Mapping):
-            return
         with self._lock:
-            self._sequences_told = True
-            key = bytes(publisher["data"])
-            latest = self._sequences.pop(key, number - 1)
-            self._missing += max(number - latest - 1, 0)
-            self._sequences[key] = max(number, latest)
-            if len(self._sequences) > _MAX_PUBLISHERS:
-                self._sequences.popitem(last=False)
+            self._gaps.note(info)
 
     def count_bad(self, reason: str) -> None:
         """An image message could not be used."""
@@ -159,7 +147,7 @@ class StreamStatistics:
         received, dropped = self._mailbox.counts
         with self._lock:
             bad = sum(self._bad.values())
-            totals = _Totals(now, received, self._published, bad, self._failures, self._resets, self._missing)
+            totals = _Totals(now, received, self._published, bad, self._failures, self._resets, self._gaps.missing)
             self._history.append(totals)
             while now - self._history[1].time >= _WINDOW_SECONDS:
                 self._history.popleft()
@@ -170,7 +158,7 @@ class StreamStatistics:
                 "images dropped": f"{dropped}",
                 "images late": f"{self._late}",
                 "images lost in transport": f"{self._lost}",
-                "images missing by sequence number": f"{self._missing}" if self._sequences_told else "unknown",
+                "images missing by sequence number": f"{self._gaps.missing}" if self._gaps.told else "unknown",
                 "results published": f"{self._published}",
                 "rate in [Hz]": f"{(received - past.received) / seconds:.2f}",
                 "rate out [Hz]": f"{(self._published - past.published) / seconds:.2f}",

@@ -26,6 +26,7 @@ from vis_core.errors import InputError, printable
 from vis_core.structures import Instances
 from vis_ros import messages
 from vis_ros.msg import InstanceTrackArray
+from vis_ros.node.sequence_gaps import SequenceGaps
 from vis_ros.recordings.bags import ImageBag
 from vis_ros.recordings.node_process import NodeError, NodeProcess
 from vis_ros.recordings.player import ImagePlayer
@@ -92,7 +93,8 @@ class InstanceRecorder:
     """Hears the instances of a node and hands each message on, in a thread of its own so that arrival times hold.
 
     A message that is broken, or that comes while 1000 wait to be handed on, is left out: the first one, and at the end
-    how many, are told by a warning. Each message has a number, the ``index`` of its instances; those left out too.
+    how many, are told by a warning; so is how many were published and did not come, where the middleware can tell. Each
+    message has a number, the ``index`` of its instances; those left out, and those that did not come, too.
 
     Args:
         session: where to listen.
@@ -111,6 +113,7 @@ class InstanceRecorder:
         self.topic = session.node.resolve_topic_name(topic)
         self.count = 0
         self.left_out = 0
+        self.gaps = SequenceGaps()
         self.last_at = 0
         self._thread = threading.Thread(target=self._run, name="vis-ros-recorder", daemon=True)
         self._thread.start()
@@ -140,6 +143,11 @@ class InstanceRecorder:
         waiting = sum(item is not None for item in self._queue.queue)
         if self.left_out + waiting:
             warnings.warn(f"{self.topic}: {self.left_out + waiting} messages of {self.count} left out", stacklevel=2)
+        if self.gaps.missing:
+            warnings.warn(
+                f"{self.topic}: {self.gaps.missing} messages were published and did not come; the machine is too busy",
+                stacklevel=2,
+            )
         self.check()
 
     def __enter__(self) -> InstanceRecorder:
@@ -152,8 +160,9 @@ class InstanceRecorder:
             with suppress(Exception):  # the first error is the one to tell
                 self.close()
 
-    def _on_message(self, message: Any) -> None:
-        number, self.count = self.count, self.count + 1
+    def _on_message(self, message: Any, info: Any) -> None:
+        self.gaps.note(info)
+        number, self.count = self.count + self.gaps.missing, self.count + 1
         arrival, received_at = self._node.get_clock().now().nanoseconds, time.monotonic_ns()
         try:
             self._queue.put_nowait((number, arrival, received_at, message))

@@ -10,8 +10,8 @@ from tests.vis_core.evaluation.plain_panoptic import PanopticClasses
 from tests.vis_core.fake_system import FakeSegmenter
 from tests.vis_core.models.test_video_knet_online import frames_like, small_network, stream
 from vis_core.commands.segment import segment_videos
-from vis_core.files.outputs import output_folder
 from vis_core.evaluation import evaluate_panoptic
+from vis_core.files.outputs import output_folder
 from vis_core.files.panoptic_images import read_panoptic
 from vis_core.video.images import write_image
 from vis_core.video.opening import open_videos

@@ -153,7 +153,7 @@ def test_where_the_middleware_tells_no_number_gaps_are_unknown(statistics, info)
 def test_ever_new_publishers_take_no_more_memory(statistics):
     for number in range(1000):
         statistics.note_image(sequence(5, number.to_bytes(4, "little")))
-    assert len(statistics._sequences) == 100
+    assert len(statistics._gaps._latest) == 100
 
 
 def test_late_images_are_counted_and_a_reset_is_warned_of_with_its_reason(statistics):

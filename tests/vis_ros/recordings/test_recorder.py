@@ -135,10 +135,10 @@ def test_more_than_can_be_handed_on_is_left_out_and_no_end_is_blocked(own_sessio
     message = messages.to_message(answers[0], Header(), "visolo", ("disc", "box", "star"))
 
     def flood() -> None:
-        recorder._on_message(message)
+        recorder._on_message(message, {})
         assert begun.wait(TIMEOUT)
         for _ in range(1010):
-            recorder._on_message(message)
+            recorder._on_message(message, {})
         recorder.close()
 
     with pytest.warns(UserWarning, match="left out") as told:
@@ -147,6 +147,21 @@ def test_more_than_can_be_handed_on_is_left_out_and_no_end_is_blocked(own_sessio
     assert "1000 messages wait" in first
     assert "1010 messages of 1011 left out" in last
     go_on.set()
+
+
+def test_messages_that_were_published_and_did_not_come_are_told_and_leave_a_gap_in_the_sequence(own_session, answers):
+    heard: queue.Queue[int] = queue.Queue()
+    message = messages.to_message(answers[0], Header(), "visolo", ("disc", "box", "star"))
+
+    def exchange() -> None:
+        with InstanceRecorder(own_session, lambda item: heard.put(item.instances.index)) as recorder:
+            for number in (7, 8, 11):
+                publisher = {"publication_sequence_number": number, "publisher_gid": {"data": b"a"}}
+                recorder._on_message(message, publisher)
+
+    with pytest.warns(UserWarning, match="2 messages were published and did not come"):
+        exchange()
+    assert [heard.get(timeout=TIMEOUT) for _ in range(3)] == [0, 1, 4]
 
 
 def test_a_dead_thread_is_told_to_whoever_records(own_session, answers):
