@@ -28,15 +28,17 @@ class DepthCounts:
         received: depth images.
         paired: images of the camera that had one.
         unpaired: those that had none within the slop.
+        unpaired_in_a_row: those since the last that had one.
         bad: depth images or camera infos that could not be used.
         nearest: seconds between the last image without depth and the depth image nearest to it; None: there was none.
-        reason: of the last that was bad; empty: none.
+        reason: why the last one could not be used; empty: it could.
         too_few: objects that had too few points with depth.
     """
 
     received: int = 0
     paired: int = 0
     unpaired: int = 0
+    unpaired_in_a_row: int = 0
     bad: int = 0
     nearest: float | None = None
     reason: str = ""
@@ -72,7 +74,8 @@ class DepthBuffer:
         with self._lock:
             self.counts.received += 1
             if self._images and stamp < self._images[-1][0]:  # time went back: these are of another past
-                self._clear()
+                self._images.clear()
+                self._bytes = 0
             self._images.append((stamp, message))
             self._bytes += size
             while len(self._images) > 1 and (self._images[0][0] < stamp - self.keep or self._bytes > _MOST_BYTES):
@@ -83,20 +86,17 @@ class DepthBuffer:
         with self._lock:
             self._info = message
 
-    def clear(self) -> None:
-        """Forget the images; the counts stay."""
-        with self._lock:
-            self._clear()
-
     def nearest(self, stamp: int) -> tuple[Any, Any] | None:
         """The depth image of an image's stamp and its camera info; None, and counted: there is none."""
         with self._lock:
             found = min(self._images, key=lambda item: abs(item[0] - stamp), default=None)
             if found is None or abs(found[0] - stamp) > self.slop or self._info is None:
                 self.counts.unpaired += 1
+                self.counts.unpaired_in_a_row += 1
                 self.counts.nearest = None if found is None else (found[0] - stamp) / 1e9
                 return None
             self.counts.paired += 1
+            self.counts.unpaired_in_a_row = 0
             return found[1], self._info
 
     def note_bad(self, reason: str) -> None:
@@ -105,14 +105,11 @@ class DepthBuffer:
             self.counts.bad += 1
             self.counts.reason = reason
 
-    def note_too_few(self, objects: int) -> None:
-        """Count objects that had too few points with depth."""
+    def note_used(self, too_few: int) -> None:
+        """A depth image was used; so many objects had too few points with depth in it."""
         with self._lock:
-            self.counts.too_few += objects
-
-    def _clear(self) -> None:
-        self._images.clear()
-        self._bytes = 0
+            self.counts.reason = ""
+            self.counts.too_few += too_few
 
 
 def depth_metres(message: Any) -> npt.NDArray[np.float32]:

@@ -7,7 +7,6 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from geometry_msgs.msg import PolygonInstanceStamped, PoseStamped
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -29,6 +28,10 @@ if TYPE_CHECKING:
 
 _MAP_UP, _CAMERA_UP = 2, 1
 """Axis along which things stand in a map, and in a camera's optical frame."""
+_UP = np.array([0.0, -1.0, 0.0])
+"""Direction in which things stand before a camera of which nothing is known."""
+_MANY_UNPAIRED = 10
+"""Images without depth, one after the other, that are not a lost one now and then."""
 
 
 class SpatialOutputs:
@@ -71,7 +74,7 @@ class SpatialOutputs:
         self._node, self._class_names, self._system = node, tuple(class_names), system
         self._target_frame, self._rectified, self._acceleration = target_frame, rectified, acceleration
         self._transforms = transforms or (Transforms(node) if target_frame else None)
-        self._buffer = DepthBuffer(round(slop * 1e9))
+        self._buffer, self._depth_frame = DepthBuffer(round(slop * 1e9)), ""
         self._tracks, self._frame_id = SpatialTracks(acceleration, _CAMERA_UP), ""
         self._camera: tuple[Any, tuple[int, int], Camera] | None = None
         self._followed: int | None = None
@@ -104,12 +107,17 @@ class SpatialOutputs:
         if not any(publisher.get_subscription_count() for publisher in self._publishers):
             self._tracks.clear()  # what nobody asks for is not known when somebody does
             return
-        measurements, frame_id = self._measure(instances, header)
+        found = self._buffer.nearest(instances.stamp)
+        if found is not None:
+            self._depth_frame = found[0].header.frame_id
+        # An image without depth does not change where the tracks are.
+        frame_id = self._depth_frame or header.frame_id
         pose = self._pose(frame_id, instances.stamp)
         reference = self._target_frame if pose is not None else frame_id
         upright = _MAP_UP if pose is not None else _CAMERA_UP
         if reference != self._frame_id:
             self._tracks, self._frame_id = SpatialTracks(self._acceleration, upright), reference
+        measurements = {} if found is None else self._measure(instances, *found, pose)
         states = {
             number: TrackState(state) for number, state in zip(instances.track_ids.tolist(), instances.states.tolist())
         }
@@ -118,11 +126,6 @@ class SpatialOutputs:
         stamped = copy(header)
         stamped.frame_id = reference
         self._publish(SpatialScene(stamped, tracks, instances, self._class_names, upright), measurements, pose)
-
-    def clear(self) -> None:
-        """A new stream begins."""
-        self._tracks.clear()
-        self._buffer.clear()
 
     def destroy(self) -> None:
         """The subscriptions; the publishers are of who created them."""
@@ -143,14 +146,14 @@ class SpatialOutputs:
             "frame of 3-D tracks": self._frame_id,
         }
         problems = [counts.reason] if counts.reason else []
-        if counts.unpaired and not counts.paired:
+        if counts.unpaired_in_a_row >= (_MANY_UNPAIRED if counts.paired else 1):
             problems.append(self._why_unpaired())
         if self._transforms is not None and self._transforms.problem:
             problems.append(f"3-D tracks are in the camera's frame: {self._transforms.problem}")
         return problems, values
 
     def _why_unpaired(self) -> str:
-        """Why no image has ever had a depth image."""
+        """Why images have no depth image."""
         depth, info = (subscription.topic_name for subscription in self._subscriptions)
         nearest = self._buffer.counts.nearest
         for topic in (depth, info):
@@ -165,27 +168,23 @@ class SpatialOutputs:
             )
         return f"nothing arrives on {info}: is its QoS compatible? ours is best effort, volatile"
 
-    def _measure(self, instances: Instances, header: Any) -> tuple[dict[int, Measurement], str]:
-        """Measurements by track id, and the frame that they are in."""
-        found = self._buffer.nearest(instances.stamp)
-        if found is None:
-            return {}, header.frame_id
-        image, info = found
+    def _measure(self, instances: Instances, image: Any, info: Any, pose: Pose | None) -> dict[int, Measurement]:
+        """Measurements by track id, in the frame of the depth image."""
         try:
             depth = depth_metres(image)
             camera = self._camera_of(info, (depth.shape[0], depth.shape[1]))
         except InputError as error:
             self._note_bad(str(error))
-            return {}, image.header.frame_id
-        up = self._up(image.header.frame_id, instances.stamp)
+            return {}
+        up = _UP if pose is None else pose.rotation[2]
         seen = np.flatnonzero(instances.visible).tolist()
         measured = {
             int(instances.track_ids[row]): measurement
             for row in seen
             if (measurement := measure(instances.masks[row], depth, camera, up)) is not None
         }
-        self._buffer.note_too_few(len(seen) - len(measured))
-        return measured, image.header.frame_id
+        self._buffer.note_used(len(seen) - len(measured))
+        return measured
 
     def _note_bad(self, reason: str) -> None:
         if reason != self._buffer.counts.reason:
@@ -199,15 +198,8 @@ class SpatialOutputs:
             self._camera = known = (info, size, camera_of(info, size, self._rectified))
         return known[2]
 
-    def _up(self, frame_id: str, stamp: int) -> npt.NDArray[np.float64]:
-        """Direction in the camera's frame in which things stand."""
-        pose = self._pose(frame_id, stamp)
-        return np.array([0.0, -1.0, 0.0]) if pose is None else pose.rotation[2]
-
     def _pose(self, frame_id: str, stamp: int) -> Pose | None:
-        if not self._target_frame or self._transforms is None:
-            return None
-        if self._target_frame == frame_id:
+        if self._transforms is None or self._target_frame == frame_id:
             return None
         return self._transforms.pose(self._target_frame, frame_id, stamp)
 

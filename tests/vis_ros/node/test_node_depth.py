@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from array import array
 from types import ModuleType, SimpleNamespace
 
@@ -19,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
-from tests.vis_ros.node.stage import TIMEOUT, Scripted, values_of
+from tests.vis_ros.node.stage import TIMEOUT, Scripted, until, values_of
 from vis_core.data.synthetic_depth import Solid, depth_video
 from vis_core.structures import Instances, TrackState
 from vis_ros import messages
@@ -36,14 +35,6 @@ QUALITY = 50
 @pytest.fixture(scope="module")
 def video():
     return depth_video(SOLIDS, 14)
-
-
-def until(holds):
-    """Wait until something holds."""
-    end = time.monotonic() + TIMEOUT
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 class Knowing(Scripted):
@@ -98,13 +89,13 @@ class Scene:
     def header(self, t):
         return Header(stamp=messages.to_stamp(int(self.video.stamps[t])), frame_id="camera_optical")
 
-    def send_depth(self, t, encoding="32FC1", late=0, values=None):
+    def send_depth(self, t, encoding="32FC1", late=0, values=None, frame_id="camera_optical"):
         """The depth image of a frame and the camera's info, before the image itself."""
         values = self.video.depth[t] if values is None else values
         if encoding == "16UC1":
             values = np.rint(values * 1000).astype(np.uint16)
         header = self.header(t)
-        header.stamp = messages.to_stamp(int(self.video.stamps[t]) + late)
+        header.stamp, header.frame_id = messages.to_stamp(int(self.video.stamps[t]) + late), frame_id
         height, width = values.shape
         info = CameraInfo(header=header, height=height, width=width, distortion_model="plumb_bob")
         info.k = self.video.camera.matrix.ravel()
@@ -183,6 +174,22 @@ def test_an_image_without_depth_has_an_empty_answer_and_diagnostics_say_how_far_
     assert "/vis/depth: the nearest depth image is +0.050 s from the image, depth_slop is 0.017 s" in status.message
 
 
+def test_depth_that_ends_is_told_and_the_tracks_stay_where_they_were(make_stage, video):
+    scene = Scene(make_stage, video)
+    scene.stage.activate()
+    inbox = scene.listen(InstanceTrack3DArray, "segmenter/tracks_3d")
+    scene.send_depth(0, frame_id="depth_optical")
+    scene.send_image(0)
+    assert inbox.get(timeout=TIMEOUT).header.frame_id == "depth_optical"
+    for t in range(2, 13):
+        scene.send_image(t)
+        message = inbox.get(timeout=TIMEOUT)
+        assert message.header.frame_id == "depth_optical" and not any(track.measured for track in message.tracks)
+        assert len(message.tracks) == 2
+    status = scene.stage.diagnostic(lambda status: values_of(status).get("images without depth") == "11")
+    assert "/vis/depth: the nearest depth image is -0.400 s from the image" in status.message
+
+
 def test_a_depth_image_that_cannot_be_used_is_counted_and_told(make_stage, video):
     scene = Scene(make_stage, video)
     scene.stage.activate()
@@ -195,7 +202,8 @@ def test_a_depth_image_that_cannot_be_used_is_counted_and_told(make_stage, video
     scene.send_depth(1, values=np.zeros_like(video.depth[1]))
     scene.send_image(1)
     assert not inbox.get(timeout=TIMEOUT).tracks
-    scene.stage.diagnostic(lambda status: values_of(status).get("objects with too few points") == "2")
+    status = scene.stage.diagnostic(lambda status: values_of(status).get("objects with too few points") == "2")
+    assert "8UC1" not in status.message  # that is over
 
 
 def test_nothing_is_measured_while_nobody_listens(make_stage, video):
