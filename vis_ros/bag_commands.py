@@ -13,9 +13,13 @@ from rich.markup import escape
 from vis_core.commands.interrupts import end_undisturbed, handled, interrupts
 from vis_core.commands.loading import (
     Device,
+    OptionTexts,
+    Overlay,
     Precision,
+    SaveMasks,
     SystemName,
     Threads,
+    Weights,
     check_segmenter,
     load_segmenter,
     origin_of,
@@ -39,26 +43,16 @@ def segment_bag(
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
     topic: _Topic = None,
     system: SystemName = "visolo-lite",
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            help="Weights: .safetensors, or a published .pth or .pkl. Without: the system's own, else random."
-        ),
-    ] = None,
+    weights: Weights = None,
     record: Annotated[
         bool,
         typer.Option(
             "--bag", help="Write a recording too (vis_bag, MCAP): the images, and the topics that the node publishes."
         ),
     ] = False,
-    overlay: Annotated[bool, typer.Option(help="Write a video with the tracks drawn in.")] = True,
-    save_masks: Annotated[
-        bool, typer.Option("--save-masks", help="Write PNGs of 16 bits: 0 = background, else the track id.")
-    ] = False,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Option of the system; 'vis systems NAME' lists them."),
-    ] = None,
+    overlay: Overlay = True,
+    save_masks: SaveMasks = False,
+    option: OptionTexts = None,
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = None,

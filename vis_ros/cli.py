@@ -26,6 +26,7 @@ from vis_core.commands.loading import (
     Precision,
     SystemName,
     Threads,
+    Weights,
     check_segmenter,
     class_names_of,
     load_segmenter,
@@ -129,9 +130,7 @@ def evaluate_bag(
     bag: Annotated[Path, typer.Argument(help="Recording: its folder, or one .mcap or .db3 file.")],
     ground_truth: Annotated[Path, typer.Option(help="YouTube-VIS JSON.")],
     system: SystemName = "visolo-lite",
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights: .safetensors, or a published .pth or .pkl. Without: the system's own.")
-    ] = None,
+    weights: Weights = None,
     topic: Annotated[str | None, typer.Option(help="Topic of images; default: the only one.")] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Play it through real topics into the real node, at the recorded rate.")

@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 SystemName = Annotated[str, typer.Option(help="System, by its name in 'vis systems'.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1...")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="Weights: .safetensors, or a published .pth or .pkl. Without: the system's own, else random."),
+]
+OptionTexts = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME=VALUE", help="Option of the system; 'vis systems NAME' lists them."),
+]
+Overlay = Annotated[bool, typer.Option(help="Write a video with the tracks drawn in.")]
+SaveMasks = Annotated[
+    bool, typer.Option("--save-masks", help="Write PNGs of 16 bits: 0 = background, else the track id.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")]
 
 

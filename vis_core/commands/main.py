@@ -19,9 +19,13 @@ from vis_core.commands.interrupts import ended_in_order, interrupts
 from vis_core.commands.known_systems import check_weights, find_known
 from vis_core.commands.loading import (
     Device,
+    OptionTexts,
+    Overlay,
     Precision,
+    SaveMasks,
     SystemName,
     Threads,
+    Weights,
     check_segmenter,
     load_segmenter,
     origin_of,
@@ -57,17 +61,10 @@ def segment(
     ],
     out: Annotated[Path, typer.Option(help="Folder to write to.")],
     system: SystemName = "visolo-lite",
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            help="Weights: .safetensors, or a published .pth or .pkl. Without: the system's own, else random."
-        ),
-    ] = None,
+    weights: Weights = None,
     images: Annotated[Path | None, typer.Option(help="Folder that holds the images of a JSON.")] = None,
-    overlay: Annotated[bool, typer.Option(help="Write a video with the tracks drawn in.")] = True,
-    save_masks: Annotated[
-        bool, typer.Option("--save-masks", help="Write PNGs of 16 bits: 0 = background, else the track id.")
-    ] = False,
+    overlay: Overlay = True,
+    save_masks: SaveMasks = False,
     save_panoptic: Annotated[
         bool,
         typer.Option(
@@ -80,10 +77,7 @@ def segment(
     device: Device = "auto",
     precision: Precision = "auto",
     threads: Threads = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="Option of the system; 'vis systems NAME' lists them."),
-    ] = None,
+    option: OptionTexts = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second of images.")] = None,
     orientation: Orientation = "auto",
     value_range: ValueRange = None,

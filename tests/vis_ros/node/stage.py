@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from array import array
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,32 @@ class Peer(Node):
         message = image(stamp, **changes)
         self.image_publisher.publish(message)
         return message
+
+
+def until(holds: Callable[[], Any]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + TIMEOUT
+    while not holds():
+        assert time.monotonic() < end, "it never held"
+        time.sleep(0.005)
+
+
+@contextmanager
+def held_executor(stage: Stage) -> Iterator[None]:
+    """Inside, the executor of a node and its peer works on nothing: what comes waits in the middleware."""
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        go_on.wait(TIMEOUT)
+        timer.cancel()
+
+    timer = stage.peer.create_timer(0.001, hold)
+    assert held.wait(TIMEOUT)
+    try:
+        yield
+    finally:
+        go_on.set()
 
 
 def image(stamp: float, size: tuple[int, int] = (HEIGHT, WIDTH), **changes: Any) -> Image:

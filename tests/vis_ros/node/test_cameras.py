@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from array import array
 
 import numpy as np
@@ -16,7 +15,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool, Trigger
 
-from tests.vis_ros.node.stage import HEIGHT, TIMEOUT, WIDTH, Scripted, image, values_of
+from tests.vis_ros.node.stage import HEIGHT, TIMEOUT, WIDTH, Scripted, image, until, values_of
 from vis_core.errors import OptionError
 from vis_ros.msg import InstanceTrackArray
 
@@ -62,14 +61,6 @@ class Lens:
     def exchange(self, stamp, **changes):
         self.publisher.publish(image(stamp, **changes))
         return self.instances.get(timeout=TIMEOUT)
-
-
-def until(holds):
-    """Wait until something holds."""
-    end = time.monotonic() + TIMEOUT
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -14,19 +12,11 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool
 
-from tests.vis_ros.node.stage import HEIGHT, TIMEOUT, WIDTH, values_of
+from tests.vis_ros.node.stage import HEIGHT, TIMEOUT, WIDTH, until, values_of
 
 TRUTH = np.zeros((HEIGHT, WIDTH), bool)
 TRUTH[2:9, 3:14] = True
 TRUTH[4, 5] = False
-
-
-def until(holds):
-    """Wait until something holds."""
-    end = time.monotonic() + TIMEOUT
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def listen(stage, topic, kind=Image):

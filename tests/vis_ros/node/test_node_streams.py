@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from array import array
 
 import cv2
@@ -18,7 +17,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Float64
 
-from tests.vis_ros.node.stage import HEIGHT, TIMEOUT, WIDTH, Scripted, image, values_of
+from tests.vis_ros.node.stage import HEIGHT, TIMEOUT, WIDTH, Scripted, held_executor, image, values_of
 from vis_ros import messages
 from vis_ros.msg import InstanceTrack
 
@@ -246,21 +245,11 @@ def test_old_stamps_in_between_begin_at_most_one_new_stream(make_stage, segmente
 
 
 def test_a_burst_is_kept_whole_as_far_as_the_queue_is_long(make_stage, segmenter):
-    """The executor is held up, so that all that comes waits in the middleware."""
     stage = make_stage(lambda *_, **__: segmenter, drop_policy="every_frame", queue_size=300)
     stage.activate()
-    held, go_on = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        held.set()
-        go_on.wait(TIMEOUT)
-        timer.cancel()
-
-    timer = stage.peer.create_timer(0.001, hold)
-    assert held.wait(TIMEOUT)
-    for number in range(300):
-        stage.peer.send(1.0 + number)
-    go_on.set()
+    with held_executor(stage):
+        for number in range(300):
+            stage.peer.send(1.0 + number)
     for index in range(300):
         assert segmenter.entered.get(timeout=TIMEOUT) == index
     values = values_of(stage.diagnostic(lambda status: values_of(status).get("results published") == "300"))
@@ -272,18 +261,9 @@ def test_images_that_do_not_fit_into_the_middleware_are_counted_as_missing(make_
     stage = make_stage(lambda *_, **__: segmenter, drop_policy="every_frame", **override)
     stage.activate()
     stage.exchange(1.0)
-    held, go_on = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        held.set()
-        go_on.wait(TIMEOUT)
-        timer.cancel()
-
-    timer = stage.peer.create_timer(0.001, hold)
-    assert held.wait(TIMEOUT)
-    for number in range(20):
-        stage.peer.send(2.0 + number)
-    go_on.set()
+    with held_executor(stage):
+        for number in range(20):
+            stage.peer.send(2.0 + number)
     status = stage.diagnostic(lambda status: values_of(status).get("results published") == "5")
     if values_of(status)["images missing by sequence number"] == "unknown":
         pytest.skip("rclpy tells no sequence numbers")
