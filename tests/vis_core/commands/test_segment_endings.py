@@ -78,11 +78,12 @@ def test_ctrl_c_finishes_what_is_done_and_says_so(tmp_path, number, times):
     source, out = write_frames(tmp_path / "a", 9), tmp_path / "out"
     script = (
         "import sys\n"
+        "from tests.signals import wait_for_input\n"
         "from tests.vis_core.fake_system import FakeSegmenter, install\n"
         "def wait(frame):\n"
         "    if frame.index == 2:\n"
         "        print('at frame 2', flush=True)\n"
-        "        sys.stdin.readline()\n"
+        "        wait_for_input()\n"
         "install(FakeSegmenter(on_step=wait))\n"
         "from vis_core.commands.main import main\n"
         f"sys.argv = {['vis', *map(str, segment(source, out))]!r}\n"

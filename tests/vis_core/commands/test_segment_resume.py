@@ -142,12 +142,13 @@ def test_resume_of_a_run_that_was_asked_for_something_else_is_refused_and_nothin
 def started(source, out, *more, frame=5):
     """A process that waits at a frame."""
     script = (
-        "import sys\nfrom tests.vis_core.fake_system import FakeSegmenter, install\n"
+        "import sys\nfrom tests.signals import wait_for_input\n"
+        "from tests.vis_core.fake_system import FakeSegmenter, install\n"
         "seen = iter(range(1000))\n"
         "def wait(frame):\n"
         f"    if next(seen) == {frame}:\n"
         "        print('there', flush=True)\n"
-        "        sys.stdin.readline()\n"
+        "        wait_for_input()\n"
         "install(FakeSegmenter(on_step=wait))\n"
         "from vis_core.commands.main import main\n"
         f"sys.argv = {['vis', *map(str, segment(source, out, *more))]!r}\n"
