@@ -102,10 +102,11 @@ def from_box(size: tuple[int, int], box: tuple[int, int, int, int], runs: npt.Ar
     Args:
         size: height and width of the image.
         box: x, y, width, height.
-        runs: alternating run lengths inside the box, row by row, background first.
+        runs: alternating run lengths inside the box, row by row, background first; none: an empty mask, whatever the
+            box, as of a lost track that is expected there.
 
     Raises:
-        InputError: the box leaves the image, or the runs do not sum to its area.
+        InputError: the box leaves the image, or runs do not sum to its area.
     """
     values = np.asarray(runs, dtype=np.int64).ravel()
     x, y, width, height = box
@@ -113,6 +114,8 @@ def from_box(size: tuple[int, int], box: tuple[int, int, int, int], runs: npt.Ar
         raise InputError(f"mask: box {box} leaves the image of {size[1]}x{size[0]}")
     if values.size and values.min() < 0:
         raise InputError(f"mask: negative run length {values.min()}")
+    if not values.size:
+        return RunLengths(size)
     if int(values.sum()) != width * height:
         raise InputError(f"mask: runs sum to {int(values.sum())}, the box holds {width * height} pixels")
     checked = values.astype(np.uint32)

@@ -56,7 +56,8 @@ class Frame:
 class Instances:
     """The tracks of one frame, immutable; row i of every array is the same track.
 
-    Tracks seen in the frame come first, by descending score; LOST and ENDED ones follow with an empty mask and score 0.
+    Tracks seen in the frame come first, by descending score; LOST and ENDED ones follow with an empty mask and score 0;
+    `visible` tells which is which.
 
     Attributes:
         stamp: time of the frame, nanoseconds.
@@ -66,7 +67,8 @@ class Instances:
         labels: int64 ``[N]``, index into ``Segmenter.class_names``.
         scores: float32 ``[N]``, score in this frame; 0 if not seen.
         track_scores: float32 ``[N]``, running score of the track.
-        boxes: float32 ``[N, 4]``, x1, y1, x2, y2 of the mask's tight box (x2, y2 exclusive); zeros if not seen.
+        boxes: float32 ``[N, 4]``, x1, y1, x2, y2 (x2, y2 exclusive): the mask's tight box; of a LOST track where it is
+            expected, zeros where that is outside the image; of an ENDED one zeros.
         masks: N run lengths.
         states: uint8 ``[N]``, values of `TrackState`.
         ages: int64 ``[N]``, frames since first seen.

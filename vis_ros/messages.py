@@ -100,9 +100,10 @@ def to_message(
         instances.ages.tolist(),
         instances.first_seen.tolist(),
         instances.last_seen.tolist(),
+        _regions(instances),
         instances.masks,
     ):
-        track_id, label, score, track_score, state, age, first_seen, last_seen, mask = row
+        track_id, label, score, track_score, state, age, first_seen, last_seen, region, mask = row
         track = types.InstanceTrack()
         track.track_id = track_id
         track.class_id = label
@@ -114,7 +115,7 @@ def to_message(
         track.first_seen.sec, track.first_seen.nanosec = divmod(first_seen, _SECOND)
         track.last_seen.sec, track.last_seen.nanosec = divmod(last_seen, _SECOND)
         roi = track.roi
-        roi.x_offset, roi.y_offset, roi.width, roi.height = mask.box
+        roi.x_offset, roi.y_offset, roi.width, roi.height = region
         track.runs = types.sequence(mask.runs)
         tracks.append(track)
     message = types.InstanceTrackArray()
@@ -123,6 +124,16 @@ def to_message(
     message.system = system
     message.tracks = tracks
     return message
+
+
+def _regions(instances: Instances) -> list[tuple[int, int, int, int]]:
+    """The roi of each row: the box of its mask; of a lost one where it is expected."""
+    out = [mask.box for mask in instances.masks]
+    height, width = instances.size
+    for row in np.flatnonzero(instances.states == TrackState.LOST).tolist():
+        left, top, right, bottom = np.rint(instances.boxes[row].clip(0, (width, height) * 2)).astype(int).tolist()
+        out[row] = (left, top, right - left, bottom - top)
+    return out
 
 
 def from_message(message: Any, index: int = 0) -> Instances:
@@ -141,12 +152,16 @@ def from_message(message: Any, index: int = 0) -> Instances:
     if stamp_of(message) < 0:
         raise InputError(f"stamp {stamp_of(message)} is negative")
     _check(size, tracks)
-    masks = []
-    for track in tracks:
+    masks, regions = [], []
+    for position, track in enumerate(tracks):
         roi = track.roi
         box = (int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height))
         masks.append(run_lengths.from_box(size, box, np.asarray(track.runs, np.uint32)))
-    boxes = np.array([mask.box for mask in masks], np.float32).reshape(-1, 4)
+        lost = track.state == TrackState.LOST
+        if box[2] * box[3] and not len(track.runs) and not lost:
+            raise InputError(f"tracks[{position}]: state {track.state}, a roi of {box[2]}x{box[3]}, and no runs")
+        regions.append(box if lost else masks[-1].box)
+    boxes = np.array(regions, np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return Instances(
         stamp=stamp_of(message),

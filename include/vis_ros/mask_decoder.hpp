@@ -66,7 +66,8 @@ struct MaskView
 /// Pixels of an image that decode() allocates at most; a message may claim any size.
 constexpr std::uint64_t max_decoded_pixels = std::uint64_t{1} << 28;
 
-/// Throws MaskError if the roi leaves the image of height x width pixels, or the runs do not sum to the roi's area.
+/// Throws MaskError if the roi leaves the image of height x width pixels, or the runs do not sum to the roi's area; no runs
+/// at all are an empty mask, whatever the roi, as of a lost track that is expected there.
 template<class Track>
 void check(const Track & track, std::uint32_t height, std::uint32_t width)
 {
@@ -77,6 +78,9 @@ void check(const Track & track, std::uint32_t height, std::uint32_t width)
             "mask: roi " + std::to_string(box_width) + "x" + std::to_string(box_height) + " at " +
             std::to_string(x) + ", " + std::to_string(y) + " leaves the image of " +
             std::to_string(width) + "x" + std::to_string(height) + " pixels");
+  }
+  if (track.runs.size() == 0) {
+    return;
   }
   const std::uint64_t area = box_width * box_height;
   const std::uint32_t * const runs = track.runs.data();

@@ -79,6 +79,8 @@ def test_a_view_with_strides_is_packed_as_its_pixels_are():
         ((0, 0, 5, 2), [10], "leaves the image"),
         ((3, 0, 2, 2), [4], "leaves the image"),
         ((-1, 0, 2, 2), [4], "leaves the image"),
+        ((3, 0, 2, 2), [], "leaves the image"),
+        ((0, 0, 2, 2), [0], "runs sum to 0"),
         ((0, 0, 2, 2), [1, 2], "runs sum to 3"),
         ((0, 0, 2, 2), [5, -1], "negative run"),
         ((0, 0, 2, 2), [2**32, 4], "runs sum to"),
@@ -93,6 +95,10 @@ def test_sound_parts_are_taken():
     packed = masks.encode(np.eye(4, dtype=bool))
     assert masks.from_box(packed.size, packed.box, packed.runs.tolist()) == packed
     assert masks.from_box((4, 4), (0, 0, 0, 0), []).area == 0
+
+
+def test_a_box_without_runs_is_an_empty_mask():
+    assert masks.from_box((4, 4), (1, 1, 2, 2), []) == masks.RunLengths((4, 4))
 
 
 def test_a_mask_must_have_two_axes():

@@ -149,7 +149,7 @@ HIGHEST = 2**32 - 1
     [
         pytest.param((4, 5, (0, 0, 2, 2), [0, 3]), id="runs sum to less than the roi"),
         pytest.param((4, 5, (0, 0, 2, 2), [0, 5]), id="runs sum to more than the roi"),
-        pytest.param((4, 5, (0, 0, 2, 2), []), id="no runs for a roi"),
+        pytest.param((4, 5, (4, 0, 2, 2), []), id="no runs, and a roi that leaves the image"),
         pytest.param((4, 5, (0, 0, 0, 0), [0, 1]), id="runs without a roi"),
         pytest.param((4, 5, (0, 0, 2, 2), [0, 2**31, 2**31, 4]), id="runs that overflow 32 bit to the right sum"),
         pytest.param((4, 5, (4, 0, 2, 2), [0, 4]), id="roi leaves the image to the right"),
@@ -166,6 +166,12 @@ def test_a_mask_that_contradicts_itself_or_its_image_is_refused(decode, case):
     refused, next_one = decode([case, good])
     assert refused is None
     np.testing.assert_array_equal(next_one, [[0, 1], [0, 0]])
+
+
+def test_no_runs_are_an_empty_mask_whatever_the_roi_as_of_a_lost_track(decode):
+    nothing, expected = decode([(4, 5, (0, 0, 0, 0), []), (4, 5, (1, 1, 3, 2), [])])
+    assert nothing.shape == expected.shape == (4, 5)
+    assert not nothing.any() and not expected.any()
 
 
 def test_runs_of_no_pixels_and_boxes_without_area_are_empty_or_harmless(decode):

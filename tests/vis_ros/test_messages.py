@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -84,6 +85,26 @@ def test_the_message_names_what_it_holds():
         assert track.class_name == CLASS_NAMES[instances.labels[row]]
         assert (track.roi.x_offset, track.roi.y_offset, track.roi.width, track.roi.height) == instances.masks[row].box
         assert sum(track.runs) == track.roi.width * track.roi.height
+
+
+def test_a_lost_track_is_where_it_is_expected_and_has_no_runs():
+    instances = replace(
+        _instances((20, 30), 1, 4),
+        masks=(masks.RunLengths((20, 30)),) * 4,
+        states=[TrackState.LOST, TrackState.LOST, TrackState.LOST, TrackState.ENDED],
+        boxes=[[3, 4, 9, 16], [0, 0, 0, 0], [-4, 15, 40, 22], [0, 0, 0, 0]],
+    )
+    message = messages.to_message(instances, _header(instances.stamp), "visolo", CLASS_NAMES)
+    rois = [(t.roi.x_offset, t.roi.y_offset, t.roi.width, t.roi.height) for t in message.tracks]
+    assert rois == [(3, 4, 6, 12), (0, 0, 0, 0), (0, 15, 30, 5), (0, 0, 0, 0)]
+    assert not any(len(track.runs) for track in message.tracks)
+    found = messages.from_message(message, instances.index)
+    assert found.masks == instances.masks
+    assert found.boxes.tolist() == [[3, 4, 9, 16], [0, 0, 0, 0], [0, 15, 30, 20], [0, 0, 0, 0]]
+    assert not found.visible.any() and not found.dense_masks().any() and not found.label_image().any()
+    message.tracks[0].state = int(TrackState.TRACKED)
+    with pytest.raises(InputError, match=r"tracks\[0\]: state 2, a roi of 6x12, and no runs"):
+        messages.from_message(message)
 
 
 def test_the_constants_of_the_message_are_the_states_of_a_track():

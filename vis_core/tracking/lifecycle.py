@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from vis_core.masks import RunLengths
 from vis_core.structures import Frame, Instances, TrackState
+from vis_core.tracking.expected import SIGHTS, Box, expected_box
 
 
 @dataclass(slots=True)
@@ -21,6 +23,7 @@ class _Track:
     last_step: int
     class_sum: npt.NDArray[np.float64]
     times_seen: int = 0
+    sights: deque[tuple[int, Box]] = field(default_factory=lambda: deque(maxlen=SIGHTS))
 
     def mean(self) -> npt.NDArray[np.float64]:
         return self.class_sum / max(self.times_seen, 1)
@@ -147,6 +150,8 @@ class TrackLifecycle:
             track.last_seen, track.last_step = frame.stamp, self._step
             track.class_sum += class_scores[row]
             track.times_seen += 1
+            if masks[row].area:
+                track.sights.append((self._step, masks[row].box))
             seen.append(track_id)
             states.append(state)
         lost = [i for i, track in self._alive.items() if track.last_step != self._step]
@@ -154,7 +159,7 @@ class TrackLifecycle:
         states += [TrackState.LOST] * len(lost) + [TrackState.ENDED] * len(self._ended)
         unseen = len(rows) - len(seen)
         means = [track.mean() for _, track in rows]
-        all_masks = (*masks, *[RunLengths(frame.size)] * unseen)
+        expected = [expected_box(self._alive[i].sights, self._step, frame.size) for i in lost]
         instances = Instances(
             stamp=frame.stamp,
             index=frame.index,
@@ -163,8 +168,8 @@ class TrackLifecycle:
             labels=np.array([mean.argmax() for mean in means], np.int64),
             scores=np.concatenate((np.asarray(scores, np.float32), np.zeros(unseen, np.float32))),
             track_scores=np.array([mean.max() for mean in means], np.float32),
-            boxes=_corners(all_masks),
-            masks=all_masks,
+            boxes=_corners([mask.box for mask in masks] + expected + [(0, 0, 0, 0)] * len(self._ended)),
+            masks=(*masks, *[RunLengths(frame.size)] * unseen),
             states=np.array(states, np.uint8),
             ages=np.array([self._step - track.first_step for _, track in rows], np.int64),
             first_seen=np.array([track.first_seen for _, track in rows], np.int64),
@@ -187,7 +192,7 @@ class TrackLifecycle:
         return sum(track.class_sum.nbytes for track in (*self._alive.values(), *self._ended.values()))
 
 
-def _corners(masks: Sequence[RunLengths]) -> npt.NDArray[np.float32]:
-    boxes = np.array([mask.box for mask in masks], np.float32).reshape(-1, 4)
+def _corners(found: Sequence[Box]) -> npt.NDArray[np.float32]:
+    boxes = np.array(found, np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     return boxes
