@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from vis_core.commands.score_tables import print_partnerless
-from vis_core.commands.terminal import output
+from vis_core.commands.tables import show
 
 
 def print_scores(metrics: dict[str, Any], random: bool) -> None:
@@ -53,6 +53,6 @@ def _cell(name: str, value: float) -> str:
 def _print_row(cells: dict[str, str], title: str | None) -> None:
     table = Table(title=title)
     for name in cells:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     table.add_row(*cells.values())
-    output.print(table, soft_wrap=False)
+    show(table)

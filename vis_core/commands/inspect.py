@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vis_core.commands.reading import Orientation
+from vis_core.commands.tables import show
 from vis_core.commands.terminal import Force, check_inputs, output, say, screen, tell_error
 from vis_core.data.faults import MASK_SKIPPED
 from vis_core.errors import InputError, OptionError
@@ -126,11 +127,11 @@ def _print_set(annotated: AnnotatedSet, facts: SetFacts) -> None:
         licences.insert(0, annotated.licence)
     rows["licences"] = ", ".join(licences)
     table = Table(title=escape(str(annotated.path)), title_justify="left", show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    table.add_column()
+    table.add_column()
     for name, text in rows.items():
         table.add_row(name, escape(text))
-    output.print(table, soft_wrap=False)
+    show(table)
 
 
 def _print_classes(annotated: AnnotatedSet, facts: SetFacts) -> None:
@@ -153,7 +154,7 @@ def _print_classes(annotated: AnnotatedSet, facts: SetFacts) -> None:
     shown = [part for part in facts.classes if part.items] or list(facts.classes)
     for part in shown[:_MAX_ROWS]:
         table.add_row(escape(part.name), *_cells(part, annotated.videos))
-    output.print(table, soft_wrap=False)
+    show(table)
     if len(shown) > _MAX_ROWS:
         output.print(f"... and {len(shown) - _MAX_ROWS} more classes")
     unused = [part.name for part in facts.classes if not part.items]
@@ -180,10 +181,10 @@ def _print_findings(findings: Sequence[Finding], faulty: int, examples: list[str
         return
     table = Table("finding", title="Findings", title_justify="left", show_lines=True)
     table.add_column("count", justify="right")
-    table.add_column("the first", overflow="fold")
+    table.add_column("the first")
     for kind, count, texts in rows:
         table.add_row(escape(kind), str(count), escape("\n".join(texts)))
-    output.print(table, soft_wrap=False)
+    show(table)
 
 
 def _print_refusal(annotated: AnnotatedSet) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.markup import escape
 from rich.table import Table
 
+from vis_core.commands.tables import show
 from vis_core.commands.terminal import output
 from vis_core.data.class_matching import ClassMatching
 from vis_core.evaluation.comparison import Comparison, Difference
@@ -68,7 +69,7 @@ def print_partnerless(without_category: Sequence[str], without_class: Sequence[s
     for side, names in sides.items():
         if names:
             table.add_row(side, escape(", ".join(names)))
-    output.print(table, soft_wrap=False)
+    show(table)
 
 
 def print_stream(evaluation: StreamEvaluation) -> None:
@@ -91,7 +92,7 @@ def print_stream(evaluation: StreamEvaluation) -> None:
     table = Table(show_header=False)
     for name, text in figures.items():
         table.add_row(name, text)
-    output.print(table, soft_wrap=False)
+    show(table)
 
 
 def print_panoptic(evaluation: PanopticEvaluation) -> None:
@@ -128,7 +129,7 @@ def print_comparison(comparison: Comparison, first: str, second: str) -> None:
         style = ("green" if item.difference > 0 else "red") if item.is_clear else None
         cells = (_cell(name, item.first), _cell(name, item.second), _change(item), interval)
         table.add_row(name, *cells, style=style)
-    output.print(table, soft_wrap=False)
+    show(table)
     if comparison.draws:
         text = f"Intervals: bootstrap over videos, {comparison.draws} draws; coloured where they leave out 0."
         output.print(text)
@@ -141,7 +142,7 @@ def print_comparison(comparison: Comparison, first: str, second: str) -> None:
     for number, row in comparison.per_category.items():
         changes = tuple(f"{_cell(n, row[n].first)}  {_cell(n, row[n].second)}  {_change(row[n])}" for n in known)
         table.add_row(escape(f"{comparison.categories[number]} ({number})"), *changes)
-    output.print(table, soft_wrap=False)
+    show(table)
 
 
 def _print_averages(tracks: TrackScores) -> None:
@@ -157,7 +158,7 @@ def _print_averages(tracks: TrackScores) -> None:
     for name in _TRACK_ROWS:
         if name in averages["detections"]:
             table.add_row(name, *(_cell(name, row[name]) for row in averages.values()))
-    output.print(table, soft_wrap=False)
+    show(table)
 
 
 def _print_table(
@@ -171,13 +172,13 @@ def _print_table(
         return
     table = Table(title=title, title_justify="left")
     if head:
-        table.add_column(head, overflow="fold")
+        table.add_column(head)
     for name in known:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     for label, row in list(rows.items())[:_MAX_ROWS]:
         cells = [_cell(name, row.get(name)) for name in known]
         table.add_row(*([escape(label)] if head else []), *cells)
-    output.print(table, soft_wrap=False)
+    show(table)
     if len(rows) > _MAX_ROWS:
         output.print(f"... and {len(rows) - _MAX_ROWS} more; --out writes all of them")
 
