@@ -14,29 +14,15 @@ from rich.table import Table
 
 from vis_core.commands import evaluate as evaluation_commands
 from vis_core.commands import inspect as data_commands
+from vis_core.commands import segment_command
 from vis_core.commands import train as training_commands
-from vis_core.commands.interrupts import ended_in_order, interrupts
+from vis_core.commands.interrupts import ended_in_order
 from vis_core.commands.known_systems import check_weights, find_known
-from vis_core.commands.loading import (
-    Device,
-    OptionTexts,
-    Overlay,
-    Precision,
-    SaveMasks,
-    SystemName,
-    Threads,
-    Weights,
-    check_segmenter,
-    load_segmenter,
-    origin_of,
-)
-from vis_core.commands.outcome import OUTPUTS, end, report
-from vis_core.commands.reading import Orientation, ValueRange, open_sources
 from vis_core.commands.running import new_app, run_command_line
-from vis_core.commands.terminal import Force, output, progress_bar, say
-from vis_core.commands.unfinished import JOURNAL
-from vis_core.errors import InputError, OptionError
-from vis_core.files.outputs import check_file, output_folder
+from vis_core.commands.tables import show
+from vis_core.commands.terminal import Force, output, say
+from vis_core.errors import OptionError
+from vis_core.files.outputs import check_file
 
 if TYPE_CHECKING:
     from vis_core.system.option import Option
@@ -48,84 +34,6 @@ def main() -> None:
     """Entry point of ``vis``: an error of ours is told in one message, with exit code 2."""
     with ended_in_order():
         run_command_line(lambda: app(prog_name="vis"))
-
-
-@app.command()
-def segment(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="INPUT",
-            help="Video file, folder of images, YouTube-VIS or COCO JSON, or camera (/dev/video0, camera:0).",
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder to write to.")],
-    system: SystemName = "visolo-lite",
-    weights: Weights = None,
-    images: Annotated[Path | None, typer.Option(help="Folder that holds the images of a JSON.")] = None,
-    overlay: Overlay = True,
-    save_masks: SaveMasks = False,
-    save_panoptic: Annotated[
-        bool,
-        typer.Option(
-            "--save-panoptic",
-            help="Write PNGs of all pixels, stuff too: red is the class, green * 256 + blue the track id.",
-        ),
-    ] = False,
-    score_threshold: Annotated[float | None, typer.Option(help="Least score of an instance.")] = None,
-    max_instances: Annotated[int | None, typer.Option(help="Most instances in a frame.")] = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    threads: Threads = None,
-    option: OptionTexts = None,
-    fps: Annotated[float | None, typer.Option(help="Frames per second of images.")] = None,
-    orientation: Orientation = "auto",
-    value_range: ValueRange = None,
-    start: Annotated[int, typer.Option(min=0, help="First frame, of each video.")] = 0,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Most frames, of each video.")] = None,
-    force: Force = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the videos that a run which ended early has finished.")
-    ] = False,
-) -> None:
-    """Segment and track the instances of videos: results.json, an overlay video and, if asked for, mask images.
-
-    A frame that cannot be read is named and left out. Ctrl-C finishes what is done (exit code 130); so does a full disk
-    (exit code 1). The same command with --resume goes on from the videos that were finished.
-    """
-    given = {"score_threshold": score_threshold, "max_instances": max_instances}
-    check_segmenter(system, weights, device, precision, option or [], given)
-    sources = open_sources(source, images, fps, orientation, value_range)
-    recorded = not any(item.live for item in sources)
-    lengths = [source.length for source in sources]
-    stop = None if max_frames is None else start + max_frames
-    if stop is not None:
-        lengths = [stop if length is None else min(length, stop) for length in lengths]
-    total = None if None in lengths else sum(max((length or 0) - start, 0) for length in lengths)
-    with output_folder(out, "segment", OUTPUTS, force=force, resume=resume, unfinished=JOURNAL, tell=say) as folder:
-        _refuse_as_input(Path(source), folder.outputs)
-        segmenter = load_segmenter(system, weights, device, precision, threads, option or [], given, recorded)
-
-        from vis_core.commands.segment import segment_videos
-
-        with interrupts("frame") as received, progress_bar(sources, total) as on_frame:
-            outcome = segment_videos(
-                segmenter,
-                sources,
-                folder,
-                overlay=overlay,
-                save_masks=save_masks,
-                save_panoptic=save_panoptic,
-                start=start,
-                stop=stop,
-                stop_asked=lambda: bool(received),
-                on_frame=on_frame,
-                origin=origin_of(system, weights, given, option or []),
-                asked={"orientation": orientation, "range": value_range, "fps": fps},
-                resume=resume,
-            )
-    report(outcome)
-    end(outcome, received)
 
 
 @app.command()
@@ -169,10 +77,7 @@ def systems(name: Annotated[str | None, typer.Argument(help="Show the options of
             figures = "\n".join(f"{key}: {value}" for key, value in entry.figures.items())
             texts = (f"{entry.title}\n{entry.paper}", entry.checkpoints_source, entry.checkpoints_licence, figures)
             table.add_row(entry.name, *map(escape, texts))
-    table.columns[0].no_wrap = True
-    for column in table.columns:
-        column.overflow = "fold"  # no name, address or file is cut short
-    output.print(table, soft_wrap=False)
+    show(table)
 
 
 def _values(option: Option) -> str:
@@ -184,14 +89,8 @@ def _values(option: Option) -> str:
     return (bounds + ", or none").removeprefix(", ") if option.optional else bounds
 
 
-def _refuse_as_input(source: Path, outputs: list[Path]) -> None:
-    """Raises `InputError` where the input is what would be replaced."""
-    given = source.resolve()
-    if any(given in (path.resolve(), path.resolve().parent if path.suffix == ".png" else None) for path in outputs):
-        raise InputError(f"{source}: is what --force would replace; choose another --out")
-
-
 # Commands that live elsewhere; their modules import nothing heavy before they run.
+app.command()(segment_command.segment)
 app.command()(evaluation_commands.evaluate)
 app.command()(evaluation_commands.submit)
 app.command()(training_commands.train)

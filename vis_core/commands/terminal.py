@@ -94,12 +94,22 @@ def progress_bar(sources: Sequence[VideoSource], total: int | None) -> Iterator[
 
 def tell_error(error: Exception) -> None:
     """One message for an error of ours, or of the operating system."""
-    text = str(error)
+    screen.print(f"[bold red]error:[/] {escape(_told(error))}")
+
+
+def tell_failure(name: str, error: BaseException) -> None:
+    """The same of one of several inputs, where the others go on."""
+    text = _told(error)
+    screen.print(f"[bold red]failed[/] {escape(text if name in text else f'{name}: {text}')}")
+
+
+def _told(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
     if isinstance(error, OSError):
         text = f"{error.filename or ''}: {error.strerror or error}".removeprefix(": ")
         if error.errno in FULL:
             text = f"{'a file may not grow so large' if error.errno == errno.EFBIG else 'the disk is full'}: {text}"
-    screen.print(f"[bold red]error:[/] {escape(text)}")
+    return text
 
 
 def show_warning(

@@ -1,0 +1,178 @@
+"""``vis segment``: videos in; results, overlay videos and mask images out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vis_core.commands.inputs import expanded, is_live, result_folders
+from vis_core.commands.interrupts import interrupts
+from vis_core.commands.loading import (
+    Device,
+    OptionTexts,
+    Overlay,
+    Precision,
+    SaveMasks,
+    SystemName,
+    Threads,
+    Weights,
+    check_segmenter,
+)
+from vis_core.commands.outcome import NOTHING, end, end_several, report, report_several
+from vis_core.commands.reading import Orientation, ValueRange
+from vis_core.commands.segment_jobs import SegmentJob
+from vis_core.commands.terminal import Force, check_inputs, progress_bar, tell_failure
+from vis_core.errors import InputError, VisError
+from vis_core.files.atomic import FULL
+
+if TYPE_CHECKING:
+    from vis_core.commands.segment import RunOutcome
+    from vis_core.video.sources import VideoSource
+
+
+def segment(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Video file, folder of images, image, YouTube-VIS or COCO JSON, camera (/dev/video0, camera:0), "
+            "or a pattern of these ('clips/*.mp4').",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder to write to; with several inputs each has a folder in it. Default: segmented/NAME, or "
+            "segmented/batch, numbered.",
+            show_default=False,
+        ),
+    ] = None,
+    system: SystemName = "visolo-lite",
+    weights: Weights = None,
+    images: Annotated[Path | None, typer.Option(help="Folder that holds the images of a JSON.")] = None,
+    overlay: Overlay = True,
+    save_masks: SaveMasks = False,
+    save_panoptic: Annotated[
+        bool,
+        typer.Option(
+            "--save-panoptic",
+            help="Write PNGs of all pixels, stuff too: red is the class, green * 256 + blue the track id.",
+        ),
+    ] = False,
+    score_threshold: Annotated[float | None, typer.Option(help="Least score of an instance.")] = None,
+    max_instances: Annotated[int | None, typer.Option(help="Most instances in a frame.")] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    threads: Threads = None,
+    option: OptionTexts = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second of images.")] = None,
+    orientation: Orientation = "auto",
+    value_range: ValueRange = None,
+    start: Annotated[int, typer.Option(min=0, help="First frame, of each video.")] = 0,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Most frames, of each video.")] = None,
+    force: Force = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the videos that a run which ended early has finished.")
+    ] = False,
+) -> None:
+    """Segment and track the instances of videos: results.json, an overlay video and, if asked for, mask images.
+
+    A frame that cannot be read is named and left out; of several inputs one that fails is told and the others go on
+    (exit code 1). Ctrl-C finishes what is done (exit code 130); so does a full disk (exit code 1). The same command
+    with --resume goes on from the videos that were finished.
+    """
+    given = {"score_threshold": score_threshold, "max_instances": max_instances}
+    check_segmenter(system, weights, device, precision, option or [], given)
+    found = expanded(inputs)
+    jobs = [
+        SegmentJob(
+            source=source,
+            out=folder,
+            system=system,
+            weights=weights,
+            device=device,
+            precision=precision,
+            threads=threads,
+            texts=tuple(option or ()),
+            given=given,
+            images=images,
+            fps=fps,
+            orientation=orientation,
+            value_range=value_range,
+            start=start,
+            max_frames=max_frames,
+            overlay=overlay,
+            save_masks=save_masks,
+            save_panoptic=save_panoptic,
+            force=force,
+            resume=resume,
+        )
+        for source, folder in zip(found, result_folders(found, out, again=force or resume))
+    ]
+    segment_all(jobs)
+
+
+def segment_all(jobs: list[SegmentJob]) -> None:
+    """Do jobs that differ in input and place alone, one after the other; tell what came of them, and end the command.
+
+    Raises:
+        InputError, OptionError: an input or a place to write to cannot be right; nothing was begun.
+    """
+    several = len(jobs) > 1
+    opened = _opened(jobs)
+    for job, _ in opened:
+        job.check_out()
+    videos = [source for _, sources in opened for source in sources]
+    segmenter = jobs[0].load(recorded=not any(source.live for source in videos))
+    totals = [job.frames(sources) for job, sources in opened]
+    total = None if None in totals else sum(filter(None, totals))
+    done: list[tuple[SegmentJob, RunOutcome]] = []
+    failed = len(jobs) - len(opened)
+    with interrupts("frame") as received, progress_bar(videos, total) as on_frame:
+        for job, sources in opened:
+            outcome = job.run(segmenter, sources, lambda: bool(received), on_frame)
+            done.append((job, outcome))
+            if outcome.stopped or isinstance(outcome.error, KeyboardInterrupt):
+                break
+            if several and (error := _failure(outcome)):
+                failed += 1
+                tell_failure(job.source, error)
+                if isinstance(error, OSError) and error.errno in FULL:
+                    failed = len(jobs) - (len(done) - failed)
+                    break
+    if several:
+        report_several([(job.out, outcome) for job, outcome in done])
+        end_several([outcome for _, outcome in done], received, failed, len(jobs))
+    else:
+        report(done[0][1])
+        end(done[0][1], received)
+
+
+def _failure(outcome: RunOutcome) -> BaseException | None:
+    if outcome.error is None and not any(video.frames for video in outcome.videos):
+        return InputError(NOTHING)
+    return outcome.error
+
+
+def _opened(jobs: list[SegmentJob]) -> list[tuple[SegmentJob, list[VideoSource]]]:
+    """The jobs with their videos; of several, one whose input is damaged is told and left out.
+
+    Raises:
+        InputError: there is no such input, or none of them can be read.
+    """
+    if len(jobs) == 1:
+        return [(jobs[0], jobs[0].open())]
+    check_inputs(*(Path(job.source) for job in jobs if not is_live(job.source)))
+    opened: list[tuple[SegmentJob, list[VideoSource]]] = []
+    for job in jobs:
+        try:
+            opened.append((job, job.open()))
+        except VisError as error:
+            tell_failure(job.source, error)
+    if not opened:
+        raise InputError(f"none of the {len(jobs)} inputs can be read")
+    return opened
