@@ -132,6 +132,9 @@ def evaluate_bag(
     system: SystemName = "visolo-lite",
     weights: Weights = None,
     topic: Annotated[str | None, typer.Option(help="Topic of images; default: the only one.")] = None,
+    depth_topic: Annotated[
+        str | None, typer.Option(help="Of depth images, where the ground truth has positions; default: the only one.")
+    ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Play it through real topics into the real node, at the recorded rate.")
     ] = False,
@@ -217,6 +220,7 @@ def evaluate_bag(
             categories=category_pairs(categories or ()),
             origin=origin_of(system, weights, None, texts),
             told_as=out,
+            depth_topic=depth_topic,
         )
     print_scores(metrics, weights_are_random(system, weights))
     output.print(f"Written: {escape(str(out))}/results.json, metrics.json{', stream.jsonl' if live else ''}")

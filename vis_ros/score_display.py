@@ -19,12 +19,28 @@ def print_scores(metrics: dict[str, Any], random: bool) -> None:
     cells = {name: _cell(name, scores[name]) for name in SCORES}
     cells["frames"] = f"{metrics['pairing']['paired']}/{metrics['pairing']['frames']}"
     _print_row(cells, "random weights" if random else None)
+    if "spatial" in metrics:
+        _report_space(metrics["spatial"])
     if metrics["mode"] == "live":
         cells = {name: str(metrics[name]) for name in ("sent", "received", "dropped")}
         for name, value in metrics["latency_ms"].items():
             cells[f"latency {name}"] = "-" if value is None else f"{value:.0f} ms"
         _print_row(cells, None)
         _report_stream(metrics["stream"])
+
+
+def _report_space(spatial: dict[str, Any]) -> None:
+    """Errors of what has a place in space: median and 95th percentile."""
+    cells = {
+        "objects matched": f"{spatial['matched']}/{spatial['objects']}",
+        "placed": str(spatial["placed"]),
+        "id switches": str(spatial["id_switches"]),
+    }
+    for name, unit in (("position", "m"), ("velocity", "m/s"), ("size", "m")):
+        errors = spatial[f"{name}_{unit.replace('/', '_')}"]
+        told = "-" if errors is None else f"{errors['median']:.3f}, {errors['p95']:.3f} {unit}"
+        cells[f"{name} median, p95"] = told
+    _print_row(cells, None)
 
 
 def _report_stream(stream: dict[str, Any]) -> None:

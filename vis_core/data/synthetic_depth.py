@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,7 @@ class DepthVideo:
         object_image: uint8 ``[T, H, W]``, which solid a pixel shows: 0 = none, else 1 + its place.
         labels: int64 ``[N]``, index into `CLASS_NAMES` of each solid.
         positions, velocities: float64 ``[T, N, 3]`` and ``[N, 3]``, in the camera's optical frame.
+        sizes: float64 ``[T, N, 3]``, extents along its axes.
         stamps: int64 ``[T]``, nanoseconds.
     """
 
@@ -69,6 +71,7 @@ class DepthVideo:
     labels: npt.NDArray[np.int64]
     positions: Array
     velocities: Array
+    sizes: Array
     stamps: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -81,6 +84,26 @@ class DepthVideo:
     def mask(self, index: int, item: int) -> RunLengths:
         """What is seen of a solid in a frame; empty where nothing is."""
         return masks.encode(self.object_image[index] == item + 1)
+
+    def truth(self, name: str = "scene") -> dict[str, Any]:
+        """A YouTube-VIS JSON of the video under a name, with the truth in space; see `vis_core.data.spatial_truth`."""
+        length, height, width = self.object_image.shape
+        video = {"id": 1, "name": name, "width": width, "height": height, "length": length}
+        video |= {"file_names": [f"{name}/{t:05d}.jpg" for t in range(length)], "stamps": self.stamps.tolist()}
+        annotations = []
+        for item, label in enumerate(self.labels.tolist()):
+            seen = [mask if mask.area else None for mask in (self.mask(t, item) for t in range(length))]
+            annotation = {"id": item + 1, "video_id": 1, "category_id": label + 1, "iscrowd": 0}
+            annotation |= {"height": height, "width": width, "length": length}
+            annotation["segmentations"] = [mask and masks.to_coco(mask) for mask in seen]
+            annotation["bboxes"] = [mask and [float(v) for v in mask.box] for mask in seen]
+            annotation["areas"] = [mask and mask.area for mask in seen]
+            annotation["positions"] = self.positions[:, item].tolist()
+            annotation["sizes"] = self.sizes[:, item].tolist()
+            annotation["velocities"] = [self.velocities[item].tolist()] * length
+            annotations.append(annotation)
+        categories = [{"id": i, "name": kind} for i, kind in enumerate(CLASS_NAMES, 1)]
+        return {"categories": categories, "videos": [video], "annotations": annotations}
 
 
 def depth_video(
@@ -121,7 +144,18 @@ def depth_video(
     frames, depth, objects = (np.stack(parts) for parts in zip(*rendered, strict=True))
     labels = np.array([CLASS_NAMES.index(solid.kind) for solid in solids], np.int64)
     stamps = first_stamp + np.rint(times * 1e9).astype(np.int64)
-    return DepthVideo(camera, frames, depth, objects, labels, positions, velocities, stamps)
+    sizes = np.array([[_extents(solid, time) for solid in solids] for time in times]).reshape(length, -1, 3)
+    return DepthVideo(camera, frames, depth, objects, labels, positions, velocities, sizes, stamps)
+
+
+def _extents(solid: Solid, time: float) -> tuple[float, float, float]:
+    """Along the camera's axes, of a ball as of a box that is turned."""
+    x, y, z = solid.size
+    if solid.kind == "ball":
+        return x, y, z
+    yaw = solid.yaw + time * solid.turn
+    cosine, sine = abs(np.cos(yaw)), abs(np.sin(yaw))
+    return cosine * x + sine * z, y, sine * x + cosine * z
 
 
 def _render(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from vis_core.errors import InputError
 from vis_core.masks import RunLengths
 from vis_core.spatial.camera import Array, Camera
+from vis_core.structures import Instances
 
 _BAND = 0.05
 """Metres, and share of the distance, by which an object's pixels may lie nearer or farther than its size says."""
@@ -111,6 +112,17 @@ def measure(
     points = np.column_stack([camera.rays[part].reshape(-1, 2)[places] * z[:, None], z])
     hidden = _hidden_share(depth, part, inside, middle - band)
     return _measurement(points, np.asarray(up, np.float64), hidden, focal / stride)
+
+
+def measure_instances(
+    instances: Instances, depth: npt.NDArray[np.float32], camera: Camera, up: npt.ArrayLike = (0.0, -1.0, 0.0)
+) -> dict[int, Measurement]:
+    """What is seen of the tracks of an image, by track id; those with too few pixels are not there. As of `measure`."""
+    return {
+        int(instances.track_ids[row]): measurement
+        for row in np.flatnonzero(instances.visible).tolist()
+        if (measurement := measure(instances.masks[row], depth, camera, up)) is not None
+    }
 
 
 def _measurement(points: npt.NDArray[np.float32], up: Array, hidden: float, focal: Array) -> Measurement:

@@ -14,7 +14,7 @@ from visualization_msgs.msg import MarkerArray
 
 from vis_core.errors import InputError, printable
 from vis_core.spatial.camera import Camera
-from vis_core.spatial.measurement import Measurement, measure
+from vis_core.spatial.measurement import Measurement, measure_instances
 from vis_core.spatial.tracks import Pose, SpatialTrack, SpatialTracks
 from vis_core.structures import Instances, TrackState
 from vis_ros import spatial_messages
@@ -177,13 +177,8 @@ class SpatialOutputs:
             self._note_bad(str(error))
             return {}
         up = _UP if pose is None else pose.rotation[2]
-        seen = np.flatnonzero(instances.visible).tolist()
-        measured = {
-            int(instances.track_ids[row]): measurement
-            for row in seen
-            if (measurement := measure(instances.masks[row], depth, camera, up)) is not None
-        }
-        self._buffer.note_used(len(seen) - len(measured))
+        measured = measure_instances(instances, depth, camera, up)
+        self._buffer.note_used(int(instances.visible.sum()) - len(measured))
         return measured
 
     def _note_bad(self, reason: str) -> None:

@@ -9,6 +9,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +28,7 @@ from vis_core.files.results_info import UNKNOWN, Origin, ResultsInfo, SegmentedV
 from vis_core.files.results_writer import ResultsWriter
 from vis_core.structures import Instances
 from vis_ros.recordings.bags import ImageBag
+from vis_ros.recordings.depth_recording import SpatialEvaluation, spatial_evaluation
 from vis_ros.recordings.pairing import Pairing, frame_stamps, pair, timed
 from vis_ros.recordings.stream_files import new_stream, write_stream_message
 
@@ -86,8 +88,9 @@ class _Answers:
         categories: Mapping[int, str],
         renamed: Mapping[str, str],
         class_agnostic: bool,
+        spatial: SpatialEvaluation | None,
     ) -> None:
-        self._results = results
+        self._results, self._spatial = results, spatial
         self._video = video
         self._categories = categories
         self._renamed = renamed
@@ -97,6 +100,8 @@ class _Answers:
 
     def __call__(self, position: int, instances: Instances, class_names: Mapping[int, str], /) -> None:
         self._results.add(self._video.id, position, instances)
+        if self._spatial is not None:
+            self._spatial.add(position, instances)
         self.names.update(class_names)
 
     def expect(self, class_names: Sequence[str]) -> None:
@@ -136,6 +141,7 @@ def evaluate_bag(
     categories: Mapping[str, str] | None = None,
     origin: Origin = UNKNOWN,
     told_as: Path | None = None,
+    depth_topic: str | None = None,
 ) -> dict[str, Any]:
     """Score what a system answers to a recording; writes ``results.json``, its companion and ``metrics.json``.
 
@@ -154,6 +160,7 @@ def evaluate_bag(
         categories: name of a class to name of the category that it stands for, where they differ; empty: of none.
         origin: what the companion tells of the system.
         told_as: where the files will stand, as ``metrics.json`` tells it; None: ``out``.
+        depth_topic: of depth images, where the ground truth has positions; None: the only one.
 
     Returns:
         The content of ``metrics.json``.
@@ -174,8 +181,12 @@ def evaluate_bag(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial.", dir=out) as partial:
         folder = Path(partial)
-        with ResultsWriter(folder / "results.json") as results:
-            take = _Answers(results, entry, part.categories, categories or {}, class_agnostic)
+        spatial = spatial_evaluation(bag.path, bag.topic, depth_topic, ground_truth, part, entry)
+        with ExitStack() as stack:
+            if spatial is not None:
+                stack.callback(spatial.close)
+            results = stack.enter_context(ResultsWriter(folder / "results.json"))
+            take = _Answers(results, entry, part.categories, categories or {}, class_agnostic, spatial)
             told = answer(pairing, take, folder)
             results.finish_video(entry.id, entry.length)
         matching = take.matching()
@@ -208,6 +219,7 @@ def evaluate_bag(
             "per_category": [
                 {"id": number, "name": scores.categories[number], **row} for number, row in scores.per_category.items()
             ],
+            **({} if spatial is None else {"spatial": spatial.summary()}),
         }
         if (folder / _STREAM).exists():
             _rewrite_stream(folder / _STREAM, matching)
