@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vis_core.structures import TrackState as TrackState
     from vis_core.system.segmenter import Segmenter as Segmenter
     from vis_core.video.opening import open_video as open_video
+    from vis_core.video.overlay import draw_overlay as draw_overlay
 
     __version__: str
 
@@ -34,8 +35,9 @@ _HOME = {
     "Instances": "vis_core.structures",
     "TrackState": "vis_core.structures",
     "open_video": "vis_core.video.opening",
+    "draw_overlay": "vis_core.video.overlay",
 }
-__all__ = ["Frame", "Instances", "Segmenter", "TrackState", "__version__", "load", "open_video"]
+__all__ = ["Frame", "Instances", "Segmenter", "TrackState", "__version__", "draw_overlay", "load", "open_video"]
 
 bound_decoder()  # before anything of ours loads OpenCV
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,8 @@ class Frame:
         image = self.image
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise InputError(f"frame {self.index}: image must be uint8 [H, W, 3] RGB, got {found}")
+            hint = _hint(image)
+            raise InputError(f"frame {self.index}: image must be uint8 [H, W, 3] RGB, got {found}{hint}")
         if image.shape[0] == 0 or image.shape[1] == 0:
             raise InputError(f"frame {self.index}: image is empty, {image.shape[1]}x{image.shape[0]}")
 
@@ -74,6 +76,7 @@ class Instances:
         ages: int64 ``[N]``, frames since first seen.
         first_seen: int64 ``[N]``, nanoseconds.
         last_seen: int64 ``[N]``, nanoseconds.
+        class_names: name of each label; empty where they are not known, as in answers that came by message.
     """
 
     stamp: int
@@ -89,6 +92,7 @@ class Instances:
     ages: npt.NDArray[np.int64]
     first_seen: npt.NDArray[np.int64]
     last_seen: npt.NDArray[np.int64]
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "masks", tuple(self.masks))
@@ -117,7 +121,25 @@ class Instances:
             rows = rows if rows.size else np.zeros(0, np.int64)
         chosen = np.atleast_1d(np.arange(len(self))[rows])
         arrays: dict[str, Any] = {name: getattr(self, name)[chosen] for name in _ROW_ARRAYS}
-        return Instances(self.stamp, self.index, self.size, masks=tuple(self.masks[i] for i in chosen), **arrays)
+        arrays |= {"masks": tuple(self.masks[i] for i in chosen), "class_names": self.class_names}
+        return Instances(self.stamp, self.index, self.size, **arrays)
+
+    def __repr__(self) -> str:
+        rows = zip(self.names[:_SHOWN], self.track_ids, self.scores, self.states)
+        tracks = [
+            f"{name} {track} {score:.2f}" if state <= TrackState.TRACKED else f"{name} {track} {TrackState(state).name}"
+            for name, track, score, state in rows
+        ]
+        if len(self) > _SHOWN:
+            tracks.append(f"and {len(self) - _SHOWN} more")
+        frame = f"frame {self.index} at {self.stamp / 1e9:.3f} s, {self.size[1]}x{self.size[0]}"
+        return f"<Instances of {frame}: {', '.join(tracks) or 'no tracks'}>"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of the class of each row; ``class 3`` where `class_names` has none."""
+        known = self.class_names
+        return tuple(known[i] if 0 <= i < len(known) else f"class {i}" for i in self.labels.tolist())
 
     @property
     def visible(self) -> npt.NDArray[np.bool_]:
@@ -160,25 +182,70 @@ class Instances:
             )
         return out
 
-    def to_supervision(self) -> Any:
-        """The visible rows as ``supervision.Detections`` (boxes, masks, scores, labels, track ids).
+    def draw(self, image: npt.NDArray[np.uint8], **how: Any) -> npt.NDArray[np.uint8]:
+        """A copy of the frame with its visible tracks drawn.
+
+        Args:
+            image: uint8 ``[H, W, 3]``; RGB, or BGR, which then stays BGR and swaps red and blue of the drawn colours.
+            how: as of ``vis_core.draw_overlay``.
 
         Raises:
-            MissingDependencyError: ``supervision`` is not installed.
+            InputError: the image is not of the instances' size.
+        """
+        from vis_core import draw_overlay
+
+        return draw_overlay(image, self, self.class_names, **how)
+
+    def to_supervision(self, compact: bool = False) -> Any:
+        """The visible rows as ``supervision.Detections``: boxes, masks, scores, labels, track ids, ``class_name``.
+
+        Args:
+            compact: masks as ``supervision.CompactMask``, which takes little memory; not everything of ``supervision``
+                takes one (``mask_to_xyxy`` of 0.31 does not).
+
+        Raises:
+            MissingDependencyError: ``supervision`` is not installed, or has no ``CompactMask``.
         """
         try:
             import supervision
         except ImportError as error:
             raise MissingDependencyError("to_supervision needs the package: pip install supervision") from error
         seen = self[self.visible]
+        masks: Any
+        if not compact:
+            masks = seen.dense_masks()
+        elif hasattr(supervision, "CompactMask"):
+            last = seen.boxes - np.array([0, 0, 1, 1], np.float32)  # there x2 and y2 are of the mask
+            masks = supervision.CompactMask.from_coco_rle([run_lengths.to_coco(m) for m in seen.masks], last, self.size)
+        else:
+            raise MissingDependencyError("this supervision has no CompactMask: pip install 'supervision>=0.31'")
         return supervision.Detections(
             xyxy=np.array(seen.boxes),
-            mask=seen.dense_masks(),
+            mask=masks,
             confidence=np.array(seen.scores),
             class_id=np.array(seen.labels),
             tracker_id=np.array(seen.track_ids),
+            data={"class_name": np.array(seen.names, dtype=np.str_)},
         )
 
+
+def _hint(image: object) -> str:
+    """What to do about what is no image of ours, after the text that says so."""
+    if isinstance(image, (str, PurePath)):
+        return "; vis_core.open_video opens files and cameras"
+    if not isinstance(image, np.ndarray):
+        return "; numpy.asarray(image) makes an array of most images" if hasattr(image, "__array__") else ""
+    if image.ndim == 2 or image.shape[2:] == (1,):
+        return "; of grey images: numpy.stack([image] * 3, axis=-1)"
+    if image.shape[2:] == (4,):
+        return "; without its fourth channel: image[..., :3]"
+    if image.ndim == 3 and image.shape[0] == 3:
+        return "; channels last: image.transpose(1, 2, 0)"
+    return "; image.astype(numpy.uint8), after * 255 where white is 1" if image.ndim == 3 else ""
+
+
+_SHOWN = 5
+"""How many tracks the text of instances names."""
 
 _ROW_ARRAYS: dict[str, type[np.generic]] = {
     "track_ids": np.int64,

@@ -1,5 +1,5 @@
 import builtins
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -119,6 +119,36 @@ def test_supervision_gets_the_visible_rows(three, monkeypatch):
     detections = three.to_supervision()
     assert detections.tracker_id.tolist() == [7, 3]
     assert detections.mask.shape == (2, 8, 10)
+    assert detections.data["class_name"].tolist() == ["class 0", "class 2"]
+    with pytest.raises(MissingDependencyError, match="no CompactMask"):
+        three.to_supervision(compact=True)
+
+
+def test_compact_masks_of_supervision_are_the_same_masks(three):
+    supervision = pytest.importorskip("supervision")
+    if not hasattr(supervision, "CompactMask"):
+        pytest.skip(f"supervision {supervision.__version__} has no CompactMask")
+    dense, compact = three.to_supervision(), three.to_supervision(compact=True)
+    assert isinstance(compact.mask, supervision.CompactMask)
+    assert np.array_equal(np.asarray(compact.mask), dense.mask)
+    assert np.array_equal(dense.mask, three.dense_masks()[:2])
+    assert len(three[[2]].to_supervision(compact=True)) == 0
+
+
+def test_the_text_of_instances_is_one_line(three):
+    named = replace(three, class_names=("person", "van"))
+    assert repr(named) == "<Instances of frame 1 at 0.000 s, 10x8: person 7 0.90, class 2 3 0.50, van 4 LOST>"
+    assert repr(three[[]]) == "<Instances of frame 1 at 0.000 s, 10x8: no tracks>"
+    assert repr(three[[0] * 9]).endswith("class 0 7 0.90, and 4 more>")
+    assert named[[0]].names == ("person",)
+
+
+def test_instances_draw_themselves(three):
+    image = np.full((8, 10, 3), 128, np.uint8)
+    drawn = replace(three, class_names=("person", "van", "dog")).draw(image)
+    assert drawn.shape == image.shape and (drawn != image).any() and (image == 128).all()
+    with pytest.raises(InputError, match="of size"):
+        three.draw(image[:4])
 
 
 def test_arrays_of_unequal_length_are_refused(three):
@@ -143,3 +173,19 @@ def _parts(instances):
 def test_a_frame_takes_only_rgb_bytes(image):
     with pytest.raises(InputError, match="frame 3"):
         Frame(image, 0, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "advice"),
+    [
+        ("street.mp4", "vis_core.open_video"),
+        (np.zeros((4, 5), np.uint8), "numpy.stack"),
+        (np.zeros((4, 5, 1), np.uint8), "numpy.stack"),
+        (np.zeros((4, 5, 4), np.uint8), "image\\[..., :3\\]"),
+        (np.zeros((3, 4, 5), np.uint8), "transpose"),
+        (np.zeros((4, 5, 3), np.float32), "astype"),
+    ],
+)
+def test_what_is_no_image_is_told_with_what_to_do(image, advice):
+    with pytest.raises(InputError, match=f"must be uint8 .* got .*; .*{advice}"):
+        Frame(image)

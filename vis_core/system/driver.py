@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, Generic
 
 import numpy as np
@@ -16,7 +17,7 @@ from vis_core.errors import OptionError
 from vis_core.nn.concurrency import Prefetcher
 from vis_core.structures import Frame, Instances
 from vis_core.system.clip import ClipModel, Features, Found
-from vis_core.system.segmenter import Segmenter
+from vis_core.system.segmenter import Image, Segmenter, frame_of
 from vis_core.tracking.associator import Associator, Window
 from vis_core.tracking.lifecycle import TrackLifecycle
 
@@ -62,6 +63,7 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
         """Of the last frames, those that a window to come may hold."""
         self._count = 0
         self._size: tuple[int, int] | None = None
+        self._before: Frame | None = None
 
     @property
     def prefetches(self) -> bool:  # type: ignore[override]
@@ -72,7 +74,8 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
             self._prefetcher.begin(frame)
 
     @torch.inference_mode()
-    def step(self, frame: Frame) -> list[Instances]:
+    def step(self, frame: Frame | Image, bgr: bool = False) -> list[Instances]:
+        frame = frame_of(frame, bgr, self._before)
         answers: list[Instances] = []
         features = self._prefetcher.take(frame)
         if self._size is not None and self._size != frame.size:
@@ -84,7 +87,8 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
         self._clip.append(features)
         self._size = frame.size
         nothing = np.broadcast_to(np.zeros((), np.uint8), frame.image.shape)  # as large, in one byte
-        self._owed.append(Frame(nothing, frame.stamp, frame.index))
+        self._before = Frame(nothing, frame.stamp, frame.index)
+        self._owed.append(self._before)
         self._count += 1
         if self.clip_length is not None and self._count % self.stride == 0:
             answers += self._answer()
@@ -115,7 +119,7 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
         self.model.reset()
         self.associator.clear()
         self.lifecycle.reset()
-        self._count, self._size = 0, None
+        self._count, self._size, self._before = 0, None, None
 
     def state_bytes(self) -> int:
         features = sum(x.nbytes() for x in (*self._clip, *self._prefetcher.made()))
@@ -151,7 +155,7 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
                 ended = self.lifecycle.expire(frame.stamp)
                 self.associator.forget(ended)
                 tracks.forget(ended)
-            answers.append(tracks.answer(frame, t, self.lifecycle))
+            answers.append(replace(tracks.answer(frame, t, self.lifecycle), class_names=self.class_names))
         self.associator.remember(tracks.ids, found, window)
         return answers
 

@@ -10,9 +10,33 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from vis_core.errors import OptionError
+from vis_core.errors import InputError, OptionError
 from vis_core.structures import Frame, Instances
 from vis_core.system.option import Option
+from vis_core.video.sources import DEFAULT_FPS
+
+Image = npt.NDArray[np.uint8]
+_INTERVAL = round(1e9 / DEFAULT_FPS)
+
+
+def frame_of(image: Frame | Image, bgr: bool = False, before: Frame | None = None) -> Frame:
+    """The frame that a bare image stands for: the one after `before`, 40 ms later, as of files without a rate.
+
+    Args:
+        image: a frame, or uint8 ``[H, W, 3]``.
+        bgr: a bare image is BGR.
+        before: the frame before it; None: it is the first.
+
+    Raises:
+        InputError: it is neither, or a frame is said to be BGR.
+    """
+    if isinstance(image, Frame):
+        if bgr:
+            raise InputError(f"frame {image.index}: a Frame holds RGB; bgr=True is for bare images")
+        return image
+    if bgr and isinstance(image, np.ndarray) and image.ndim == 3:
+        image = np.ascontiguousarray(image[..., ::-1])
+    return Frame(image) if before is None else Frame(image, before.stamp + _INTERVAL, before.index + 1)
 
 
 class Segmenter(ABC):
@@ -38,23 +62,37 @@ class Segmenter(ABC):
     prefetches: bool = False
     options: Mapping[str, Option] = {}
 
-    def run(self, frames: Iterable[Frame], prefetch: bool | None = None) -> Iterator[Instances]:
+    def run(
+        self, frames: Iterable[Frame | Image], prefetch: bool | None = None, bgr: bool = False
+    ) -> Iterator[Instances]:
         """The answers to all frames of a stream, in order; what is owed at its end too, and then the stream is over.
 
         Args:
-            frames: of the stream. An error in them is raised after the answers to the frames before it.
+            frames: of the stream, or bare images, as of `step`. An error in them is raised after the answers to the
+                frames before it.
             prefetch: begin with each frame while the one before it is at work. None: unless they come from a camera
                 (``frames.live``), where each would wait for the next one.
+            bgr: bare images are BGR, as OpenCV reads them.
+
+        Raises:
+            InputError: what comes is neither a frame nor an image.
         """
+        if isinstance(frames, np.ndarray) and frames.ndim < 4:
+            raise InputError("run: takes an iterable of images; a single one is for step(image)")
         if prefetch is None:
             prefetch = not getattr(frames, "live", False)
         failure: Exception | None = None
         remaining = iter(frames)
+        before: Frame | None = None
 
         def following() -> Frame | None:
-            nonlocal failure
+            nonlocal failure, before
             try:
-                return next(remaining, None)
+                item = next(remaining, None)
+                if isinstance(item, np.ndarray):
+                    item = item.copy()  # its owner may write the next one into it, while this one is at work
+                before = None if item is None else frame_of(item, bgr, before)
+                return before
             except Exception as error:
                 failure = error
                 return None
@@ -101,10 +139,18 @@ class Segmenter(ABC):
         raise OptionError("this system runs one stream over a network; load it once for each stream")
 
     @abstractmethod
-    def step(self, frame: Frame) -> list[Instances]:
+    def step(self, frame: Frame | Image, bgr: bool = False) -> list[Instances]:
         """Take the next frame; return the answers that are ready, each under its own stamp, in order.
 
         A frame of another size than the one before is a new scene: what is owed is answered and the state is reset.
+
+        Args:
+            frame: with its stamp and index; or the bare image, uint8 ``[H, W, 3]``, which is counted as the frame after
+                the one before, 40 ms later.
+            bgr: a bare image is BGR, as OpenCV reads it.
+
+        Raises:
+            InputError: it is neither.
         """
 
     def flush(self) -> list[Instances]:
