@@ -37,7 +37,9 @@ INLINE = [quoted for text in PROSE.values() for quoted in re.findall(r"`([^`\n]+
 
 
 def code(language: str, containing: str) -> str:
-    (found,) = [text for kind, text in BLOCKS if kind == language and containing in text]
+    """The one block that is meant; those of the page on Python have a test of their own."""
+    elsewhere = DOCUMENTS[ROOT / "docs" / "python.md"]
+    (found,) = [text for kind, text in BLOCKS if kind == language and containing in text and text not in elsewhere]
     return found
 
 
