@@ -16,6 +16,7 @@ from vis_core.commands.loading import (
     OptionTexts,
     Overlay,
     Precision,
+    Quality,
     SaveMasks,
     SystemName,
     Threads,
@@ -23,10 +24,12 @@ from vis_core.commands.loading import (
     check_segmenter,
     load_segmenter,
     origin_of,
+    quality_options,
 )
 from vis_core.commands.outcome import OUTPUTS, end, report
+from vis_core.commands.progress import progress_bar
 from vis_core.commands.reading import ValueRange, open_sources, tell_notes
-from vis_core.commands.terminal import Force, check_inputs, output, progress_bar, say
+from vis_core.commands.terminal import Force, Quiet, check_inputs, output, say
 from vis_core.errors import InputError
 from vis_core.files.outputs import output_folder
 from vis_ros.requirements import require_ros
@@ -40,7 +43,7 @@ _Topic = Annotated[str | None, typer.Option(help="Topic of images; default: the 
 
 def segment_bag(
     bag: _Bag,
-    out: Annotated[Path, typer.Option(help="Folder to write to.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")],
     topic: _Topic = None,
     system: SystemName = "visolo-lite",
     weights: Weights = None,
@@ -50,6 +53,7 @@ def segment_bag(
             "--bag", help="Write a recording too (vis_bag, MCAP): the images, and the topics that the node publishes."
         ),
     ] = False,
+    quality: Quality = False,
     overlay: Overlay = True,
     save_masks: SaveMasks = False,
     option: OptionTexts = None,
@@ -60,6 +64,7 @@ def segment_bag(
     start: Annotated[int, typer.Option(min=0, help="First image.")] = 0,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Most images.")] = None,
     force: Force = False,
+    quiet: Quiet = False,
 ) -> None:
     """Segment and track the instances of a recording: results.json, an overlay video and, with --bag, a new recording.
 
@@ -68,7 +73,8 @@ def segment_bag(
     """
     texts = option or []
     check_inputs(bag)
-    check_segmenter(system, weights, device, precision, texts, {})
+    given = quality_options(system, texts) if quality else {}
+    check_segmenter(system, weights, device, precision, texts, given)
 
     from vis_ros.recordings import segment_bag as recorded
     from vis_ros.recordings.bags import ImageBag
@@ -82,7 +88,7 @@ def segment_bag(
         stop = None if max_frames is None else start + max_frames
         total = max(min(images.length or 0, stop or images.length or 0) - start, 0)
         with output_folder(out, "segment-bag", (*OUTPUTS, *recorded.OUTPUTS), force=force, tell=say) as folder:
-            segmenter = load_segmenter(system, weights, device, precision, threads, texts, {}, recorded=True)
+            segmenter = load_segmenter(system, weights, device, precision, threads, texts, given)
 
             from vis_core.commands.segment import segment_videos
 
@@ -100,7 +106,7 @@ def segment_bag(
                     stop=stop,
                     stop_asked=lambda: bool(received),
                     on_frame=on_frame,
-                    origin=origin_of(system, weights, None, texts),
+                    origin=origin_of(system, weights, given, texts),
                     answers=answers if record else None,
                 )
     outcome.unfinished = False  # one video: there is none to go on from

@@ -36,9 +36,10 @@ from vis_core.commands.loading import (
     warn_if_random,
     weights_are_random,
 )
+from vis_core.commands.progress import progress_bar
 from vis_core.commands.reading import Orientation, ValueRange, open_sources, tell_notes
 from vis_core.commands.running import new_app, run_command_line
-from vis_core.commands.terminal import Force, check_inputs, output, progress_bar, say, screen
+from vis_core.commands.terminal import Force, check_inputs, output, say, screen
 from vis_core.data.class_matching import category_pairs
 from vis_core.errors import InputError, OptionError, printable
 from vis_core.files.outputs import check_file, output_folder

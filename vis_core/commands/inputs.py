@@ -93,13 +93,12 @@ def _parts(text: str) -> tuple[str, ...]:
     """What an input may be called after, the most telling last."""
     if is_address(text):
         address = urlsplit(text)
-        path = [part for part in address.path.split("/") if part]
-        return (address.hostname or "stream", *path[:-1], *(Path(part).stem for part in path[-1:]))
+        *above, name = [part for part in address.path.split("/") if part] or [address.hostname or "stream"]
+        return (address.hostname or "stream", *above, Path(name).stem)
     if is_live(text):
         return (f"camera{text.removeprefix('camera:')}",)
     path = Path(text).resolve() if Path(text).is_dir() else Path(text).absolute()
-    name = path.name if path.is_dir() else path.stem
-    return (*path.parts[1:-1], name)
+    return (*path.parts[1:-1], path.name if path.is_dir() else path.stem)
 
 
 def _numbered(folder: Path, again: bool) -> Path:

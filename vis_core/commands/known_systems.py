@@ -22,7 +22,7 @@ from vis_core.system.option import Option, check_given
 
 _FILE = Path(__file__).with_suffix(".json")
 _KINDS: Mapping[str, Any] = {kind.__name__: kind for kind in (bool, int, float, str, tuple)}
-_FACTS = ("minimum", "maximum", "multiple_of", "choices", "recorded", "former", "default", "optional")
+_FACTS = ("minimum", "maximum", "multiple_of", "choices", "quality", "former", "default", "optional")
 _PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _DEVICE = r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?"
 

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from vis_core.commands.known_systems import check_choice, find_known
-from vis_core.commands.terminal import screen
+from vis_core.commands.terminal import screen, urgent
 from vis_core.errors import InputError, OptionError, printable
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ Overlay = Annotated[bool, typer.Option(help="Write a video with the tracks drawn
 SaveMasks = Annotated[
     bool, typer.Option("--save-masks", help="Write PNGs of 16 bits: 0 = background, else the track id.")
 ]
+Quality = Annotated[
+    bool, typer.Option("--quality", help="Better masks, several times slower; 'vis systems NAME' tells what it sets.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")]
 
 
@@ -44,8 +47,7 @@ def load_segmenter(
     precision: str,
     threads: int | None,
     texts: list[str],
-    given: dict[str, Any],
-    recorded: bool = False,
+    given: Mapping[str, Any],
 ) -> Segmenter:
     """A segmenter, from what stands on a command line; says so if its weights are random.
 
@@ -56,7 +58,6 @@ def load_segmenter(
         threads: of the network on a CPU; None: as many as PyTorch chooses.
         texts: options, each ``name=value``.
         given: options already parsed; None is left out.
-        recorded: the frames come from files: options that are not given take their default for files, and it is told.
 
     Raises:
         OptionError: an unknown system or option, or a value out of range.
@@ -69,8 +70,6 @@ def load_segmenter(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    if recorded:
-        options = {**_for_recordings(catalog.find(name).options, options), **options}
     with warnings.catch_warnings():
         if weights is None:
             warnings.simplefilter("ignore", UserWarning)
@@ -95,12 +94,19 @@ def check_segmenter(
     return options
 
 
-def _for_recordings(known: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Defaults of options on files, where they differ from those that a stream has, and are not given."""
-    changed = {key: x.recorded for key, x in known.items() if x.recorded is not None and key not in given}
+def quality_options(name: str, texts: Iterable[str]) -> dict[str, Any]:
+    """What ``--quality`` sets of a system's options, but for those that are given; it is told.
+
+    Raises:
+        OptionError: an unknown system.
+    """
+    given = dict(options_given(texts))
+    known = {key: option for key, option in find_known(name).options.items() if option.quality is not None}
+    changed = {key: option.quality for key, option in known.items() if key not in given}
+    if not known:
+        screen.print(f"[yellow]--quality[/] changes nothing: {escape(name)} has no slower way that is better")
     for key, value in changed.items():
-        usual = f"--option {key}={known[key].default}"
-        screen.print(f"[dim]{escape(f'{key}={value}, since files can wait; as the node, and quicker: {usual}')}[/]")
+        screen.print(f"[dim]--quality: {escape(f'{key}={value}, in place of {known[key].default}')}[/]")
     return changed
 
 
@@ -114,7 +120,7 @@ def weights_are_random(name: str, weights: Path | None) -> bool:
 def warn_if_random(name: str, weights: Path | None) -> None:
     """Say so if a system would run with random weights."""
     if weights_are_random(name, weights):
-        screen.print("[bold yellow]The weights are random[/]: masks, labels and tracks mean nothing. Give --weights.")
+        urgent("[bold yellow]The weights are random[/]: masks, labels and tracks mean nothing. Give --weights.")
 
 
 def class_names_of(name: str, weights: Path | None, texts: Iterable[str]) -> tuple[str, ...]:

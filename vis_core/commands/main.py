@@ -69,7 +69,7 @@ def systems(name: Annotated[str | None, typer.Argument(help="Show the options of
         entry = catalog.find(name)
         table = Table("option", "default", "values", "meaning", title=f"{entry.title} ({entry.paper})")
         for key, option in entry.options.items():
-            default = str(option.default) + ("" if option.recorded is None else f"; files: {option.recorded}")
+            default = str(option.default) + ("" if option.quality is None else f"; --quality: {option.quality}")
             table.add_row(key, escape(default), escape(_values(option)), escape(option.description))
     else:
         table = Table("name", "system", "published checkpoints", "their licence", "published figures", show_lines=True)

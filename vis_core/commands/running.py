@@ -6,20 +6,54 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from vis_core.commands.terminal import show_warning, tell_error
+import vis_core
+from vis_core.commands.terminal import output, screen, show_warning, tell_error
 from vis_core.errors import VisError
 
 
 def new_app(text: str) -> typer.Typer:
-    """A command line of several commands.
+    """A command line of several commands, with ``--version`` and completion for shells.
 
     Args:
         text: what it is for, shown by ``--help``.
     """
-    return typer.Typer(help=text, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(
+        help=text,
+        epilog="COMMAND --help tells more of a command, with examples.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_general_options)
+    return app
+
+
+def _show_version(context: typer.Context, asked: bool) -> None:
+    if asked:
+        output.print(f"{context.find_root().info_name} {vis_core.__version__}")
+        raise typer.Exit
+
+
+def _general_options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and end.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: command lines to start from.
+
+    Args:
+        lines: each a command line; what follows two blanks and a # says what it does.
+    """
+    return "\n\n".join(("[bold]Examples[/]", *map(escape, lines)))
 
 
 def run_command_line(app: Callable[[], object]) -> None:
@@ -30,6 +64,7 @@ def run_command_line(app: Callable[[], object]) -> None:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     warnings.showwarning = show_warning
+    screen.quiet = output.quiet = False
     try:
         app()
     except VisError as error:

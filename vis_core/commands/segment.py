@@ -11,8 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from vis_core.commands.progress import SKIPPED_SHOWN
 from vis_core.commands.result_files import open_results
-from vis_core.commands.terminal import SKIPPED_SHOWN
 from vis_core.commands.unfinished import ROWS, FinishedVideo, Journal
 from vis_core.commands.video_outputs import AnswerWriter, PanopticOutput, VideoOutput
 from vis_core.errors import OptionError

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vis_core.commands.fleet import Jobs, Ray, refuse_alone
 from vis_core.commands.inputs import expanded, is_live, result_folders
 from vis_core.commands.interrupts import interrupts
 from vis_core.commands.loading import (
@@ -14,16 +16,20 @@ from vis_core.commands.loading import (
     OptionTexts,
     Overlay,
     Precision,
+    Quality,
     SaveMasks,
     SystemName,
     Threads,
     Weights,
     check_segmenter,
+    quality_options,
 )
 from vis_core.commands.outcome import NOTHING, end, end_several, report, report_several
+from vis_core.commands.progress import progress_bar
 from vis_core.commands.reading import Orientation, ValueRange
+from vis_core.commands.segment_fleet import segment_several
 from vis_core.commands.segment_jobs import SegmentJob
-from vis_core.commands.terminal import Force, check_inputs, progress_bar, tell_failure
+from vis_core.commands.terminal import Force, Quiet, check_inputs, tell_failure
 from vis_core.errors import InputError, VisError
 from vis_core.files.atomic import FULL
 
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
 
 
 def segment(
+    context: typer.Context,
     inputs: Annotated[
         list[str],
         typer.Argument(
@@ -63,6 +70,7 @@ def segment(
             help="Write PNGs of all pixels, stuff too: red is the class, green * 256 + blue the track id.",
         ),
     ] = False,
+    quality: Quality = False,
     score_threshold: Annotated[float | None, typer.Option(help="Least score of an instance.")] = None,
     max_instances: Annotated[int | None, typer.Option(help="Most instances in a frame.")] = None,
     device: Device = "auto",
@@ -76,8 +84,16 @@ def segment(
     max_frames: Annotated[int | None, typer.Option(min=1, help="Most frames, of each video.")] = None,
     force: Force = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the videos that a run which ended early has finished.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on from the videos that a run which ended early has finished; of several inputs leave out those "
+            "whose results are whole.",
+        ),
     ] = False,
+    count: Jobs = None,
+    ray: Ray = None,
+    quiet: Quiet = False,
 ) -> None:
     """Segment and track the instances of videos: results.json, an overlay video and, if asked for, mask images.
 
@@ -85,7 +101,8 @@ def segment(
     (exit code 1). Ctrl-C finishes what is done (exit code 130); so does a full disk (exit code 1). The same command
     with --resume goes on from the videos that were finished.
     """
-    given = {"score_threshold": score_threshold, "max_instances": max_instances}
+    given = quality_options(system, option or ()) if quality else {}
+    given |= {"score_threshold": score_threshold, "max_instances": max_instances}
     check_segmenter(system, weights, device, precision, option or [], given)
     found = expanded(inputs)
     jobs = [
@@ -113,10 +130,16 @@ def segment(
         )
         for source, folder in zip(found, result_folders(found, out, again=force or resume))
     ]
+    if len(jobs) > 1:
+        segment_several(context, jobs, count, ray, segment_all)
+        return
+    refuse_alone(count, ray)
     segment_all(jobs)
 
 
-def segment_all(jobs: list[SegmentJob]) -> None:
+def segment_all(
+    jobs: list[SegmentJob], on_end: Callable[[SegmentJob, RunOutcome], None] = lambda job, outcome: None
+) -> None:
     """Do jobs that differ in input and place alone, one after the other; tell what came of them, and end the command.
 
     Raises:
@@ -127,7 +150,7 @@ def segment_all(jobs: list[SegmentJob]) -> None:
     for job, _ in opened:
         job.check_out()
     videos = [source for _, sources in opened for source in sources]
-    segmenter = jobs[0].load(recorded=not any(source.live for source in videos))
+    segmenter = jobs[0].load()
     totals = [job.frames(sources) for job, sources in opened]
     total = None if None in totals else sum(filter(None, totals))
     done: list[tuple[SegmentJob, RunOutcome]] = []
@@ -136,6 +159,7 @@ def segment_all(jobs: list[SegmentJob]) -> None:
         for job, sources in opened:
             outcome = job.run(segmenter, sources, lambda: bool(received), on_frame)
             done.append((job, outcome))
+            on_end(job, outcome)
             if outcome.stopped or isinstance(outcome.error, KeyboardInterrupt):
                 break
             if several and (error := _failure(outcome)):

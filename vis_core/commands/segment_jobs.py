@@ -81,7 +81,7 @@ class SegmentJob:
                 if given in (path.resolve(), path.resolve().parent if path.suffix == ".png" else None):
                     raise InputError(f"{self.source}: is what --force would replace; choose another --out")
 
-    def load(self, recorded: bool = True) -> Segmenter:
+    def load(self) -> Segmenter:
         """Its segmenter; of jobs that differ in input and place alone one will do, one after the other."""
         return load_segmenter(
             self.system,
@@ -90,8 +90,7 @@ class SegmentJob:
             self.precision,
             self.threads,
             list(self.texts),
-            dict(self.given),
-            recorded,
+            self.given,
         )
 
     def frames(self, sources: Sequence[VideoSource]) -> int | None:

@@ -1,28 +1,18 @@
-"""What the commands show on a terminal: progress, warnings, errors; by two consoles, which every command takes."""
+"""What the commands show on a terminal: lines, warnings, errors; by two consoles, which every command takes."""
 
 from __future__ import annotations
 
 import errno
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from vis_core.errors import InputError
 from vis_core.files.atomic import FULL
-
-if TYPE_CHECKING:
-    from vis_core.video.sources import Skipped, VideoSource
-
-SKIPPED_SHOWN = 20
-"""How many left-out frames of a video are told on the screen."""
 
 
 class _CleanConsole(Console):
@@ -59,48 +49,35 @@ def check_inputs(*paths: Path | None) -> None:
             raise InputError(f"{path}: no such file or folder")
 
 
-@contextmanager
-def progress_bar(sources: Sequence[VideoSource], total: int | None) -> Iterator[Callable[[], None]]:
-    """A progress bar with frames per second and time left; gives what is called after each frame."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    shown: dict[str, int] = {}
-    with Progress(*columns, console=screen) as progress:
-        task = progress.add_task("frames", total=total, rate="")
-        began = time.perf_counter()
+def be_quiet(asked: bool) -> bool:
+    """From here to the end of the command only warnings and errors are shown, if that is asked for."""
+    screen.quiet = output.quiet = asked or output.quiet
+    return asked
 
-        def on_frame() -> None:
-            done = progress.tasks[task].completed + 1
-            rate = done / (time.perf_counter() - began)
-            progress.update(task, advance=1, rate=f"{rate:.1f} frames/s")
 
-        def on_skip(name: str) -> Callable[[Skipped], None]:
-            def tell(skipped: Skipped) -> None:
-                shown[name] = shown.get(name, 0) + 1
-                if shown[name] <= SKIPPED_SHOWN:
-                    screen.print(f"[yellow]skipped[/] {escape(skipped.name)}: {escape(skipped.reason)}")
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show warnings and errors alone.", callback=be_quiet, is_eager=True)
+]
 
-            return tell
 
-        for source in sources:
-            source.on_skip = on_skip(source.name)
-        yield on_frame
+def urgent(text: str) -> None:
+    """A line that is shown even where all else is quiet; markup."""
+    was, screen.quiet = screen.quiet, False
+    try:
+        screen.print(text)
+    finally:
+        screen.quiet = was
 
 
 def tell_error(error: Exception) -> None:
     """One message for an error of ours, or of the operating system."""
-    screen.print(f"[bold red]error:[/] {escape(_told(error))}")
+    urgent(f"[bold red]error:[/] {escape(_told(error))}")
 
 
 def tell_failure(name: str, error: BaseException) -> None:
     """The same of one of several inputs, where the others go on."""
     text = _told(error)
-    screen.print(f"[bold red]failed[/] {escape(text if name in text else f'{name}: {text}')}")
+    urgent(f"[bold red]failed[/] {escape(text if name in text else f'{name}: {text}')}")
 
 
 def _told(error: BaseException) -> str:
@@ -116,4 +93,4 @@ def show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
     """For ``warnings.showwarning``: the text of a warning alone."""
-    screen.print(f"[yellow]warning:[/] {escape(str(message))}")
+    urgent(f"[yellow]warning:[/] {escape(str(message))}")

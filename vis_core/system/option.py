@@ -31,7 +31,7 @@ class Option:
         choices: the texts that are allowed; empty: any.
         parse: raises `OptionError` for a text that means nothing; None: any does.
         live: may be changed while the system runs (`Segmenter.set_option`); it holds from the next frame on.
-        recorded: the default of ``vis segment`` on files, which wait for their answers; None: that of all else.
+        quality: what ``--quality`` sets it to, for better answers that take longer; None: it leaves it alone.
         streamed: the default of the node, whose images do not wait; None: that of all else.
         former: an earlier name, which is still taken, with a warning.
         default: value where none is given.
@@ -46,7 +46,7 @@ class Option:
     choices: tuple[str, ...] = ()
     parse: Callable[[str], object] | None = None
     live: bool = False
-    recorded: Any = None
+    quality: Any = None
     streamed: Any = None
     former: str = ""
     default: Any = _MISSING

@@ -14,7 +14,6 @@ import pytest
 import vis_core
 from tests.vis_core.commands.command_line import bright_square, read_results, run, segment, write_frames
 from tests.vis_core.fake_system import FakeSegmenter, catalog
-from tests.vis_core.video.fake_capture import FakeCapture
 from vis_core import masks
 from vis_core.commands import main as cli
 from vis_core.data.synthetic import synthetic_video, write_youtube_vis
@@ -132,24 +131,29 @@ def test_options_reach_the_system_in_their_types(tmp_path, monkeypatch):
     assert options == {"score_threshold": 0.4, "input_size": [64, 96], "max_lost_frames": None}
 
 
-@pytest.mark.parametrize(("more", "views"), [([], 4), (["--option", "views=2"], 2), (["--option", "views=1"], 1)])
-def test_files_wait_so_that_an_option_may_have_a_default_for_them(tmp_path, monkeypatch, capfd, more, views):
-    source, options = write_frames(tmp_path / "a", 1), {"views": Option("Views.", 1, 4, recorded=4, default=1)}
+@pytest.mark.parametrize(
+    ("more", "given"),
+    [
+        ([], {}),
+        (["--quality"], {"views": 4}),
+        (["--quality", "--option", "views=2"], {"views": 2}),
+    ],
+)
+def test_files_are_segmented_as_streams_are_and_quality_names_the_slow_way(tmp_path, monkeypatch, capfd, more, given):
+    source, options = write_frames(tmp_path / "a", 1), {"views": Option("Views.", 1, 4, quality=4, default=1)}
     fake = run(monkeypatch, FakeSegmenter(), *segment(source, tmp_path / "out", *more), options=options)
-    ((_, given),) = fake.calls
-    assert given == {"views": views}
-    assert ("views=4, since files can wait; as the node, and quicker: --option views=1" in capfd.readouterr().err) == (
-        not more
-    )
+    assert fake.calls[0][1] == given
+    assert ("--quality: views=4, in place of 1" in capfd.readouterr().err) == (given == {"views": 4})
+    told = json.loads((tmp_path / "out" / "results.info.json").read_text())["options"]
+    assert {key: str(value) for key, value in told.items()} == {key: str(value) for key, value in given.items()}
     run(monkeypatch, FakeSegmenter(), "systems", "fake", options=options)
-    assert "1; files: 4" in capfd.readouterr().out
+    assert "1; --quality: 4" in capfd.readouterr().out
 
 
-def test_a_camera_does_not_wait(tmp_path, monkeypatch):
-    monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
-    options = {"views": Option("Views.", 1, 4, recorded=4, default=1)}
-    fake = run(monkeypatch, FakeSegmenter(), *segment("camera:0", tmp_path, "--no-overlay"), options=options)
-    assert fake.calls[0][1] == {}
+def test_quality_says_where_it_changes_nothing(tmp_path, monkeypatch, capfd):
+    source = write_frames(tmp_path / "a", 1)
+    run(monkeypatch, FakeSegmenter(), *segment(source, tmp_path / "out", "--quality"))
+    assert "--quality changes nothing: fake has no slower way" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

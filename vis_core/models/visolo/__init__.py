@@ -149,7 +149,7 @@ def build_lite(
             "views of a frame that are averaged, of: as it is; larger, mirrored; still larger; mirrored",
             1,
             1 + len(OTHER_VIEWS),
-            recorded=4,
+            quality=4,
         ),
     ] = 1,
     association: Annotated[str, linkage("by motion and learned similarity of grid cells", "motion")] = "motion",
