@@ -15,6 +15,7 @@ from vis_core import checkpoints
 from vis_core.checkpoints import FORMAT
 from vis_core.errors import CheckpointError, OptionError, nearest, printable
 from vis_core.models import efficientvis, gmp_vis, mask2former_vis, tevit, video_knet, visolo
+from vis_core.system import exported
 from vis_core.system.entry import System
 from vis_core.system.option import check_options
 from vis_core.system.segmenter import Segmenter
@@ -40,11 +41,13 @@ def load(
 
     Args:
         name: a name of `SYSTEMS`.
-        weights: our ``.safetensors``, or a published checkpoint (``.pth``, ``.pkl``), which is converted on the fly;
-            None: those that are part of the package, or random ones, with a warning.
-        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``...
+        weights: our ``.safetensors``, or a published checkpoint (``.pth``, ``.pkl``), which is converted on the fly; an
+            exported network (``.onnx``, ``..._openvino_model``) of ``vis export``; None: those that are part of the
+            package, or random ones, with a warning.
+        device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``...; of an exported network also
+            ``tensorrt``, or a device of OpenVINO.
         precision: ``auto`` (bfloat16 for what does not show in the masks, where the device is fast at it; all else is
-            float32), ``fp32``, ``bf16``, ``fp16``.
+            float32), ``fp32``, ``bf16``, ``fp16``; of an exported network its own, or ``auto``.
         options: those of the system (``SYSTEMS[name].options``).
 
     Raises:
@@ -52,14 +55,27 @@ def load(
         CheckpointError: the weights do not fit, or are unsafe to load.
     """
     system = find(name)
+    weights = system.default_weights() if weights is None else Path(weights)
+    if weights is not None and exported.is_exported(weights):
+        return _load_exported(system, weights, str(device), precision, options)
     if precision not in PRECISIONS:
         raise OptionError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
     checked = check_options(system.options, options, f"{name}: ")
-    weights = system.default_weights() if weights is None else Path(weights)
-    tensors, metadata = (None, {}) if weights is None else _read(system, weights)
+    tensors, metadata = (None, {}) if weights is None else read_weights(system, weights)
     if tensors is None:
         warnings.warn(f"{name}: no weights given, so they are random and the masks mean nothing", stacklevel=2)
     segmenter = system.build(tensors, metadata, _device(device), precision, **checked)
+    segmenter.options = system.options
+    return segmenter
+
+
+def _load_exported(system: System, path: Path, device: str, precision: str, given: Mapping[str, Any]) -> Segmenter:
+    """A system on an exported network; what is not of the network runs on the CPU."""
+    network = exported.read(path, device)
+    options = check_options(system.options, network.options(system.name, precision, given), f"{system.name}: ")
+    metadata = network.about["weights_metadata"]
+    segmenter = system.build(network.weights(), metadata, torch.device("cpu"), "fp32", **options)
+    exported.use(segmenter, network)
     segmenter.options = system.options
     return segmenter
 
@@ -93,7 +109,7 @@ def convert(name: str, source: str | Path, target: str | Path, half: bool = Fals
     system = find(name)
     if Path(target).suffix != ".safetensors":
         raise CheckpointError(f"{target}: weights are written as .safetensors")
-    tensors, metadata = _read(system, Path(source))
+    tensors, metadata = read_weights(system, Path(source))
     if half:
         tensors = {key: x.half() if x.dtype == torch.float32 else x for key, x in tensors.items()}
     defaults = {key: option.default for key, option in system.options.items()}
@@ -103,7 +119,12 @@ def convert(name: str, source: str | Path, target: str | Path, half: bool = Fals
     return len(tensors)
 
 
-def _read(system: System, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_weights(system: System, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors of a weight file in a system's names, and what the file states.
+
+    Raises:
+        CheckpointError: the file is none of that system.
+    """
     tensors, metadata = checkpoints.read_tensors(path)
     if "format" in metadata:
         if metadata["format"] != FORMAT:

@@ -22,6 +22,10 @@ class OptionError(VisError):
     """An option, a parameter or a name that does not exist, or a value out of its range."""
 
 
+class ExportError(VisError):
+    """A system cannot be exported as asked; the text says why, and what can be."""
+
+
 class MissingDependencyError(VisError):
     """An optional package is needed for what was asked; the text names how to install it."""
 

@@ -27,7 +27,7 @@ FLOORS = (
     "vis_core/system/",
     "vis_core/models/",
     "vis_core/catalog.py vis_core/evaluation/",
-    "vis_core/training/",
+    "vis_core/training/ vis_core/export/",
     "vis_core/commands/",
     "vis_ros/",
     "launch/ benchmarks/",

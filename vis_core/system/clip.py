@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
+from torch import Tensor, nn
 
+from vis_core.errors import ExportError
 from vis_core.masks import RunLengths
+from vis_core.nn.graphs import Graph
 from vis_core.structures import Frame
 from vis_core.tracking.associator import Window
+
+TensorRun = Callable[..., tuple[Tensor, ...]]
+"""A piece of a network, exported: tensors in, tensors out, on the host."""
 
 
 class HasSize(Protocol):
@@ -65,11 +70,27 @@ class ClipModel(ABC, Generic[Features, Found]):
         network: the neural network, on its device.
         class_names: name of each label.
         semantic_class_names: of the classes of `semantic_map`, things and stuff; empty: there is none.
+        exported: where the network was exported, what to run in place of each of its pieces, which has no weights here.
+        fixed_options: options of the system that are part of its graphs, and cannot be chosen when they are loaded.
     """
 
     network: nn.Module
     class_names: tuple[str, ...]
     semantic_class_names: tuple[str, ...] = ()
+    exported: Mapping[str, TensorRun] = {}
+    fixed_options: tuple[str, ...] = ()
+
+    def use_exported(self, runs: Mapping[str, TensorRun]) -> None:
+        """Run exported graphs, by the names of `graphs`, in place of the network's pieces."""
+        self.exported = dict(runs)
+
+    def graphs(self) -> Mapping[str, Graph]:
+        """The pieces of the network that an exported one has for graphs, by name: all that a step reads weights for.
+
+        Raises:
+            ExportError: it cannot be exported, or not with these options.
+        """
+        raise ExportError(f"{type(self).__name__}: this system cannot be exported")
 
     @abstractmethod
     def encode(self, frame: Frame) -> Features:

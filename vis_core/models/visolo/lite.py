@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vis_core.errors import CheckpointError
+from vis_core.errors import CheckpointError, ExportError
 from vis_core.masks import RunLengths
 from vis_core.models.visolo import test_time_augmentation
 from vis_core.models.visolo.detection import Detections
@@ -20,6 +20,7 @@ from vis_core.models.visolo.memory import FrameMemory
 from vis_core.models.visolo.model import FrameFeatures, GridReading, ViewFeatures, VISOLOModel
 from vis_core.models.visolo.test_time_augmentation import OTHER_VIEWS, View
 from vis_core.nn.concurrency import SideBySide
+from vis_core.nn.graphs import Graph
 from vis_core.structures import Frame
 
 CLASS_NAMES = ("person", "vehicle", "animal")
@@ -35,6 +36,7 @@ class VISOLOLiteModel(VISOLOModel):
         options: of `VISOLOModel`.
     """
 
+    fixed_options = ("input_size", "views")
     quick = True
 
     def __init__(self, *arguments: Any, min_part: float, views: int, **options: Any) -> None:
@@ -50,6 +52,8 @@ class VISOLOLiteModel(VISOLOModel):
 
     def encode_ahead(self, frame: Frame) -> FrameFeatures:
         features = self.encode(frame)
+        if self.exported:
+            return features
         views = tuple(replace(view, mask_features=self.mask_features(view.maps)) for view in features.views)
         return replace(features, views=views)
 
@@ -68,7 +72,7 @@ class VISOLOLiteModel(VISOLOModel):
         """What a view says; its mask features, if they are not there, are made beside the grid's branches on a CPU."""
 
         def read() -> GridReading:
-            return self.read_grid(view.maps[-1], memory, number)
+            return self.read_grid(view, memory, number)
 
         def masks() -> Tensor:
             return self.mask_features(view.maps)
@@ -87,6 +91,13 @@ class VISOLOLiteModel(VISOLOModel):
 
     def _tidied(self, found: Detections) -> Detections:
         return replace(found, masks=without_specks(found.masks, self.min_part)) if self.min_part else found
+
+    def graphs(self) -> Mapping[str, Graph]:
+        if self._views:
+            raise ExportError(
+                f"views={1 + len(self._views)}: cannot be exported, since the graphs are of one size; use views=1"
+            )
+        return super().graphs()
 
     def reset(self) -> None:
         super().reset()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -13,9 +13,11 @@ from torch import Tensor
 from vis_core.masks import RunLengths
 from vis_core.models.visolo import detection
 from vis_core.models.visolo.detection import Detections
+from vis_core.models.visolo.graphs import graphs
 from vis_core.models.visolo.instances import VISOLOInstances
 from vis_core.models.visolo.memory import Entry, FrameMemory
-from vis_core.models.visolo.network import VISOLONetwork, read_memory
+from vis_core.models.visolo.network import GridFeatures, VISOLONetwork
+from vis_core.nn.graphs import Graph
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD, InputTransform
 from vis_core.structures import Frame
 from vis_core.system.clip import ClipModel, size_of
@@ -28,7 +30,7 @@ class ViewFeatures:
 
     Attributes:
         image: the network's input ``[1, 3, h, w]``.
-        maps: of the backbone, at strides 4, 8 and 16.
+        maps: of the backbone, at strides 4, 8 and 16; of an exported network, its `GridFeatures`.
         mask_features: what the dynamic kernels are multiplied with, ``[d, h/4, w/4]``; None: yet to be made.
     """
 
@@ -95,6 +97,7 @@ class VISOLOModel(ClipModel[FrameFeatures, VISOLOInstances]):
     """
 
     network: VISOLONetwork
+    fixed_options: tuple[str, ...] = ("input_size",)
     quick = False
     """Whether candidates are compared at the size of the mask features, not at the network's as published, and a
     CPU resizes images by one level off Pillow's at most."""
@@ -135,7 +138,10 @@ class VISOLOModel(ClipModel[FrameFeatures, VISOLOInstances]):
         return FrameFeatures(frame.stamp, (self.extract(self.transform(frame.image)),))
 
     def extract(self, image: Tensor) -> ViewFeatures:
-        """The backbone's maps of the network's input ``[1, 3, h, w]``."""
+        """What of the network's input ``[1, 3, h, w]`` depends on it alone: the backbone's maps, exported all of it."""
+        if self.exported:
+            mask_features, *grid = self.exported["frame"](image)
+            return ViewFeatures(image, grid, mask_features[0])
         return ViewFeatures(image, self.network.backbone(image.to(self.dtype, memory_format=torch.channels_last)))
 
     def segment(self, clip: Sequence[FrameFeatures], window: Window) -> VISOLOInstances:
@@ -159,32 +165,37 @@ class VISOLOModel(ClipModel[FrameFeatures, VISOLOInstances]):
             features: of the frame.
             number: of the frame in the stream.
         """
-        return self.read_grid(features.views[0].maps[-1], self.memory, number), None
+        first = features.views[0]
+        return self.read_grid(first, self.memory, number), first.mask_features
 
-    def read_grid(self, r4: Tensor, memory: FrameMemory, number: int) -> GridReading:
-        """The grid's branches on a frame, helped by a memory.
+    def read_grid(self, view: ViewFeatures, memory: FrameMemory, number: int) -> GridReading:
+        """The grid's branches on a view of a frame, helped by a memory.
 
         Args:
-            r4: backbone map at stride 16 ``[1, 1024, h/16, w/16]``.
+            view: of the frame.
             memory: of the frames before.
             number: of the frame in the stream; the first one reads itself.
         """
-        net, r4 = self.network, r4.float()
-        track, category = net.category_pre(r4)
-        kernel = net.kernel_pre(r4)
-        (query,), (reference,) = net.tracking(track)
-        converted = net.memory(torch.cat((category, kernel)))
-        entry = Entry(number, reference, converted[0], converted[1])
+        grid = self.grid_features(view)
+        entry = Entry(number, grid.reference, grid.stored_category, grid.stored_kernel)
         entries = memory.readable if number else [entry]
-        similarity = query.T @ torch.cat([e.reference for e in entries], 1)
-        grid = category.shape[2:]
-        attention = similarity.softmax(1)
-        category = read_memory(category[0].flatten(1), attention, torch.cat([e.category for e in entries], 1))
-        kernel = read_memory(kernel[0].flatten(1), attention, torch.cat([e.kernel for e in entries], 1))
-        categories = net.category_post(category.unflatten(1, grid)[None])[0].flatten(1).sigmoid()
-        kernels = net.kernel_post(kernel.unflatten(1, grid)[None])[0].flatten(1)
-        weight = _reweighting(query, entries, similarity, memory) if self.reweighting and number else None
-        return GridReading(categories, kernels, weight, query, entry)
+        references, categories, kernels = (
+            torch.cat([getattr(e, name) for e in entries], 1) for name in ("reference", "category", "kernel")
+        )
+        weight = None
+        if self.reweighting and number:
+            weight = _reweighting(grid.query, entries, grid.query.T @ references, memory)
+        if self.exported:
+            asked = (grid.query, grid.category, grid.kernel, references, categories, kernels)
+            categories, kernels = self.exported["window"](*asked)
+        else:
+            attention = (grid.query.T @ references).softmax(1)
+            categories, kernels = self.network.answers(attention, grid.category, grid.kernel, categories, kernels)
+        return GridReading(categories, kernels, weight, grid.query, entry)
+
+    def grid_features(self, view: ViewFeatures) -> GridFeatures:
+        """What of a view's grid depends on it alone."""
+        return GridFeatures(*view.maps) if self.exported else self.network.grid_features(view.maps[-1].float())
 
     def mask_features(self, maps: Sequence[Tensor]) -> Tensor:
         """What the dynamic kernels are multiplied with, float32 ``[d, h/4, w/4]``."""
@@ -219,6 +230,9 @@ class VISOLOModel(ClipModel[FrameFeatures, VISOLOInstances]):
             size: height and width of the frame.
         """
         return detection.encode_masks(found, size, self.mask_resize, self.mask_threshold)
+
+    def graphs(self) -> Mapping[str, Graph]:
+        return graphs(self.network, self.transform.size)
 
     def reset(self) -> None:
         self.memory.clear()

@@ -8,7 +8,7 @@ one through `Memory` and the similarity of `Tracking`; neither holds any state.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -267,6 +267,26 @@ def _as_weights(x: Tensor, conv: nn.Conv2d) -> Tensor:
     return x if torch.is_grad_enabled() else x.to(conv.weight.dtype)
 
 
+class GridFeatures(NamedTuple):
+    """What of a frame's grid depends on it alone.
+
+    Attributes:
+        query: query side of the similarity ``[d/2, 252]``.
+        reference: reference side ``[d/2, 252]``.
+        category: category feature ``[d, 252]``.
+        kernel: kernel feature ``[d, 252]``.
+        stored_category: the category feature as the memory keeps it ``[d, 252]``.
+        stored_kernel: the kernel feature as the memory keeps it ``[d, 252]``.
+    """
+
+    query: Tensor
+    reference: Tensor
+    category: Tensor
+    kernel: Tensor
+    stored_category: Tensor
+    stored_kernel: Tensor
+
+
 class VISOLONetwork(nn.Module):
     """All modules of VISOLO; `vis_core.models.visolo.model` runs them frame by frame.
 
@@ -315,6 +335,36 @@ class VISOLONetwork(nn.Module):
                     nn.init.zeros_(module.bias)
         if self.kernel_post.place is not None:
             self.kernel_post.place.initialise()
+
+    def grid_features(self, r4: Tensor) -> GridFeatures:
+        """What of a frame's grid depends on it alone.
+
+        Args:
+            r4: float32 map at stride 16 ``[1, C, h/16, w/16]``.
+        """
+        track, category = self.category_pre(r4)
+        kernel = self.kernel_pre(r4)
+        (query,), (reference,) = self.tracking(track)
+        stored_category, stored_kernel = self.memory(torch.cat((category, kernel)))
+        return GridFeatures(
+            query, reference, category[0].flatten(1), kernel[0].flatten(1), stored_category, stored_kernel
+        )
+
+    def answers(
+        self, attention: Tensor, category: Tensor, kernel: Tensor, categories: Tensor, kernels: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Category scores ``[C, 252]`` and mask kernels ``[d, 252]`` of a frame.
+
+        Args:
+            attention: see `read_memory`.
+            category: of the frame's `GridFeatures`.
+            kernel: the same.
+            categories: stored category features of the memory ``[d, T * 252]``.
+            kernels: stored kernel features ``[d, T * 252]``.
+        """
+        category = read_memory(category, attention, categories).unflatten(1, self.grid)
+        kernel = read_memory(kernel, attention, kernels).unflatten(1, self.grid)
+        return self.category_post(category[None])[0].flatten(1).sigmoid(), self.kernel_post(kernel[None])[0].flatten(1)
 
     def mask_features(self, maps: Sequence[Tensor]) -> Tensor:
         """What the dynamic kernels are multiplied with, float32 ``[B, d, H/4, W/4]``, from the backbone's maps."""

@@ -1,0 +1,52 @@
+"""VISOLO and visolo-lite, exported: the same answers, and what a file refuses."""
+
+import pytest
+
+import vis_core
+from tests.vis_core.export.parity import assert_same_answers, video
+from vis_core.errors import CheckpointError, OptionError
+from vis_core.export import export
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+SIZE = (64, 96)
+
+
+@pytest.fixture(scope="module")
+def onnx(narrow_visolo, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "narrow.onnx"
+    export("visolo", narrow_visolo, path, "onnx", options={"input_size": SIZE})
+    return path
+
+
+def test_an_onnx_file_answers_as_the_weights_that_it_was_made_from(onnx, narrow_visolo):
+    plain = vis_core.load("visolo", narrow_visolo, "cpu", "fp32", input_size=SIZE)
+    exported = vis_core.load("visolo", onnx)
+    assert not list(exported.network.parameters())
+    assert_same_answers(plain, exported, video(length=8))
+    assert_same_answers(plain, exported, video(1, 4, (100, 80)))  # another size of image
+
+
+def test_options_that_are_no_part_of_the_graphs_are_chosen_when_a_file_is_loaded(onnx):
+    exported = vis_core.load("visolo", onnx, score_threshold=1.0)
+    assert not any(len(answer) for answer in exported.run(video(length=2)))
+
+
+def test_a_file_refuses_what_contradicts_it(onnx):
+    with pytest.raises(OptionError, match=r"input_size=\(96, 96\\).*narrow.onnx was exported with input_size"):
+        vis_core.load("visolo", onnx, input_size=(96, 96))
+    with pytest.raises(OptionError, match="exported with fp32"):
+        vis_core.load("visolo", onnx, precision="bf16")
+    with pytest.raises(CheckpointError, match="exported 'visolo', not 'visolo-lite'"):
+        vis_core.load("visolo-lite", onnx)
+    with pytest.raises(OptionError, match=r"device 'cuda'.*vis_ros\[gpu\]"):
+        vis_core.load("visolo", onnx, device="cuda")
+
+
+def test_streams_over_one_exported_network_are_independent(onnx):
+    first = vis_core.load("visolo", onnx)
+    second = first.another()
+    frames = video(length=3)
+    for frame in frames:
+        (one,), (other,) = first.step(frame), second.step(frame)
+        assert one.scores.tolist() == other.scores.tolist()

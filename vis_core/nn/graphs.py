@@ -1,0 +1,31 @@
+"""A piece of a network as an exporter takes it: tensors in, tensors out, under names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A piece of a network that becomes one graph.
+
+    It is traced with gradients enabled: there our modules take their plain forms, without packed weights and kept
+    constants.
+
+    Attributes:
+        module: whose forward takes `inputs` in their order and gives a tensor, or a tuple of tensors.
+        inputs: examples, by name.
+        outputs: names of the results.
+        dynamic: of an input, which axes have another size from call to call, and what that size is called; sizes of
+            one name are equal.
+        float32: its values are so sensitive to rounding that it stays in float32 at every precision.
+    """
+
+    module: nn.Module
+    inputs: Mapping[str, Tensor]
+    outputs: tuple[str, ...]
+    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    float32: bool = False

@@ -1,0 +1,146 @@
+"""Graphs that were exported, run by ONNX Runtime or OpenVINO on NumPy arrays; nothing here needs PyTorch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vis_core.errors import CheckpointError, MissingDependencyError, OptionError, printable
+
+Array = npt.NDArray[Any]
+Run = Callable[..., "list[Array]"]
+
+_INSTALL = {
+    "onnxruntime": "pip install 'vis_ros[onnx]' (on a GPU: vis_ros[gpu])",
+    "openvino": "pip install 'vis_ros[openvino]'",
+}
+
+
+def onnx_session(source: Path | bytes, device: str, threads: int) -> OnnxSession:
+    """A graph under ONNX Runtime.
+
+    Args:
+        source: a file, or its content.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``tensorrt``, ``tensorrt:1``.
+        threads: of the CPU.
+
+    Raises:
+        MissingDependencyError: ONNX Runtime is not installed.
+        OptionError: this ONNX Runtime has no such device.
+        CheckpointError: it is no graph that ONNX Runtime can run.
+    """
+    runtime = _package("onnxruntime")
+    providers = onnx_providers(device, runtime.get_available_providers())
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads take no CPU from others
+    # Without both, memory grows with every size of input that it has not seen.
+    options.enable_mem_pattern = options.enable_cpu_mem_arena = False
+    what = "a graph" if isinstance(source, bytes) else str(source)
+    try:
+        session = runtime.InferenceSession(source if isinstance(source, bytes) else str(source), options, providers)
+    except Exception as error:
+        raise CheckpointError(f"{what}: ONNX Runtime {runtime.__version__}: {printable(error)}") from error
+    return OnnxSession(session)
+
+
+class OnnxSession:
+    """Runs a graph; may be called in several threads at once.
+
+    Attributes:
+        metadata: of the file.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.inputs = tuple(x.name for x in session.get_inputs())
+        self.outputs = tuple(x.name for x in session.get_outputs())
+        self.metadata: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
+
+    def __call__(self, *inputs: Array) -> list[Array]:
+        return self._session.run(None, dict(zip(self.inputs, inputs, strict=True)))  # type: ignore[no-any-return]
+
+
+def onnx_providers(device: str, available: Sequence[str]) -> list[Any]:
+    """ONNX Runtime's execution providers for a device, the best first, as it takes them.
+
+    Raises:
+        OptionError: the device is unknown, or none of the available ones serves it.
+    """
+    if device in ("auto", "cpu"):
+        gpu = device == "auto" and "CUDAExecutionProvider" in available
+        return [*(["CUDAExecutionProvider"] if gpu else []), "CPUExecutionProvider"]
+    found = re.fullmatch(r"(cuda|tensorrt)(?::(\d{1,3}))?", device)
+    if found is None:
+        raise OptionError(f"device {device!r}: an .onnx file runs on auto, cpu, cuda, cuda:1, tensorrt or tensorrt:1")
+    number = {"device_id": int(found[2] or 0)}
+    wanted = [("CUDAExecutionProvider", number)]
+    if found[1] == "tensorrt":
+        wanted.insert(0, ("TensorrtExecutionProvider", number))
+    if wanted[0][0] not in available:
+        raise OptionError(
+            f"device {device!r}: this ONNX Runtime has no {wanted[0][0]} (it has {', '.join(available)}); "
+            "pip install 'vis_ros[gpu]', or use cpu"
+        )
+    return [*wanted, "CPUExecutionProvider"]
+
+
+def openvino_model(path: Path, device: str, threads: int, precision: str) -> OpenVINOModel:
+    """A graph under OpenVINO.
+
+    Args:
+        path: its ``.xml``.
+        device: ``auto``, ``cpu``, or OpenVINO's name of another, ``GPU``, ``GPU.1``, ``NPU``.
+        threads: of the CPU.
+        precision: of what is not quantised: ``bf16``, else float32.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed.
+        OptionError: it has no such device.
+        CheckpointError: it is no graph that OpenVINO can run.
+    """
+    openvino = _package("openvino")
+    core = openvino.Core()
+    name = "CPU" if device in ("auto", "cpu") else device.upper()
+    if name.partition(".")[0] not in {x.partition(".")[0] for x in core.available_devices}:
+        raise OptionError(
+            f"device {device!r}: OpenVINO finds {', '.join(core.available_devices)} here; use auto or cpu"
+        )
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+    options["PERFORMANCE_HINT"] = "LATENCY"
+    if name == "CPU":  # each process and model would be bound to the same CPUs
+        options |= {"ENABLE_CPU_PINNING": False, "INFERENCE_NUM_THREADS": threads}
+    try:
+        return OpenVINOModel(core.compile_model(str(path), name, options))
+    except Exception as error:
+        raise CheckpointError(f"{path}: OpenVINO {openvino.__version__}: {printable(error)}") from error
+
+
+class OpenVINOModel:
+    """Runs a graph; of calls in several threads one is served at a time."""
+
+    def __init__(self, compiled: Any) -> None:
+        self.inputs = tuple(x.get_any_name() for x in compiled.inputs)
+        self.outputs = tuple(x.get_any_name() for x in compiled.outputs)
+        self._request, self._lock = compiled.create_infer_request(), Lock()
+
+    def __call__(self, *inputs: Array) -> list[Array]:
+        with self._lock:
+            found = self._request.infer(dict(zip(self.inputs, inputs, strict=True)))
+            return [np.array(found[i]) for i in range(len(self.outputs))]
+
+
+def _package(name: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MissingDependencyError(f"{name} is needed for this file and not installed: {_INSTALL[name]}") from error

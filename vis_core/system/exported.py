@@ -1,0 +1,187 @@
+"""An exported network in place of a system's own: what its file states, and how a segmenter runs on it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vis_core.errors import CheckpointError, OptionError, printable
+from vis_core.nn.runtimes import Run, onnx_session, openvino_model
+from vis_core.system.clip import TensorRun
+from vis_core.system.driver import StreamSegmenter
+from vis_core.system.segmenter import Segmenter
+
+FORMAT = "vis-export-1"
+ABOUT, GRAPH_KEY = "vis_export", "vis_graph:"
+"""Keys of an ONNX file's metadata: the JSON of what is stated, and each further graph, in base64."""
+OPENVINO_SUFFIX = "_openvino_model"
+ABOUT_FILE = "about.json"
+PRECISIONS = ("fp32", "bf16", "int8")
+_STATED: Mapping[str, Callable[[Any], bool]] = {
+    "system": lambda x: isinstance(x, str),
+    "class_names": lambda x: isinstance(x, list) and all(isinstance(name, str) for name in x),
+    "options": lambda x: isinstance(x, dict),
+    "precision": lambda x: x in PRECISIONS,
+    "weights": lambda x: x is None or isinstance(x, dict),
+    "weights_metadata": lambda x: isinstance(x, dict),
+    "graphs": lambda x: isinstance(x, dict) and len(x) > 0 and all(name.isidentifier() for name in x),
+}
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int64": torch.int64}
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a path names an exported network, by its suffix: ``.onnx``, ``_openvino_model``."""
+    return Path(path).suffix == ".onnx" or Path(path).name.endswith(OPENVINO_SUFFIX)
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedNetwork:
+    """An exported network, ready to run.
+
+    Attributes:
+        path: of the file or folder.
+        about: what it states: system, class names, options, precision, shapes of the weights, source, versions, proof.
+        runs: of each graph, on arrays.
+    """
+
+    path: Path
+    about: Mapping[str, Any]
+    runs: Mapping[str, Run]
+
+    def options(self, system: str, precision: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that are given and those that are part of the graphs.
+
+        Raises:
+            CheckpointError: it is of another system.
+            OptionError: a given option, or precision, contradicts what it was made with.
+        """
+        if self.about["system"] != system:
+            raise CheckpointError(
+                f"{self.path}: is an exported {printable(self.about['system'], 60)!r}, not {system!r}"
+            )
+        own = self.about["precision"]
+        if precision not in ("auto", own):
+            raise OptionError(
+                f"precision {precision!r}: {self.path} was exported with {own}; export it anew, or use auto"
+            )
+        for name, value in self.about["options"].items():
+            if name in given and json.loads(json.dumps(given[name])) != value:
+                raise OptionError(
+                    f"{system}: {name}={given[name]}: {self.path} was exported with {name}={value}, which is part of "
+                    "its graphs; leave the option out, or export anew"
+                )
+        fixed = {name: tuple(x) if isinstance(x, list) else x for name, x in self.about["options"].items()}
+        return {**given, **fixed}
+
+    def weights(self) -> dict[str, Tensor] | None:
+        """Tensors of the shapes of the weights, which are zeros: what a network is built by. None: there were none."""
+        if self.about["weights"] is None:
+            return None
+        return {key: _tensor(*stated) for key, stated in self.about["weights"].items()}
+
+
+def read(path: str | Path, device: str) -> ExportedNetwork:
+    """An exported network from its file.
+
+    Args:
+        path: ``.onnx``, or a folder ``..._openvino_model``.
+        device: see `vis_core.nn.runtimes`.
+
+    Raises:
+        CheckpointError: it is none of ours, or of another version.
+        MissingDependencyError: the runtime is not installed.
+        OptionError: the runtime has no such device.
+    """
+    path, threads = Path(path), torch.get_num_threads()
+    if path.suffix == ".onnx":
+        session = onnx_session(path, device, threads)
+        about = _about(path, session.metadata.get(ABOUT))
+        first, *others = about["graphs"]
+        runs: dict[str, Run] = {first: session}
+        for name in others:
+            if (content := session.metadata.get(GRAPH_KEY + name)) is None:
+                raise CheckpointError(f"{path}: graph {name!r} is missing; export it anew")
+            runs[name] = onnx_session(base64.b64decode(content), device, threads)
+    else:
+        try:
+            text = (path / ABOUT_FILE).read_text("utf-8")
+        except OSError as error:
+            raise CheckpointError(f"{path}: no exported network: {ABOUT_FILE}: {error.strerror}") from error
+        about = _about(path, text)
+        runs = {
+            name: openvino_model(path / f"{name}.xml", device, threads, graph["precision"])
+            for name, graph in about["graphs"].items()
+        }
+    for name, graph in about["graphs"].items():
+        for what in ("inputs", "outputs"):
+            if (found := list(getattr(runs[name], what))) != graph[what]:
+                raise CheckpointError(f"{path}: graph {name!r} has {what} {found}, and states {graph[what]}")
+    return ExportedNetwork(path, about, runs)
+
+
+def use(segmenter: Segmenter, exported: ExportedNetwork) -> None:
+    """Let a segmenter of the same system and options run on an exported network; its own loses its weights.
+
+    Raises:
+        CheckpointError: class names are others.
+    """
+    stated = tuple(exported.about["class_names"])
+    if segmenter.class_names != stated:
+        raise CheckpointError(
+            f"{exported.path}: states classes {printable(stated, 200)}, and its system has "
+            f"{printable(segmenter.class_names, 200)}"
+        )
+    assert isinstance(segmenter, StreamSegmenter)
+    segmenter.model.use_exported({name: on_tensors(run) for name, run in exported.runs.items()})
+    for module in segmenter.network.modules():
+        for held in (module._parameters, module._buffers):
+            held.update(dict.fromkeys(held))
+
+
+def on_tensors(run: Run) -> TensorRun:
+    """What runs a graph on arrays, for tensors on the host."""
+
+    def run_tensors(*inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(map(torch.from_numpy, run(*(np.ascontiguousarray(x.numpy()) for x in inputs))))
+
+    return run_tensors
+
+
+def stated_weights(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What `ExportedNetwork.weights` makes tensors from: type, shape, and of a few whole numbers the values."""
+    return {
+        key: [str(x.dtype).removeprefix("torch."), list(x.shape), None if x.is_floating_point() else x.tolist()]
+        for key, x in tensors.items()
+    }
+
+
+def _tensor(dtype: str, shape: list[int], values: list[Any] | None) -> Tensor:
+    if values is not None:
+        return torch.tensor(values, dtype=_DTYPES[dtype]).reshape(shape)
+    return torch.zeros((), dtype=_DTYPES[dtype]).expand(shape)
+
+
+def _about(path: Path, text: str | None) -> dict[str, Any]:
+    """What an exported network states, of a form that can be read."""
+    if text is None:
+        raise CheckpointError(f"{path}: was not written by 'vis export', which also states what a network is")
+    try:
+        about = json.loads(text)
+        if about.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{path}: format {printable(about.get('format'), 60)!r} is not {FORMAT!r}, which this version reads"
+            )
+        for key, fits in _STATED.items():
+            if not fits(about[key]):
+                raise ValueError(f"{key}: {printable(about[key], 100)}")
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: what it states of itself cannot be read: {printable(error)}") from error
+    return about  # type: ignore[no-any-return]
