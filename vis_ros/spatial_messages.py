@@ -7,8 +7,9 @@ so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,11 +66,16 @@ class SpatialScene:
             row = rows[track.track_id]
             yield track, row, self.class_names[int(self.instances.labels[row])]
 
-    def corners(self, track: SpatialTrack) -> npt.NDArray[np.float64]:
-        """Corners ``[K, 3]`` of a footprint, at the height of the track's lower end."""
-        down = 1.0 if self.upright == 1 else -1.0
-        low = track.position[self.upright] + down * track.size[self.upright] / 2
-        return np.insert(track.footprint, self.upright, low, axis=1)
+    @cached_property
+    def footprints(self) -> dict[int, Any]:
+        """Footprint of each track as ``geometry_msgs/Polygon``, at the height of its lower end."""
+        types, down = _types(), 1.0 if self.upright == 1 else -1.0
+        out = {}
+        for track in self.tracks:
+            low = float(track.position[self.upright] + down * track.size[self.upright] / 2)
+            corners = [[a, low, b] if self.upright == 1 else [a, b, low] for a, b in track.footprint.tolist()]
+            out[track.track_id] = types.Polygon(points=[types.Point32(x=x, y=y, z=z) for x, y, z in corners])
+        return out
 
 
 def to_track_array(scene: SpatialScene, system: str) -> Any:
@@ -85,15 +91,18 @@ def to_track_array(scene: SpatialScene, system: str) -> Any:
             track_score=float(scene.instances.track_scores[row]),
             state=int(track.state),
             measured=track.measured,
-            size=_vector(track.size),
-            size_deviation=_vector(track.size_deviation),
+            footprint=scene.footprints[track.track_id],
         )
-        one.pose.pose.position = _point(track.position)
+        for there, values in (
+            (one.size, track.size),
+            (one.size_deviation, track.size_deviation),
+            (one.pose.pose.position, track.position),
+            (one.twist.twist.linear, track.velocity),
+        ):
+            there.x, there.y, there.z = values.tolist()
         one.pose.pose.orientation.w = 1.0
         one.pose.covariance = _covariance(track.covariance[:3, :3])
-        one.twist.twist.linear = _vector(track.velocity)
         one.twist.covariance = _covariance(track.covariance[3:, 3:])
-        one.footprint = _polygon(scene.corners(track))
         message.tracks.append(one)
     return message
 
@@ -144,11 +153,13 @@ def to_markers(scene: SpatialScene) -> Any:
     for track, _, name in scene.rows():
         ended = track.state == TrackState.ENDED
         for kind in ("box", "name"):
-            marker = types.Marker(header=scene.header, ns=kind, id=track.track_id & 0x7FFFFFFF)
+            marker = copy(types.blank_marker)  # a new one makes twenty messages of what nobody sets
+            marker.header, marker.ns, marker.id = scene.header, kind, track.track_id & 0x7FFFFFFF
             message.markers.append(marker)
             if ended:
                 marker.action = types.Marker.DELETE
                 continue
+            marker.pose, marker.scale, marker.color = types.Pose(), types.Vector3(), types.ColorRGBA()
             marker.pose.orientation.w = 1.0
             colour = marker.color
             colour.r, colour.g, colour.b = _PALETTE[track.track_id % len(_PALETTE)]
@@ -222,7 +233,7 @@ def to_polygons(scene: SpatialScene) -> list[Any]:
         message = types.PolygonInstanceStamped(header=scene.header)
         message.polygon.id = track.track_id
         if track.state != TrackState.ENDED:
-            message.polygon.polygon = _polygon(scene.corners(track))
+            message.polygon.polygon = scene.footprints[track.track_id]
         out.append(message)
     return out
 
@@ -248,11 +259,6 @@ def _vector(values: npt.NDArray[np.float64]) -> Any:
     return _types().Vector3(x=x, y=y, z=z)
 
 
-def _polygon(corners: npt.NDArray[np.float64]) -> Any:
-    types = _types()
-    return types.Polygon(points=[types.Point32(x=x, y=y, z=z) for x, y, z in corners.tolist()])
-
-
 def _covariance(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """6x6, row by row, of which the first three are known."""
     out = np.zeros((6, 6))
@@ -265,16 +271,25 @@ def _covariance(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _types() -> SimpleNamespace:
     from array import array
 
-    from geometry_msgs.msg import Point, Point32, Polygon, PolygonInstanceStamped, PoseStamped, Vector3
+    from geometry_msgs.msg import Point, Point32, Polygon, PolygonInstanceStamped, Pose, PoseStamped, Vector3
     from sensor_msgs.msg import PointCloud2, PointField
+    from std_msgs.msg import ColorRGBA
     from visualization_msgs.msg import Marker, MarkerArray
 
     from vis_ros.msg import InstanceTrack3D, InstanceTrack3DArray
+
+    def bytes_of(values: npt.NDArray[Any]) -> array[int]:
+        out = array("B")
+        out.frombytes(values.view(np.uint8).data)
+        return out
 
     return SimpleNamespace(
         InstanceTrack3D=InstanceTrack3D,
         InstanceTrack3DArray=InstanceTrack3DArray,
         Marker=Marker,
+        blank_marker=Marker(),
+        ColorRGBA=ColorRGBA,
+        Pose=Pose,
         MarkerArray=MarkerArray,
         Point=Point,
         Point32=Point32,
@@ -284,7 +299,7 @@ def _types() -> SimpleNamespace:
         PolygonInstanceStamped=PolygonInstanceStamped,
         PoseStamped=PoseStamped,
         Vector3=Vector3,
-        bytes_of=lambda values: array("B", values.tobytes()),
+        bytes_of=bytes_of,
     )
 
 

@@ -119,6 +119,11 @@ class Camera:
         pixels = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float64)
         return self.rays_of(pixels.reshape(-1, 2)).reshape(height, width, 2).astype(np.float32)
 
+    @cached_property
+    def ray_planes(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """float32 ``[H, W]`` each: x and y of `rays`."""
+        return np.ascontiguousarray(self.rays[..., 0]), np.ascontiguousarray(self.rays[..., 1])
+
     def rays_of(self, pixels: Array) -> Array:
         """x and y of rays with z = 1, ``[N, 2]``, through pixels ``[N, 2]`` (x, y)."""
         if not self.distortion.size:

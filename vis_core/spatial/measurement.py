@@ -7,6 +7,7 @@ stands on a square or round base and is at least as high as that is wide, and of
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -24,6 +25,7 @@ _WHOLE = 0.05
 """Share of its outline that may be hidden of an object that counts as whole."""
 _RING = 3
 """Width of the ring around a mask in which something nearer hides the object, pixels."""
+_RING_SHAPE = np.ones((2 * _RING + 1, 2 * _RING + 1), np.uint8)
 _MOST_PIXELS = 3000
 """Of the box of a mask that are looked at; of a larger one every second, or third... in each direction."""
 _OUTLIERS = (0.2, 0.2, 1.0)
@@ -93,25 +95,30 @@ def measure(
         return None
     box, inside = _crop(mask, depth.shape)
     x, y, width, height = box
-    stride = max(1, round(np.sqrt(width * height / _MOST_PIXELS)))
+    stride = max(1, round(math.sqrt(width * height / _MOST_PIXELS)))
+    # In one piece: what follows looks at them many times.
+    inside = np.ascontiguousarray(inside[::stride, ::stride])
     part = np.s_[y : y + height : stride, x : x + width : stride]
-    inside, distances = inside[::stride, ::stride], depth[part]
-    known = distances[_eroded(inside) & ~np.isnan(distances)]
+    distances = np.ascontiguousarray(depth[part])
+    known = distances[_eroded(inside)]
+    known = known[known == known]  # NaN is not
     least = max(least_points // stride**2, 3)
     if known.size < least:
         return None
     middle = float(np.partition(known, known.size // 2)[known.size // 2])
-    focal = camera.matrix[[0, 1], [0, 1]]
+    focal = (float(camera.matrix[0, 0]), float(camera.matrix[1, 1]))
     band = min(width / focal[0], height / focal[1]) * middle + _BAND * (1 + middle)
-    with np.errstate(invalid="ignore"):
-        own = inside & (np.abs(distances - middle) <= band)
-    places = np.flatnonzero(own)
-    if places.size < least:
+    own = (distances >= middle - band) & (distances <= middle + band) & inside
+    count = int(np.count_nonzero(own))
+    if count < least:
         return None
-    z = _smoothed(distances, own).ravel()[places]
-    points = np.column_stack([camera.rays[part].reshape(-1, 2)[places] * z[:, None], z])
-    hidden = _hidden_share(depth, part, inside, middle - band)
-    return _measurement(points, np.asarray(up, np.float64), hidden, focal / stride)
+    z = _smoothed(distances, own)
+    points = np.empty((3, count), np.float32)
+    for axis in (0, 1):
+        points[axis] = (camera.ray_planes[axis][part] * z)[own]
+    points[2] = z[own]
+    hidden = _hidden_share(depth, (x, y, stride), inside, middle - band)
+    return _measurement(points, np.asarray(up, np.float64), hidden, (focal[0] / stride, focal[1] / stride))
 
 
 def measure_instances(
@@ -125,14 +132,20 @@ def measure_instances(
     }
 
 
-def _measurement(points: npt.NDArray[np.float32], up: Array, hidden: float, focal: Array) -> Measurement:
-    """The middle of the whole behind the points of its near side."""
-    sight = _sight(points.mean(axis=0, dtype=np.float64), up)
-    seen = points @ sight.T.astype(np.float32)  # its z is the line of sight
+def _measurement(points: npt.NDArray[np.float32], up: Array, hidden: float, focal: tuple[float, float]) -> Measurement:
+    """The middle of the whole behind the points ``[3, N]`` of its near side."""
+    count = points.shape[1]
+    sight = _sight(points.sum(axis=1, dtype=np.float64) / count, up)
+    seen = sight.astype(np.float32) @ points  # its z is the line of sight
     low, high = np.empty(3), np.empty(3)
     for axis, share in enumerate(_OUTLIERS):
-        end = int(share / 100 * len(seen))
-        low[axis], high[axis] = np.partition(seen[:, axis], (end, -1 - end))[[end, -1 - end]]
+        end = int(share / 100 * count)
+        values = seen[axis]
+        if end:
+            values.partition((end, count - 1 - end))
+            low[axis], high[axis] = values[end], values[count - 1 - end]
+        else:
+            low[axis], high[axis] = values.min(), values.max()
     # Points are the middles of pixels.
     extents = high - low
     extents[:2] += low[2] / focal
@@ -146,23 +159,30 @@ def _measurement(points: npt.NDArray[np.float32], up: Array, hidden: float, foca
     spread[2] += guess
     if hidden >= _WHOLE:
         spread += min(4 * hidden, 1) * extents / 2
-    covariance = sight.T @ np.diag(spread**2) @ sight
-    return Measurement(sight.T @ centre, covariance, points.astype(np.float32), hidden < _WHOLE)
+    covariance = (sight.T * spread**2) @ sight
+    return Measurement(sight.T @ centre, covariance, points.T, hidden < _WHOLE)
 
 
 def _sight(direction: Array, up: Array) -> Array:
-    """Rotation ``[3, 3]`` to an upright frame whose z axis points at what lies in a direction, as level as may be."""
-    z = direction - up * (direction @ up) / (up @ up)
-    if z @ z < direction @ direction / 4:  # seen from above, or from below
-        z = direction
-    z = z / np.sqrt(z @ z)
+    """Rotation ``[3, 3]`` to an upright frame whose z axis points at what lies in a direction, as level as may be.
+
+    In numbers, not arrays: of three elements these cost ten times as much.
+    """
+    a, b, c = direction.tolist()
+    i, j, k = up.tolist()
+    share = (a * i + b * j + c * k) / (i * i + j * j + k * k)
+    p, q, r = a - share * i, b - share * j, c - share * k
+    if p * p + q * q + r * r < (a * a + b * b + c * c) / 4:  # seen from above, or from below
+        p, q, r = a, b, c
+    length = math.sqrt(p * p + q * q + r * r)
+    p, q, r = p / length, q / length, r / length
     # Right of it, which is the cross product of down and forward.
-    x = np.array([up[2] * z[1] - up[1] * z[2], up[0] * z[2] - up[2] * z[0], up[1] * z[0] - up[0] * z[1]])
-    if x @ x < 1e-12:
-        x = np.array([1.0, 0.0, 0.0]) - z[0] * z
-    x = x / np.sqrt(x @ x)
-    y = np.array([z[1] * x[2] - z[2] * x[1], z[2] * x[0] - z[0] * x[2], z[0] * x[1] - z[1] * x[0]])
-    return np.stack([x, y, z])
+    u, v, w = k * q - j * r, i * r - k * p, j * p - i * q
+    if u * u + v * v + w * w < 1e-12:
+        u, v, w = 1 - p * p, -p * q, -p * r
+    length = math.sqrt(u * u + v * v + w * w)
+    u, v, w = u / length, v / length, w / length
+    return np.array([[u, v, w], [q * w - r * v, r * u - p * w, p * v - q * u], [p, q, r]])
 
 
 def _crop(mask: RunLengths, size: tuple[int, ...]) -> tuple[tuple[int, int, int, int], npt.NDArray[np.bool_]]:
@@ -192,23 +212,34 @@ def _padded(inside: npt.NDArray[np.bool_], width: int) -> npt.NDArray[np.uint8]:
 
 def _smoothed(distances: npt.NDArray[np.float32], own: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """Depth averaged over the pixels of the object around each of them."""
-    total = cv2.blur(np.where(own, distances, np.float32(0)), _SMOOTH, borderType=cv2.BORDER_CONSTANT)
-    share = cv2.blur(own.astype(np.float32), _SMOOTH, borderType=cv2.BORDER_CONSTANT)
-    smoothed: npt.NDArray[np.float32] = total / np.maximum(share, np.float32(1e-6))
+    known = np.where(own, distances, np.float32(0))
+    total = cv2.boxFilter(known, cv2.CV_32F, _SMOOTH, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    count = cv2.boxFilter(own.view(np.uint8), cv2.CV_32F, _SMOOTH, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    smoothed: npt.NDArray[np.float32] = cv2.divide(total, count).astype(np.float32, copy=False)  # 0 of none is 0
     return smoothed
 
 
 def _hidden_share(
-    depth: npt.NDArray[np.float32], part: tuple[slice, slice], inside: npt.NDArray[np.bool_], near: float
+    depth: npt.NDArray[np.float32], part: tuple[int, int, int], inside: npt.NDArray[np.bool_], near: float
 ) -> float:
-    """Share of an outline beside which something nearer than `near` metres, or the end of the image, is."""
+    """Share of an outline beside which something nearer than `near` metres, or the end of the image, is.
+
+    `part` is where the mask begins, x and y, and of how many pixels it has one.
+    """
     height, width = depth.shape
     padded = _padded(inside, _RING)
-    ring = cv2.dilate(padded, np.ones((2 * _RING + 1, 2 * _RING + 1), np.uint8)) - padded
-    rows, columns = np.nonzero(ring)
-    step = part[0].step
-    rows, columns = (rows - _RING) * step + part[0].start, (columns - _RING) * step + part[1].start
-    seen = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    beside = depth[rows[seen], columns[seen]]
-    with np.errstate(invalid="ignore"):
-        return float((rows.size - beside.size + np.count_nonzero(beside < near)) / max(rows.size, 1))
+    ring = cv2.dilate(padded, _RING_SHAPE) - padded
+    x, y, step = part
+    rows = _within(y - _RING * step, step, ring.shape[0], height)
+    columns = _within(x - _RING * step, step, ring.shape[1], width)
+    beside, seen = depth[rows[0], columns[0]] < near, ring[rows[1], columns[1]]
+    whole = int(np.count_nonzero(ring))
+    outside = whole - int(np.count_nonzero(seen))
+    return (outside + int(np.count_nonzero(beside & (seen != 0)))) / max(whole, 1)
+
+
+def _within(start: int, step: int, count: int, end: int) -> tuple[slice, slice]:
+    """Of so many places from a start on, those from 0 to an end: the places, and which they are."""
+    first = max(0, -(start // step))
+    last = min(count, (end - 1 - start) // step + 1)
+    return slice(start + first * step, max(start + (last - 1) * step + 1, 0), step), slice(first, max(last, first))

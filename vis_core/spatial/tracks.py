@@ -22,9 +22,8 @@ _PATIENCE = 3
 """Positions outside the gate, one after the other, after which a track begins anew where they are."""
 _SIZE_GAIN = 0.2
 """Weight of a new size against the one known."""
-_HULL_STEP = 4
-"""Of so many points of an object one goes into its outline."""
-_MOST_CORNERS = 8
+_DIRECTIONS = np.array([[1, 0], [0.7071, 0.7071], [0, 1], [-0.7071, 0.7071]], np.float32)
+"""In which, and in whose opposites, a footprint has its corners."""
 
 
 @dataclass(frozen=True)
@@ -210,12 +209,10 @@ class _Track:
         """Size and outline of what was seen, and of as much on the far side of the middle."""
         if not measurement.whole and self._outline.size:
             return  # what is hidden is as it was
-        seen = measurement.points @ pose.rotation.T.astype(np.float32) + (pose.translation - position).astype(
-            np.float32
-        )
-        size = 2 * np.maximum(seen.max(axis=0), -seen.min(axis=0)).astype(np.float64)
-        corners = seen[::_HULL_STEP, self._ground]
-        self._outline = _convex(np.concatenate([corners, -corners]))
+        seen = pose.rotation.astype(np.float32) @ measurement.points.T
+        seen += (pose.translation - position).astype(np.float32)[:, None]
+        size = 2 * np.maximum(seen.max(axis=1), -seen.min(axis=1)).astype(np.float64)
+        self._outline = _convex(seen[self._ground])
         if not self._size.any():
             self._size, self._size_deviation = size, 0.2 * size
             return
@@ -237,10 +234,10 @@ def _motion(seconds: float, acceleration: float) -> tuple[Array, Array]:
 
 
 def _convex(points: npt.NDArray[np.float32]) -> Array:
-    """The convex outline of points, by few corners, counter-clockwise in a right-handed plane."""
-    hull = cv2.convexHull(np.ascontiguousarray(points))
-    tolerance = 0.005
-    while len(hull) > _MOST_CORNERS:
-        hull = cv2.approxPolyDP(hull, tolerance, closed=True)
-        tolerance *= 2
+    """The convex outline of points ``[2, N]`` and their mirror images, counter-clockwise in a right-handed plane.
+
+    Its corners are those points that lie farthest out in eight directions.
+    """
+    corners = points[:, np.abs(_DIRECTIONS @ points).argmax(axis=1)].T
+    hull = cv2.convexHull(np.concatenate([corners, -corners]))
     return hull[:, 0].astype(np.float64)
