@@ -102,16 +102,9 @@ def test_a_camera_gives_no_more_images_a_second_than_asked_for():
     assert [frame.index for frame in camera._thinned(late, 10.0)] == [0, 1, 3]  # what was missed is not made up
 
 
-def test_an_address_is_opened_as_a_camera_is(monkeypatch):
-    opened = []
-
-    class Stream:
-        def __init__(self, address: str) -> None:
-            opened.append(address)
-
-    monkeypatch.setattr("vis_core.video.opening.Camera", Stream)
-    assert isinstance(open_video("rtsp://robot.local:554/front"), Stream)
-    assert opened == ["rtsp://robot.local:554/front"]
+def test_an_address_is_opened_and_connected_to_again(monkeypatch):
+    monkeypatch.setattr("vis_core.video.opening.open_address", lambda address, reconnect: (address, reconnect))
+    assert open_video("rtsp://robot.local:554/front") == ("rtsp://robot.local:554/front", 30)
 
 
 def test_what_is_no_camera_is_told_in_one_message(capsys, tmp_path):
@@ -119,7 +112,7 @@ def test_what_is_no_camera_is_told_in_one_message(capsys, tmp_path):
     for given, text in (
         (tmp_path / "nowhere.mp4", "nowhere.mp4: no such file, folder or camera"),
         (tmp_path / "torn.mp4", "torn.mp4: is no video that this OpenCV reads"),
-        ("rtsp://127.0.0.1:9/nothing", "camera rtsp://127.0.0.1:9/nothing: does not open or gives no picture"),
+        ("rtsp://127.0.0.1:9/nothing", "rtsp://127.0.0.1:9/nothing: cannot be reached: Connection refused"),
     ):
         with pytest.raises(SystemExit) as end:
             cli.main(["camera", str(given)])

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from vis_core.errors import InputError
+from vis_core.files.names import is_address, natural_order
 
 DEFAULT_FOLDER = Path("segmented")
 """Where results go that nobody said a place for."""
@@ -28,7 +29,7 @@ def expanded(texts: Iterable[str]) -> list[str]:
         if not glob.has_magic(text) or is_address(text) or Path(text).exists():
             found.append(text)
             continue
-        matches = sorted(glob.glob(text, recursive=True), key=_natural)  # noqa: PTH207 absolute ones, too
+        matches = sorted(glob.glob(text, recursive=True), key=natural_order)  # noqa: PTH207 absolute ones, too
         if not matches:
             raise InputError(f"{text}: matches no file or folder")
         found += matches
@@ -36,11 +37,6 @@ def expanded(texts: Iterable[str]) -> list[str]:
     if twice is not None:
         raise InputError(f"{twice}: is given twice")
     return found
-
-
-def is_address(text: str) -> bool:
-    """Whether an input is the address of a stream."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
 
 
 def is_live(text: str) -> bool:
@@ -108,7 +104,3 @@ def _numbered(folder: Path, again: bool) -> Path:
         number, last = number + 1, place
         place = folder.with_name(f"{folder.name}-{number}")
     return last if again else place
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -29,10 +29,25 @@ ValueRange = Annotated[
         help="Values of 16-bit images that become black and white; auto: found by the first images of a video.",
     ),
 ]
+Reconnect = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=86400,
+        metavar="SECONDS",
+        show_default="30",
+        help="For how long a live stream that breaks off is connected to again; 0: its video ends there.",
+    ),
+]
 
 
 def open_sources(
-    source: str, images: Path | None, fps: float | None, orientation: str, value_range: str | None
+    source: str,
+    images: Path | None,
+    fps: float | None,
+    orientation: str,
+    value_range: str | None,
+    reconnect: float | None = None,
 ) -> list[VideoSource]:
     """The videos that are there, as `open_videos`; how their images are read is told.
 
@@ -41,8 +56,10 @@ def open_sources(
         OptionError: no such range.
     """
     from vis_core.video.opening import open_videos
+    from vis_core.video.streams import RECONNECT
 
-    sources = open_videos(source, images, fps, orientation, value_range)
+    reconnect = RECONNECT if reconnect is None else reconnect
+    sources = open_videos(source, images, fps, orientation, value_range, reconnect)
     tell_notes(sources)
     if value_range is not None and not any("16-bit" in note for note in sources[0].notes):
         screen.print(f"[yellow]--range {escape(value_range)}[/] changes nothing: the first images have 8 bits a value")

@@ -26,7 +26,7 @@ from vis_core.commands.loading import (
 )
 from vis_core.commands.outcome import NOTHING, end, end_several, report, report_several
 from vis_core.commands.progress import progress_bar
-from vis_core.commands.reading import Orientation, ValueRange
+from vis_core.commands.reading import Orientation, Reconnect, ValueRange
 from vis_core.commands.segment_fleet import segment_several
 from vis_core.commands.segment_jobs import SegmentJob
 from vis_core.commands.terminal import Force, Quiet, check_inputs, tell_failure
@@ -45,7 +45,7 @@ def segment(
         typer.Argument(
             metavar="INPUT...",
             help="Video file, folder of images, image, YouTube-VIS or COCO JSON, camera (/dev/video0, camera:0), "
-            "or a pattern of these ('clips/*.mp4').",
+            "stream or file at an address (rtsp://..., https://...), or a pattern ('clips/*.mp4').",
         ),
     ],
     out: Annotated[
@@ -80,6 +80,7 @@ def segment(
     fps: Annotated[float | None, typer.Option(help="Frames per second of images.")] = None,
     orientation: Orientation = "auto",
     value_range: ValueRange = None,
+    reconnect: Reconnect = None,
     start: Annotated[int, typer.Option(min=0, help="First frame, of each video.")] = 0,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Most frames, of each video.")] = None,
     force: Force = False,
@@ -120,6 +121,7 @@ def segment(
             fps=fps,
             orientation=orientation,
             value_range=value_range,
+            reconnect=reconnect,
             start=start,
             max_frames=max_frames,
             overlay=overlay,

@@ -31,7 +31,7 @@ class SegmentJob:
         system, weights, device, precision, threads: as of `load_segmenter`.
         texts: options of the system, each ``name=value``.
         given: options of the system, parsed; None is left out.
-        images, fps, orientation, value_range: as of `open_videos`.
+        images, fps, orientation, value_range, reconnect: as of `open_sources`.
         start, max_frames: first frame of each video, and most frames; None: all.
         overlay, save_masks, save_panoptic: as of `segment_videos`.
         force: replace what an earlier run has left.
@@ -51,6 +51,7 @@ class SegmentJob:
     fps: float | None = None
     orientation: str = "auto"
     value_range: str | None = None
+    reconnect: float | None = None
     start: int = 0
     max_frames: int | None = None
     overlay: bool = True
@@ -65,7 +66,7 @@ class SegmentJob:
         Raises:
             InputError: nothing there that can be read.
         """
-        return open_sources(self.source, self.images, self.fps, self.orientation, self.value_range)
+        return open_sources(self.source, self.images, self.fps, self.orientation, self.value_range, self.reconnect)
 
     def check_out(self) -> None:
         """See before any work that the results can be written.

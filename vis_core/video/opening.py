@@ -19,6 +19,7 @@ from vis_core.files.annotation_content import AnnotationContent, Entry, read_con
 from vis_core.files.findings import Findings, InputWarning
 from vis_core.files.image_folders import find_images, given_folder
 from vis_core.files.json_files import parse_json, read_text
+from vis_core.files.names import is_address
 from vis_core.video import images as image_files
 from vis_core.video.images import MAX_PIXELS, read_pixels
 from vis_core.video.orientation import reading_of
@@ -29,6 +30,7 @@ from vis_core.video.sources import (
     VideoFile,
     VideoSource,
 )
+from vis_core.video.streams import RECONNECT, open_address
 
 
 def open_video(
@@ -37,13 +39,14 @@ def open_video(
     fps: float | None = None,
     orientation: str = "auto",
     value_range: str | None = None,
+    reconnect: float = RECONNECT,
 ) -> VideoSource:
     """The one video that is there; see `open_videos`.
 
     Raises:
         InputError: also where a JSON holds several videos.
     """
-    videos = open_videos(path, images, fps, orientation, value_range)
+    videos = open_videos(path, images, fps, orientation, value_range, reconnect)
     if len(videos) != 1:
         names = ", ".join(video.name for video in videos[:5])
         raise InputError(f"{path}: holds {len(videos)} videos ({names}...), not one; open_videos gives them all")
@@ -56,18 +59,21 @@ def open_videos(
     fps: float | None = None,
     orientation: str = "auto",
     value_range: str | None = None,
+    reconnect: float = RECONNECT,
 ) -> list[VideoSource]:
     """All videos that are there.
 
     Args:
         path: a video file, a folder of images, one image, a YouTube-VIS JSON, a COCO JSON (each image is a video of one
-            frame), a camera (``/dev/video0``, ``camera:0`` or ``0``), or a stream (``rtsp://...``), read as one.
+            frame), a camera (``/dev/video0``, ``camera:0`` or ``0``), or an address (``rtsp://...``, ``https://...``):
+            a live stream, or a file where it tells its length.
         images: folder to which the file names of a JSON are relative; default: the first usual one beside it, such as
             ``frames``, ``JPEGImages`` or ``val2017``, that has one of them.
         fps: rate of images without stamps; default: the JSON's ``fps``, or `DEFAULT_FPS`.
         orientation: images as they are ``stored``, or ``turned`` by EXIF; ``auto``: as the sizes in a JSON tell, else
             turned, as viewers do.
         value_range: how 16 bits of images become 8: ``MIN,MAX``, or ``auto``; None: by their upper 8.
+        reconnect: for how long a live stream that breaks off is connected to again, seconds; 0: the video ends there.
 
     Raises:
         InputError: nothing there that can be read, or images of 16 bits that need a range.
@@ -78,8 +84,8 @@ def open_videos(
     file = Path(str(path))
     if isinstance(path, int):
         return [Camera(path)]
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", str(path)):
-        return [Camera(str(path))]
+    if is_address(str(path)):
+        return [open_address(str(path), reconnect)]
     if file.is_dir():
         return [_of_images(file, fps or DEFAULT_FPS, orientation, value_range)]
     if file.is_char_device():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 import warnings
 import weakref
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vis_core.errors import InputError
+from vis_core.files.names import natural_order
 from vis_core.structures import Frame
 from vis_core.video import images as image_files
 from vis_core.video.containers import read_contents
@@ -181,7 +181,7 @@ class ImageSequence(VideoSource):
             OptionError: there is no such range.
         """
         files = [f for f in folder.iterdir() if f.suffix.lower() in image_files.SUFFIXES and f.name[0] != "."]
-        files.sort(key=lambda file: _natural(file.name))
+        files.sort(key=lambda file: natural_order(file.name))
         if not files:
             raise InputError(f"{folder}: holds no image ({', '.join(image_files.SUFFIXES)})")
         first = ""
@@ -293,7 +293,7 @@ class VideoFile(VideoSource):
                 failures = 0
                 shown = capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6
                 stamp = round(shown) if stamp < shown < 2**62 else max(stamp, 0) + period
-                yield Frame(_rgb(image), stamp, index)
+                yield Frame(rgb_of(image), stamp, index)
                 index += 1
             if missing := self._missing(index):
                 yield missing
@@ -342,7 +342,7 @@ class Camera(VideoSource):
             found, image = self._capture.read()
             if not found:
                 return
-            yield Frame(_rgb(image), time.time_ns(), index)
+            yield Frame(rgb_of(image), time.time_ns(), index)
             index += 1
 
     def _ahead(self, items: Iterator[Frame | Skipped]) -> Generator[Frame | Skipped, None, None]:
@@ -358,13 +358,10 @@ def _attempts(length: int | None, index: int) -> int:
     return min(max(64, 0 if length is None else length - index), 100_000)
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
 def _warn(skipped: Skipped) -> None:
     warnings.warn(f"{skipped.name}: {skipped.reason}; skipped", stacklevel=2)
 
 
-def _rgb(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def rgb_of(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """OpenCV's BGR as RGB."""
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

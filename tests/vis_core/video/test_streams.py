@@ -1,0 +1,178 @@
+"""Videos at an address: files and live streams on a server of this machine."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import cv2
+import numpy as np
+import pytest
+
+from vis_core.errors import InputError
+from vis_core.files.names import is_address, shown_address
+from vis_core.video.opening import open_video
+from vis_core.video.streams import RemoteFile, Stream, open_address
+
+
+def jpeg(value):
+    return cv2.imencode(".jpg", np.full((48, 64, 3), value, np.uint8))[1].tobytes()
+
+
+@contextmanager
+def serving(answer):
+    """A web server that answers each request by a function; gives its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            with suppress(OSError):  # the other side may be gone
+                answer(self)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def send_pictures(request, values, pause=0.03):
+    """A live stream, as network cameras send it: one JPEG after another."""
+    request.send_response(200)
+    request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+    request.end_headers()
+    for value in values:
+        picture = jpeg(value)
+        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+        request.wfile.write(head.encode() + picture + b"\r\n")
+        time.sleep(pause)
+
+
+def send_file(request, data, cut=None):
+    request.send_response(200)
+    request.send_header("Content-Type", "video/x-msvideo")
+    request.send_header("Content-Length", str(len(data)))
+    request.end_headers()
+    request.wfile.write(data[:cut])
+
+
+@pytest.fixture
+def video(tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for i in range(60):
+        writer.write(np.full((48, 64, 3), 4 * i, np.uint8))
+    writer.release()
+    return (tmp_path / "a.avi").read_bytes()
+
+
+def test_a_file_on_a_server_is_read_whole_and_no_frame_is_left_out(video):
+    with (
+        serving(lambda request: send_file(request, video)) as address,
+        open_video(f"{address}/clips/walk.avi") as found,
+    ):
+        assert isinstance(found, RemoteFile) and not found.live
+        assert (found.name, found.length, found.fps, found.size) == ("walk", 60, 10, (48, 64))
+        frames = list(found)
+        assert [frame.index for frame in frames] == list(range(60)) and found.skipped == []
+        assert frames[-1].stamp == 5_900_000_000
+        assert abs(int(frames[20].image.mean()) - 80) < 3
+
+
+def test_a_file_whose_connection_is_cut_gives_what_came_and_tells_it(video):
+    with serving(lambda request: send_file(request, video, len(video) // 2)) as address:
+        found = open_address(f"{address}/walk.avi")
+        found.on_skip = lambda skipped: None
+        frames = list(found)
+    assert 10 < len(frames) < 40
+    assert "60 frames are announced" in found.skipped[0].reason and "connection was cut" in found.skipped[0].reason
+
+
+def test_a_live_stream_that_breaks_off_is_connected_to_again_and_ends_when_it_stays_away():
+    connections = []
+
+    def answer(request):
+        connections.append(1)
+        if len(connections) > 2:
+            request.send_error(404)
+        else:
+            send_pictures(request, [50 * len(connections)] * 8)
+
+    told = []
+    with serving(answer) as address:
+        found = open_address(f"{address}/live", reconnect=1.0)
+        assert isinstance(found, Stream) and found.live and found.length is None
+        found.on_skip = told.append
+        frames = list(found)
+    values = [round(float(frame.image.mean()), -1) for frame in frames]
+    assert set(values) == {50, 100} and values == sorted(values)
+    indices = [frame.index for frame in frames]
+    assert indices == sorted(set(indices)) and abs(frames[0].stamp - time.time_ns()) < 60e9
+    reasons = [skipped.reason for skipped in told]
+    again = "no picture comes any more; connecting again for up to 1 s"
+    assert reasons == [again, again, "did not come back within 1 s; the video ends here"]
+
+
+def test_whoever_is_slow_gets_the_newest_picture_of_a_live_stream():
+    with serving(lambda request: send_pictures(request, range(0, 200, 4), 0.02)) as address:
+        found = open_address(f"{address}/live", reconnect=0)
+        found.on_skip = lambda skipped: None
+        indices = []
+        for frame in found:
+            indices.append(frame.index)
+            time.sleep(0.2)
+    assert len(indices) < 25 and max(np.diff(indices)) > 1 and indices[-1] > 40
+
+
+def test_leaving_a_live_stream_leaves_no_thread_at_work():
+    with serving(lambda request: send_pictures(request, [9] * 500)) as address:
+        with open_address(f"{address}/live") as found:
+            assert next(iter(found)).size == (48, 64)
+        deadline = time.monotonic() + 60
+        while any(thread.name == "vis-stream" for thread in threading.enumerate()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (lambda request: request.send_error(404, "Not Found"), "the server answers 404 Not Found"),
+        (
+            lambda request: (
+                request.send_response(200),
+                request.send_header("Content-Type", "text/html"),
+                request.end_headers(),
+                request.wfile.write(b"<html>sign in</html>"),
+            ),
+            r"is a page \(text/html\), not a video",
+        ),
+        (lambda request: send_file(request, b"nothing" * 99), "is no video that this OpenCV reads"),
+    ],
+)
+def test_an_address_without_a_video_says_what_is_there(answer, text):
+    with serving(answer) as address, pytest.raises(InputError, match=text) as caught:
+        open_video(f"{address}/walk.avi?token=secret".replace("//", "//me:secret@"))
+    assert "secret" not in str(caught.value) and "/walk.avi" in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_an_address_that_nobody_answers_at_is_told(scheme):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"{scheme}://127.0.0.1:{unused.getsockname()[1]}/front"
+        with pytest.raises(InputError, match="/front: cannot be reached: Connection refused"):
+            open_video(address)
+
+
+def test_addresses_are_told_from_paths_and_shown_without_secrets():
+    assert is_address("rtsp://host/a") and is_address("https://h/a.mp4")
+    assert not is_address("clips/a.mp4") and not is_address("/dev/video0") and not is_address("camera:0")
+    assert shown_address("rtsp://me:secret@cam.local:554/front?key=1") == "rtsp://cam.local:554/front"
