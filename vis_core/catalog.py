@@ -14,7 +14,9 @@ from torch import Tensor
 from vis_core import checkpoints
 from vis_core.checkpoints import FORMAT
 from vis_core.errors import CheckpointError, OptionError, nearest, printable
+from vis_core.files.weights_folder import find_weights
 from vis_core.models import efficientvis, gmp_vis, mask2former_vis, tevit, video_knet, visolo
+from vis_core.nn.runtimes import is_exported
 from vis_core.system import exported
 from vis_core.system.entry import System
 from vis_core.system.option import check_options
@@ -43,7 +45,7 @@ def load(
         name: a name of `SYSTEMS`.
         weights: our ``.safetensors``, or a published checkpoint (``.pth``, ``.pkl``), which is converted on the fly; an
             exported network (``.onnx``, ``..._openvino_model``) of ``vis export``; None: those that are part of the
-            package, or random ones, with a warning.
+            package, or random ones, with a warning. A name alone is looked for in the folder ``VIS_WEIGHTS`` too.
         device: ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``...; of an exported network also
             ``tensorrt``, or a device of OpenVINO.
         precision: ``auto`` (bfloat16 for what does not show in the masks, where the device is fast at it; all else is
@@ -55,8 +57,8 @@ def load(
         CheckpointError: the weights do not fit, or are unsafe to load.
     """
     system = find(name)
-    weights = system.default_weights() if weights is None else Path(weights)
-    if weights is not None and exported.is_exported(weights):
+    weights = system.default_weights() if weights is None else find_weights(weights)
+    if weights is not None and is_exported(weights):
         return _load_exported(system, weights, str(device), precision, options)
     if precision not in PRECISIONS:
         raise OptionError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
@@ -65,7 +67,7 @@ def load(
     if tensors is None:
         warnings.warn(f"{name}: no weights given, so they are random and the masks mean nothing", stacklevel=2)
     segmenter = system.build(tensors, metadata, _device(device), precision, **checked)
-    segmenter.options = system.options
+    segmenter.options, segmenter.shown_score = system.options, _shown_score(metadata)
     return segmenter
 
 
@@ -76,8 +78,17 @@ def _load_exported(system: System, path: Path, device: str, precision: str, give
     metadata = network.about["weights_metadata"]
     segmenter = system.build(network.weights(), metadata, torch.device("cpu"), "fp32", **options)
     exported.use(segmenter, network)
-    segmenter.options = system.options
+    segmenter.options, segmenter.shown_score = system.options, _shown_score(metadata)
     return segmenter
+
+
+def _shown_score(metadata: Mapping[str, str]) -> float:
+    """The running score that weights state for what is shown; 0 where they state none that can be."""
+    try:
+        score = float(metadata.get("shown_score", 0))
+    except ValueError:
+        return 0.0
+    return score if 0 <= score <= 1 else 0.0
 
 
 def find(name: str) -> System:
@@ -135,6 +146,8 @@ def read_weights(system: System, path: Path) -> tuple[dict[str, Tensor], dict[st
             raise CheckpointError(
                 f"{path}: holds weights of {printable(metadata.get('system'), 60)!r}, not of {system.name!r}"
             )
+        if path == system.default_weights():
+            metadata = {"shown_score": str(system.shown_score), **metadata}
         return tensors, metadata
     if system.published and system.published.recognise(tensors.keys()):
         _log.warning("%s: published %s checkpoint; licence: %s", path, system.title, system.checkpoints_licence)

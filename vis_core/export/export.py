@@ -22,13 +22,13 @@ from vis_core.export.openvino_graphs import converted, write_openvino
 from vis_core.export.proof import Proof, prove
 from vis_core.export.quantisation import quantised
 from vis_core.nn.graphs import Graph
+from vis_core.nn.runtimes import PRECISIONS, SUFFIXES, is_exported
 from vis_core.structures import Frame, Instances
 from vis_core.system import exported
 from vis_core.system.clip import ClipModel, TensorRun
 from vis_core.system.driver import StreamSegmenter
 from vis_core.system.segmenter import Segmenter
 
-FORMATS = ("onnx", "openvino")
 PROOF_FRAMES = 8
 """Synthetic ones, where none are given."""
 
@@ -47,8 +47,8 @@ def export(
     Args:
         name: of the system.
         weights: as for `vis_core.load`.
-        target: see `exported_path`.
-        form: one of `FORMATS`.
+        target: see `vis_core.nn.runtimes.exported_path`.
+        form: a key of `SUFFIXES`.
         precision: ``fp32``, ``bf16`` (OpenVINO), ``int8``.
         frames: to prove it on, and to calibrate int8 on; none: synthetic ones.
         options: of the system, of those that are part of the graphs.
@@ -61,7 +61,7 @@ def export(
     options = dict(options or {})
     system = catalog.find(name)
     path = system.default_weights() if weights is None else Path(weights)
-    if path is not None and exported.is_exported(path):
+    if path is not None and is_exported(path):
         raise CheckpointError(f"{path}: is exported already; give the weights that it was made from")
     segmenter = catalog.load(name, path, "cpu", "fp32", **options)
     stated: dict[str, Any] = {"system": name, "source": None}
@@ -96,15 +96,17 @@ def export_segmenter(
     Args:
         segmenter: whose network is exported.
         target: the file or folder.
-        form: one of `FORMATS`.
+        form: a key of `SUFFIXES`.
         precision: of the exported network.
         frames: to prove it on, and to calibrate int8 on.
         stated: its system, options and source.
         tensors: that it was built from.
         metadata: of their file.
     """
-    if form not in FORMATS or precision not in exported.PRECISIONS:
-        raise OptionError(f"format {form!r} and precision {precision!r}: known are {FORMATS}, {exported.PRECISIONS}")
+    if form not in SUFFIXES or precision not in PRECISIONS:
+        raise OptionError(
+            f"format {form!r} and precision {precision!r}: known are {', '.join((*SUFFIXES, *PRECISIONS))}"
+        )
     if (form, precision) == ("onnx", "bf16"):
         raise ExportError("bf16 in ONNX: ONNX Runtime's CPU has no kernels for it; use --format openvino, or int8")
     if precision == "int8" and not frames:
@@ -149,12 +151,6 @@ def export_segmenter(
         proof.check()
     write(target, models, {**about, "proof": proof.stated()})
     return proof
-
-
-def exported_path(stem: Path, form: str) -> Path:
-    """``STEM.onnx`` or ``STEM_openvino_model``."""
-    suffix = ".onnx" if form == "onnx" else exported.OPENVINO_SUFFIX
-    return stem.with_name(stem.name.removesuffix(suffix) + suffix)
 
 
 def _model(segmenter: Segmenter) -> ClipModel[Any, Any]:

@@ -22,6 +22,7 @@ OPSET = 23
 """From 23 on a query that may look at no key gives 0, as PyTorch does; before, the mean of all values, or NaN."""
 _TALKERS = ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript", "onnx_ir")
 LARGEST = 2**31 - 1  # bytes of a file of this form
+LARGEST_SIZE = 2**16
 
 
 def traced(name: str, graph: Graph) -> Any:
@@ -43,7 +44,7 @@ def traced(name: str, graph: Graph) -> Any:
                 tuple(x.clone() for x in graph.inputs.values()),
                 input_names=list(graph.inputs),
                 output_names=list(graph.outputs),
-                dynamic_shapes=tuple(dict(graph.dynamic.get(name, {})) for name in graph.inputs),
+                dynamic_shapes=_sizes(graph),
                 dynamo=True,
                 opset_version=OPSET,
                 external_data=False,
@@ -75,6 +76,18 @@ def write_onnx(path: Path, models: Mapping[str, Any], about: Mapping[str, Any]) 
         raise ExportError(f"{path}: the network takes {main.ByteSize() / 1e9:.1f} GB, an .onnx file 2.1 at most")
     with atomic_write(path) as partial:
         partial.write_bytes(main.SerializeToString())
+
+
+def _sizes(graph: Graph) -> tuple[dict[int, Any], ...]:
+    """Of each input the axes that change, as PyTorch takes them."""
+    known: dict[str, Any] = {}
+
+    def size(text: str) -> Any:
+        *times, name = text.split("*")
+        known.setdefault(name, torch.export.Dim(name, min=1, max=LARGEST_SIZE))
+        return int(times[0]) * known[name] if times else known[name]
+
+    return tuple({axis: size(text) for axis, text in graph.dynamic.get(name, {}).items()} for name in graph.inputs)
 
 
 @contextmanager

@@ -16,10 +16,23 @@ from vis_core.errors import CheckpointError, MissingDependencyError, OptionError
 Array = npt.NDArray[Any]
 Run = Callable[..., "list[Array]"]
 
+SUFFIXES: Mapping[str, str] = {"onnx": ".onnx", "openvino": "_openvino_model"}
+"""Of what an exported network is written to, by format."""
+PRECISIONS = ("fp32", "bf16", "int8")
 _INSTALL = {
     "onnxruntime": "pip install 'vis_ros[onnx]' (on a GPU: vis_ros[gpu])",
     "openvino": "pip install 'vis_ros[openvino]'",
 }
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a path names an exported network, by its suffix."""
+    return Path(path).name.endswith(tuple(SUFFIXES.values()))
+
+
+def exported_path(stem: Path, form: str) -> Path:
+    """What an exported network of a format is written to: ``STEM.onnx`` or ``STEM_openvino_model``."""
+    return stem.with_name(stem.name.removesuffix(SUFFIXES[form]) + SUFFIXES[form])
 
 
 def onnx_session(source: Path | bytes, device: str, threads: int) -> OnnxSession:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vis_core.errors import CheckpointError, OptionError, printable
-from vis_core.nn.runtimes import Run, onnx_session, openvino_model
+from vis_core.nn.runtimes import PRECISIONS, Run, onnx_session, openvino_model
 from vis_core.system.clip import TensorRun
 from vis_core.system.driver import StreamSegmenter
 from vis_core.system.segmenter import Segmenter
@@ -22,9 +22,7 @@ from vis_core.system.segmenter import Segmenter
 FORMAT = "vis-export-1"
 ABOUT, GRAPH_KEY = "vis_export", "vis_graph:"
 """Keys of an ONNX file's metadata: the JSON of what is stated, and each further graph, in base64."""
-OPENVINO_SUFFIX = "_openvino_model"
 ABOUT_FILE = "about.json"
-PRECISIONS = ("fp32", "bf16", "int8")
 _STATED: Mapping[str, Callable[[Any], bool]] = {
     "system": lambda x: isinstance(x, str),
     "class_names": lambda x: isinstance(x, list) and all(isinstance(name, str) for name in x),
@@ -35,11 +33,6 @@ _STATED: Mapping[str, Callable[[Any], bool]] = {
     "graphs": lambda x: isinstance(x, dict) and len(x) > 0 and all(name.isidentifier() for name in x),
 }
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int64": torch.int64}
-
-
-def is_exported(path: str | Path) -> bool:
-    """Whether a path names an exported network, by its suffix: ``.onnx``, ``_openvino_model``."""
-    return Path(path).suffix == ".onnx" or Path(path).name.endswith(OPENVINO_SUFFIX)
 
 
 @dataclass(frozen=True, eq=False)
