@@ -15,7 +15,8 @@ import numpy as np
 
 from vis_core import masks
 from vis_core.errors import InputError
-from vis_core.files.atomic import atomic_write, errors_name
+from vis_core.files.appended import AppendedFile
+from vis_core.files.atomic import atomic_write
 from vis_core.files.results_info import ResultsInfo, info_path, write_info
 from vis_core.structures import Instances
 
@@ -31,8 +32,9 @@ class _Track:
 class ResultsWriter:
     """Collects the instances of videos and writes one entry a track when closed.
 
-    An entry: ``video_id``, ``category_id``, ``score`` (running score of the track when it was last seen), ``track_id``,
-    and ``segmentations``, one a frame: compressed run lengths at the original size, or null where it has no pixel.
+    An entry: ``video_id``, ``category_id``, ``category_name`` where ``info`` has it, ``score`` (running score of the
+    track when it was last seen), ``track_id``, and ``segmentations``, one a frame: compressed run lengths at the
+    original size, or null where it has no pixel.
     A track that never has one gets no entry.
 
     Rows go to ``rows_path`` as they come, one JSON line a mask; a frame is there whole or not at all. On closing the
@@ -66,11 +68,11 @@ class ResultsWriter:
         self.rows_path = self.path.with_name(f"{self.path.name}.rows.jsonl")
         self.category_ids = None if category_ids is None else tuple(category_ids)
         self.keep_rows = False
-        self._end, lengths = kept
+        end, lengths = kept
         self._lengths = dict(lengths)
-        self._rows: BinaryIO = self.rows_path.open("r+b" if self._end else "wb", buffering=0)
+        self._rows = AppendedFile(self.rows_path, end, named=self.path)
         self._tracks: dict[int, dict[int, _Track]] = {}
-        if self._end:
+        if end:
             self._read_rows()
 
     def __enter__(self) -> ResultsWriter:
@@ -82,13 +84,13 @@ class ResultsWriter:
     @property
     def rows_end(self) -> int:
         """Size of the rows that stand, bytes."""
-        return self._end
+        return self._rows.end
 
     @property
     def bytes_to_come(self) -> int:
         """Disk space that closing will need, about."""
         nulls = sum(len(tracks) * self._lengths.get(video, 0) for video, tracks in self._tracks.items())
-        return self._end + 6 * nulls
+        return self._rows.end + 6 * nulls
 
     def track_count(self, video_id: int) -> int:
         """Number of tracks of a video that have had a mask."""
@@ -109,9 +111,10 @@ class ResultsWriter:
             raise InputError(f"results of video {video_id}: position {position} is negative")
         tracks = self._tracks.setdefault(video_id, {})
         self._lengths[video_id] = max(self._lengths.get(video_id, 0), position + 1)
+        place = f"results of video {video_id}, frame {position}"
         lines: list[bytes] = []
         changed: dict[int, _Track] = {}
-        end = self._end
+        end = self._rows.end
         for row in np.flatnonzero(instances.visible):
             track_id, mask = int(instances.track_ids[row]), instances.masks[row]
             before = changed.get(track_id) or tracks.get(track_id)
@@ -120,7 +123,7 @@ class ResultsWriter:
                 "video_id": video_id,
                 "position": position,
                 "track_id": track_id,
-                "category_id": self._category(int(instances.labels[row]), video_id, position),
+                "category_id": self.category_of(int(instances.labels[row]), place),
                 "score": _finite(float(instances.track_scores[row]), video_id, position, track_id),
                 "segmentation": masks.to_coco(mask) if mask.area else None,
             }
@@ -128,7 +131,7 @@ class ResultsWriter:
             changed[track_id] = _Track(end, bool(mask.area or (before and before.has_pixels)))
             lines.append(line)
             end += len(line)
-        self._append(b"".join(lines))
+        self._rows.append(b"".join(lines))
         tracks.update(changed)
 
     def finish_video(self, video_id: int, length: int) -> None:
@@ -170,7 +173,7 @@ class ResultsWriter:
         at = 0
         try:
             with self.rows_path.open("rb") as rows:
-                while at < self._end:
+                while at < self._rows.end:
                     line = rows.readline()
                     row = json.loads(line)
                     tracks = self._tracks.setdefault(row["video_id"], {})
@@ -180,8 +183,6 @@ class ResultsWriter:
                     at += len(line)
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{self.rows_path}: not sound at byte {at}: {error}; begin anew") from None
-        self._rows.truncate(self._end)
-        self._rows.seek(self._end)
 
     def _write_info(self) -> None:
         info_path(self.path).unlink(missing_ok=True)  # of former results: with these it would be wrong
@@ -189,18 +190,6 @@ class ResultsWriter:
             came = [video for video in self.info.videos if video.id in self._lengths]
             videos = [replace(video, length=self._lengths[video.id]) for video in came]
             write_info(self.path, self.info.of_videos(*videos))
-
-    def _append(self, data: bytes) -> None:
-        written = 0
-        try:
-            with errors_name(self.path):
-                while written < len(data):
-                    written += self._rows.write(data[written:]) or 0
-        except BaseException:
-            self._rows.truncate(self._end)
-            self._rows.seek(self._end)
-            raise
-        self._end += written
 
     def _write_entries(self, rows: BufferedReader, out: BinaryIO) -> None:
         separator = b"[\n"
@@ -210,17 +199,23 @@ class ResultsWriter:
                     continue
                 last, offsets = _offsets(rows, tracks[track_id].last_row, self._lengths[video_id])
                 head = {key: last[key] for key in ("video_id", "category_id", "score", "track_id")}
+                if self.info is not None and last["category_id"] in self.info.categories:
+                    head["category_name"] = self.info.categories[last["category_id"]]
                 out.write(separator + json.dumps(head).encode("ascii")[:-1] + b', "segmentations": [')
                 _write_segmentations(rows, offsets, out)
                 out.write(b"]}")
                 separator = b",\n"
         out.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
 
-    def _category(self, label: int, video_id: int, position: int) -> int:
+    def category_of(self, label: int, place: str = "results") -> int:
+        """The category id of a label.
+
+        Raises:
+            InputError: it has none.
+        """
         if self.category_ids is None:
             return label + 1
         if not 0 <= label < len(self.category_ids):
-            place = f"results of video {video_id}, frame {position}"
             raise InputError(f"{place}: label {label}, but there are {len(self.category_ids)} category ids")
         return self.category_ids[label]
 
