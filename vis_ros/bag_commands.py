@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
+from vis_core.commands.drawing_options import DRAWN, Classes, Draw, MinScore, drawing_of
+from vis_core.commands.fleet import Jobs, Ray, Resume, refuse_alone
+from vis_core.commands.inputs import expanded
 from vis_core.commands.interrupts import end_undisturbed, handled, interrupts
 from vis_core.commands.loading import (
+    Csv,
     Device,
+    Mot,
     OptionTexts,
     Overlay,
     Precision,
@@ -32,6 +37,7 @@ from vis_core.commands.reading import ValueRange, open_sources, tell_notes
 from vis_core.commands.terminal import Force, Quiet, check_inputs, output, say
 from vis_core.errors import InputError
 from vis_core.files.outputs import output_folder
+from vis_ros.bag_fleets import segment_bags
 from vis_ros.requirements import require_ros
 
 if TYPE_CHECKING:
@@ -42,7 +48,13 @@ _Topic = Annotated[str | None, typer.Option(help="Topic of images; default: the 
 
 
 def segment_bag(
-    bag: _Bag,
+    context: typer.Context,
+    bags: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BAG...", help="Recording: its folder, or one .mcap or .db3 file; or a pattern ('nights/*')."
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")],
     topic: _Topic = None,
     system: SystemName = "visolo-lite",
@@ -55,7 +67,12 @@ def segment_bag(
     ] = False,
     quality: Quality = False,
     overlay: Overlay = True,
-    save_masks: SaveMasks = False,
+    draw: Draw = DRAWN,
+    min_score: MinScore = None,
+    classes: Classes = "",
+    save_masks: SaveMasks = None,
+    csv: Csv = False,
+    mot: Mot = False,
     option: OptionTexts = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -63,22 +80,33 @@ def segment_bag(
     value_range: ValueRange = None,
     start: Annotated[int, typer.Option(min=0, help="First image.")] = 0,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Most images.")] = None,
+    jobs: Jobs = None,
+    ray: Ray = None,
+    resume: Resume = False,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
-    """Segment and track the instances of a recording: results.json, an overlay video and, with --bag, a new recording.
+    """Segment and track the instances of recordings: results.json, an overlay video and, with --bag, a new recording.
 
     Needs no ROS and no ground truth. An image that cannot be used is named and left out. Ctrl-C finishes what is done
-    (exit code 130); so does a full disk (exit code 1).
+    (exit code 130); so does a full disk (exit code 1). Of several recordings one that fails is told, and the others go
+    on (exit code 1).
     """
-    texts = option or []
-    check_inputs(bag)
+    texts, found = option or [], expanded(bags)
+    bag = Path(found[0])
+    check_inputs(*map(Path, found))
     given = quality_options(system, texts) if quality else {}
     check_segmenter(system, weights, device, precision, texts, given)
+    drawing = drawing_of(draw, min_score, classes)
 
     from vis_ros.recordings import segment_bag as recorded
     from vis_ros.recordings.bags import ImageBag
 
+    patterns = (*OUTPUTS, *recorded.OUTPUTS)
+    if len(found) > 1:
+        segment_bags(context, found, out, patterns, jobs, ray, resume)
+        return
+    refuse_alone(jobs, ray, resume)
     if (out / recorded.FOLDER).resolve() in (bag.resolve(), bag.resolve().parent):
         raise InputError(f"{bag}: is what --out {out} would replace; choose another")
     with ImageBag(bag, topic, value_range) as images:
@@ -87,7 +115,7 @@ def segment_bag(
             recorded.check_topics(images)
         stop = None if max_frames is None else start + max_frames
         total = max(min(images.length or 0, stop or images.length or 0) - start, 0)
-        with output_folder(out, "segment-bag", (*OUTPUTS, *recorded.OUTPUTS), force=force, tell=say) as folder:
+        with output_folder(out, "segment-bag", patterns, force=force, tell=say) as folder:
             segmenter = load_segmenter(system, weights, device, precision, threads, texts, given)
 
             from vis_core.commands.segment import segment_videos
@@ -102,12 +130,15 @@ def segment_bag(
                     folder,
                     overlay=overlay,
                     save_masks=save_masks,
+                    csv=csv,
+                    mot=mot,
                     start=start,
                     stop=stop,
                     stop_asked=lambda: bool(received),
                     on_frame=on_frame,
                     origin=origin_of(system, weights, given, texts),
                     answers=answers if record else None,
+                    drawing=drawing,
                 )
     outcome.unfinished = False  # one video: there is none to go on from
     report(outcome)

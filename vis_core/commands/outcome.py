@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from vis_core.commands.fleet_records import tell_figures
 from vis_core.commands.tables import show
 from vis_core.commands.terminal import output, say
 from vis_core.errors import InputError
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
     from vis_core.commands.segment import RunOutcome
 
 _IMAGES = {
-    "masks": " (16-bit PNGs: 0 = background, else the track id)",
+    "masks": " (PNGs; labels have 16 bits: 0 = background, else the track id)",
     "panoptic": " (RGB PNGs: red = class, green * 256 + blue = track id)",
 }
 """What the images of a folder are, by its name."""
 
 OUTPUTS = (
-    *("results.json", "results.info.json", "results.json.rows.jsonl", "skipped.txt", "overlay.mp4", "overlay.avi"),
-    *("overlay/*.mp4", "overlay/*.avi", "masks/*/[0-9]*.png", "panoptic/*/[0-9]*.png"),
+    *("results.json", "results.info.json", "results.json.rows.jsonl", "skipped.txt", "overlay.mp4", "overlay.png"),
+    *("overlay/*.mp4", "overlay/*.png", "masks/*/*.png", "panoptic/*/[0-9]*.png"),
+    *("tracks.csv", "tracks/*.csv", "mot.txt", "mot/*.txt", "mot_classes.txt"),
 )
 """What `segment` may write, as patterns."""
 
@@ -36,6 +38,7 @@ _GO_ON = "The same command with --resume goes on from the videos that were finis
 
 def report(outcome: RunOutcome) -> None:
     """The table of a run, and what stands where."""
+    tell_figures(figures(outcome))
     _show_videos([outcome])
     early = outcome.stopped or outcome.error is not None
     if outcome.written:
@@ -46,6 +49,12 @@ def report(outcome: RunOutcome) -> None:
         output.print(f"  {escape(str(path))}{note}")
     if outcome.unfinished:
         output.print(_GO_ON)
+
+
+def figures(outcome: RunOutcome) -> dict[str, float]:
+    """Frames, frames that could not be read, tracks and seconds of all videos of a run."""
+    names = ("frames", "skipped", "tracks", "seconds")
+    return {name: round(sum(getattr(video, name) for video in outcome.videos), 3) for name in names}
 
 
 def report_several(outcomes: Sequence[tuple[Path, RunOutcome]]) -> None:
