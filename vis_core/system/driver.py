@@ -105,7 +105,7 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
         known[id(self.lifecycle)] = lifecycle
         model, associator = deepcopy((self.model, self.associator), known)  # together: one may hold the other
         other = StreamSegmenter(model, associator, lifecycle, self.clip_length, self.stride)
-        other.options = self.options
+        other.options, other.shown_score = self.options, self.shown_score
         other.reset()
         return other
 

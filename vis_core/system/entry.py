@@ -43,6 +43,7 @@ class System:
         checkpoints_source: where they are to be had.
         figures: published figures, name to value with its unit or data set.
         default_weights: the weight file that is part of the package, None if there is none.
+        shown_score: with those, the least running score of a track that is drawn or published; 0: all are.
         trainable: ``trainable(class_names, tensors, generator, **training_options)`` makes what the trainer trains;
             ``tensors`` to start from, in our names, whose heads may be of another class count, or None. Its signature
             states the options. None: the system cannot be trained here.
@@ -58,6 +59,7 @@ class System:
     checkpoints_source: str
     figures: Mapping[str, str] = field(default_factory=dict)
     default_weights: Callable[[], Path | None] = lambda: None
+    shown_score: float = 0.0
     trainable: Callable[..., Trainable] | None = None
     starting_weights: Mapping[str, Callable[[], Path]] = field(default_factory=dict)
 

@@ -52,6 +52,8 @@ class Segmenter(ABC):
         prefetches: whether `prefetch` makes it quicker where it runs.
         max_lost_seconds: a track ends that was not seen for longer, by the stamps of frames; None: by frames alone. May
             be changed while it runs.
+        shown_score: running score that a track reaches before it is drawn, or published by the node; `run` and `step`
+            answer all. Measured with the weights that ship; 0 for others.
         options: of its system, by name, as ``vis_core.load`` leaves them; none where it was made otherwise.
     """
 
@@ -60,6 +62,7 @@ class Segmenter(ABC):
     semantic_class_names: tuple[str, ...] = ()
     delay: int = 0
     prefetches: bool = False
+    shown_score: float = 0.0
     options: Mapping[str, Option] = {}
 
     def run(

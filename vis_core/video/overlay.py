@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import cv2
@@ -15,6 +16,7 @@ from vis_core.structures import Instances
 
 Image = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
+Point = tuple[int, int]
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 _TINT = 0.42
@@ -47,7 +49,16 @@ def track_color(track_id: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def draw_overlay(image: Image, instances: Instances, class_names: Sequence[str], scores: bool = True) -> Image:
+def draw_overlay(
+    image: Image,
+    instances: Instances,
+    class_names: Sequence[str],
+    scores: bool = True,
+    *,
+    min_score: float = 0.0,
+    parts: Sequence[str] = ("masks", "labels"),
+    trails: Mapping[int, Sequence[Point]] = MappingProxyType({}),
+) -> Image:
     """A copy of the frame with its visible tracks drawn: tinted mask, contour, and a label "person 7 0.93".
 
     Args:
@@ -55,6 +66,9 @@ def draw_overlay(image: Image, instances: Instances, class_names: Sequence[str],
         instances: of that frame; rows that are not seen in it are not drawn.
         class_names: name of each label.
         scores: whether labels end with the score.
+        min_score: least running score of a track that is drawn.
+        parts: what is drawn, of ``masks``, ``boxes``, ``labels``, ``trails``.
+        trails: for each track the points that it was at, x and y, the oldest first.
 
     Raises:
         InputError: the image is not of the instances' size.
@@ -62,11 +76,20 @@ def draw_overlay(image: Image, instances: Instances, class_names: Sequence[str],
     if image.shape != (*instances.size, 3) or image.dtype != np.uint8:
         raise InputError(f"overlay: image is {image.dtype} {image.shape}, the instances are of size {instances.size}")
     out = image.copy()
-    rows = [int(row) for row in np.flatnonzero(instances.visible) if instances.masks[row].box[2]]
+    drawn = instances.visible & (instances.track_scores >= np.float32(min_score))
+    rows = [int(row) for row in np.flatnonzero(drawn) if instances.masks[row].box[2]]
     colors = [track_color(int(instances.track_ids[row])) for row in rows]
     width = _line_width(instances.size)
     for row, color in zip(reversed(rows), reversed(colors), strict=True):  # the best last, over the others
-        _draw_mask(out, instances.masks[row].box, instances.masks[row].crop(), color, width)
+        if "trails" in parts:
+            trail = np.array(trails.get(int(instances.track_ids[row]), ()), np.int32).reshape(-1, 1, 2)
+            cv2.polylines(out, [trail], False, color, width + 1, cv2.LINE_AA)
+        if "masks" in parts:
+            _draw_mask(out, instances.masks[row].box, instances.masks[row].crop(), color, width)
+        if "boxes" in parts:
+            _draw_box(out, instances.masks[row].box, color, width)
+    if "labels" not in parts:
+        return out
     labels: list[_Label] = []
     for row, color in zip(rows, colors, strict=True):
         label = int(instances.labels[row])
@@ -121,6 +144,11 @@ def _draw_mask(out: Image, box: Box, mask: Image, color: tuple[int, int, int], l
     cv2.drawContours(out, contours, -1, (color[0] // 6, color[1] // 6, color[2] // 6), line_width + 2)
     cv2.copyTo(tinted, mask, region)
     cv2.drawContours(out, contours, -1, color, line_width, cv2.LINE_AA)
+
+
+def _draw_box(out: Image, box: Box, color: tuple[int, int, int], line_width: int) -> None:
+    x, y, width, height = box
+    cv2.rectangle(out, (x, y), (x + width - 1, y + height - 1), color, line_width)
 
 
 def _place_label(

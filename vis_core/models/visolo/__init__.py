@@ -392,6 +392,7 @@ LITE = System(
     checkpoints_licence="Apache-2.0; what the training images allow is in the model card",
     checkpoints_source="part of this package",
     default_weights=lite.default_weights,
+    shown_score=0.4,
     trainable=trainable_lite,
     starting_weights={"imagenet": installed_weights, "shipped": lite.shipped_weights},
 )
