@@ -7,7 +7,7 @@ suffix := $(if $(filter-out kilted,$(DISTRO)),-$(DISTRO))
 VENV := .venv$(suffix)
 BIN := $(VENV)/bin
 BUILD := build/venv$(suffix)
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 VIDEO ?=
 
 # The first Python that the ROS 2 wheels exist for; make PYTHON=/path/to/python names another.
@@ -27,13 +27,21 @@ endif
 # Folders are listed too: their time changes when a file in them is deleted.
 SOURCES := $(shell find vis_core vis_ros launch config msg include cmake examples -not -path '*/__pycache__*')
 
+# $(call INSTALL,what,log): pip tells which large packages it fetches, and their sizes; the log has the rest.
+define INSTALL
+{ mkdir -p $(BUILD); $(PIP) install -c $(CONSTRAINTS) $(1) > $(2) 2>&1 & \
+  tail -f -n +1 --pid=$$! $(2) 2> /dev/null | sed -unE 's/^ *(Downloading|Using cached) ([^ ]*\/)?([^ ]+ \([0-9.]+ [MG]B\)).*/  \3/p; \
+    s/^Installing collected packages:.*/  unpacking/p'; \
+  wait $$! || { tail -n 20 $(2) >&2; false; }; }
+endef
+
 define RETRY
 { echo; echo "*** $(1) failed; the reason stands above. If it is the network: check it (and PIP_INDEX_URL, if you use"; \
   echo "*** a mirror), then type 'make' again. What is done is kept, and nothing needs to be cleaned up."; exit 1; } >&2
 endef
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test test-slow test-all test-oldest lint format clean help
+.PHONY: install demo test test-slow test-all test-oldest lint format docs clean help
 
 install: $(VENV)/.installed ## make .venv with everything in it (also an ament prefix)
 
@@ -65,11 +73,13 @@ CONSTRAINTS := $(if $(suffix),$(VENV)/constraints.txt,constraints.txt)
 $(VENV)/constraints.txt: $(VENV)/.created constraints.txt constraints$(suffix).txt
 	@{ grep -v '^ros-' constraints.txt; cat constraints$(suffix).txt; } > $@
 
+PACKAGE := .[ros$(suffix),ros-build$(suffix),train]
+
 $(VENV)/.dependencies: $(VENV)/.created pyproject.toml setup.py package.xml $(CONSTRAINTS) cmake/repair_wheel_exports.py
-	@echo "installing the dependencies (some minutes the first time)"
+	@echo "installing the dependencies into $(VENV), some minutes the first time; what is fetched:"
 	@rm -rf $(VENV)/lib/python*/site-packages/vis_ros-*.egg-info
-	@$(PIP) install -c $(CONSTRAINTS) setuptools wheel || $(call RETRY,installing setuptools)
-	@$(PIP) install -c $(CONSTRAINTS) --no-build-isolation '.[ros$(suffix),ros-build$(suffix),train,dev]' || \
+	@$(call INSTALL,setuptools wheel,$(BUILD)/pip.txt) || $(call RETRY,installing setuptools)
+	@$(call INSTALL,--no-build-isolation '$(PACKAGE)',$(BUILD)/pip.txt) || \
 	  $(call RETRY,installing the dependencies)
 	@rm -rf build/lib build/bdist.* vis_ros.egg-info
 	@$(BIN)/python cmake/repair_wheel_exports.py $(VENV)
@@ -90,14 +100,22 @@ $(VENV)/.installed: $(VENV)/.dependencies CMakeLists.txt $(SOURCES)
 demo: install ## replay a real clip through the ROS 2 node (VIDEO=file takes your own)
 	@$(BIN)/python -m vis_ros.demo --out demo --force $(if $(VIDEO),--video '$(VIDEO)')
 
+# What an extra of pyproject.toml names, without installing this package again. (Python 3.10 has no tomllib.)
+$(VENV)/.test $(VENV)/.lint $(VENV)/.docs: $(VENV)/.%: $(VENV)/.dependencies
+	@$(BIN)/python -c 'from pip._vendor import tomli; \
+	  print(*tomli.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$*"], sep="\n")' > $(BUILD)/$*.txt
+	@echo "installing what '$*' needs; what is fetched:"
+	@$(call INSTALL,-r $(BUILD)/$*.txt,$(BUILD)/pip-$*.txt) || $(call RETRY,installing what '$*' needs)
+	@touch $@
+
 # Two processes: half of a test's time is waiting, for a process to start or a message to come.
-test: install ## the tests, but for the slow ones
+test: install $(VENV)/.test ## the tests, but for the slow ones
 	@$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist loadfile
 
-test-slow: install ## the slow tests
+test-slow: install $(VENV)/.test ## the slow tests
 	@$(BIN)/python -m pytest -q -m slow
 
-test-all: install ## all tests
+test-all: install $(VENV)/.test ## all tests
 	@$(BIN)/python -m pytest -q
 
 # The core alone, with the oldest versions that pyproject.toml allows: gigabytes, since such a torch brings CUDA along.
@@ -112,14 +130,18 @@ $(OLDEST)/.installed: constraints-oldest.txt
 test-oldest: $(OLDEST)/.installed ## the tests of vis_core with the oldest versions (wants Python 3.11)
 	@$(OLDEST)/bin/python -m pytest -q -m 'not slow' -n 2 --dist loadfile tests/vis_core
 
-lint: install ## ruff and mypy
+lint: install $(VENV)/.lint ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: install ## let ruff format the sources
+format: install $(VENV)/.lint ## let ruff format the sources
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: install $(VENV)/.docs ## the site of the documentation, build/docs/index.html (a broken link is an error)
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
 
 clean: ## remove .venv and .venv-oldest, build and demo
 	rm -rf $(VENV) $(OLDEST) build demo vis_ros.egg-info
