@@ -3,9 +3,12 @@
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded; see the README on threads
+# Without it a field of the wrong type goes out as another value, in silence.
+os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
 
 import json
 import signal
+import warnings
 import zlib
 from collections.abc import Iterator
 from math import prod
@@ -19,6 +22,27 @@ from tests.ros_fixtures import context, described, make_stage
 __all__ = ["context", "described", "make_stage"]
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+_unasked: list[str] = []
+
+
+def pytest_warning_recorded(warning_message: warnings.WarningMessage, nodeid: str) -> None:
+    if Path(warning_message.filename).is_relative_to(ROOT) or issubclass(warning_message.category, UserWarning):
+        _unasked.append(f"{nodeid}: {warning_message.category.__name__}: {warning_message.message}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A warning that no test asks for is a fault of ours, or becomes one."""
+    if _unasked and session.exitstatus == 0:
+        session.exitstatus = 1
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _unasked:
+        terminalreporter.section("warnings that no test asks for: the run fails")
+        terminalreporter.write_line("\n".join(_unasked))
 
 
 @pytest.fixture(scope="session")

@@ -108,6 +108,7 @@ def test_a_sound_file_is_taken_by_all(folder, name):
     assert all(file.is_file() for _, files in opened for file in files)
 
 
+@pytest.mark.filterwarnings("ignore::vis_core.files.findings.InputWarning")
 @pytest.mark.parametrize("name", TOLD)
 def test_an_odd_file_is_taken_by_all_with_a_notice(folder, name):
     path = write(folder, TOLD[name])
@@ -231,6 +232,7 @@ def test_whatever_a_file_holds_it_is_read_or_refused_and_by_all_who_open_images_
 # Names of images that leave their folder
 
 
+@pytest.mark.filterwarnings("ignore::vis_core.files.findings.InputWarning")
 @pytest.mark.parametrize("kind", ["absolute", "from the file's folder"])
 def test_names_that_leave_their_folder_are_taken_where_they_lie_under_the_given_one(folder, kind):
     images = folder / "JPEGImages"

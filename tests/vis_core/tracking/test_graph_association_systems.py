@@ -39,7 +39,8 @@ def lite(tmp_path, **options):
 
 
 def minvis(tmp_path, **options):
-    return vis_core.load("minvis", device="cpu", short_side=64, score_threshold=0.0, max_instances=8, **options)
+    with pytest.warns(UserWarning, match="no weights given"):
+        return vis_core.load("minvis", device="cpu", short_side=64, score_threshold=0.0, max_instances=8, **options)
 
 
 @pytest.fixture

@@ -259,6 +259,7 @@ def test_a_file_is_unpacked_to_a_hundred_times_its_size_and_no_further(tmp_path,
     refused(folder, r"bag\.db3\.zstd: takes more than .* has no more; set TMPDIR")
 
 
+@pytest.mark.filterwarnings("ignore:/image stamp .*skipped")
 @pytest.mark.parametrize("mode", ["NONE", "MESSAGE", "STORAGE"])
 def test_a_recording_with_any_bytes_changed_is_read_or_refused_in_words(tmp_path, mode):
     storage, suffix = ("mcap", "mcap") if mode == "STORAGE" else ("sqlite3", "db3")
@@ -302,6 +303,7 @@ def test_odd_metadata_is_one_short_error(tmp_path, content, words):
     refused(folder, rf"metadata\.yaml: is not as rosbag2 writes it: .*{words}.*reindex")
 
 
+@pytest.mark.filterwarnings("ignore:.*metadata.yaml does not name")
 def test_metadata_that_names_odd_things_is_one_short_error(tmp_path):
     folder = write_messages(tmp_path / "bag", {"/talk": ("std_msgs/msg/String", [text_message()])})
     parts = [f"part_{i}" + "\x1b[2J" * 30 for i in range(3000)]

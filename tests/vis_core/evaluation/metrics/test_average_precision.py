@@ -154,7 +154,8 @@ def test_coco_images_are_videos_of_one_frame(sound_pair):
         **ground_truth,
         "videos": [{**v, "length": 1, "file_names": v["file_names"][:1]} for v in ground_truth["videos"]],
         "annotations": [
-            {**a, "areas": a["areas"][:1], "segmentations": a["segmentations"][:1]} for a in ground_truth["annotations"]
+            {**a} | {name: a[name][:1] for name in ("areas", "bboxes", "segmentations") if name in a}
+            for a in ground_truth["annotations"]
         ],
     }
     video_results = [{**r, "segmentations": r["segmentations"][:1]} for r in results]
