@@ -63,7 +63,7 @@ def export(
         raise InputError(f"{target}: exists; --force writes an exported network anew")
     else:
         check_file(target, force, say)
-    shown = [] if calibrate is None else _frames(calibrate, images, frames)
+    shown = [] if calibrate is None else frames_of(calibrate, images, frames)
 
     from vis_core.export import export as write
 
@@ -78,7 +78,7 @@ def export(
     )
 
 
-def _frames(source: Path, images: Path | None, count: int) -> list[Frame]:
+def frames_of(source: Path, images: Path | None, count: int) -> list[Frame]:
     """At most so many frames of all videos there, evenly."""
     from vis_core.structures import Frame
     from vis_core.video.opening import open_videos

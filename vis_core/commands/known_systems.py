@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vis_core.errors import InputError, OptionError, nearest
+from vis_core.nn.runtimes import is_exported
 from vis_core.system.option import Option, check_given
 
 _FILE = Path(__file__).with_suffix(".json")
@@ -25,6 +26,7 @@ _KINDS: Mapping[str, Any] = {kind.__name__: kind for kind in (bool, int, float, 
 _FACTS = ("minimum", "maximum", "multiple_of", "choices", "quality", "former", "default", "optional")
 _PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _DEVICE = r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?"
+_EXPORTED_DEVICE = r"auto|cpu|(cuda|tensorrt)(:\d{1,3})?|(gpu|GPU)(\.\d{1,3})?|npu|NPU"
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,19 @@ def check_choice(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the catalogue gives it
         check_given(entry.options, options or {}, f"{name}: ")
-    if precision not in _PRECISIONS:
-        raise OptionError(f"precision {precision!r} is none of {', '.join(_PRECISIONS)}")
-    if not re.fullmatch(_DEVICE, device):
+    exported = weights is not None and is_exported(weights)
+    precisions = (*_PRECISIONS, "int8") if exported else _PRECISIONS
+    if precision not in precisions:
+        raise OptionError(f"precision {precision!r} is none of {', '.join(precisions)}")
+    if not re.fullmatch(_EXPORTED_DEVICE if exported else _DEVICE, device):
         raise OptionError(f"device {device!r} is unknown; give auto, cpu, cuda or cuda:1")
     if weights is not None:
         check_weights(weights)
 
 
 def check_weights(weights: Path) -> None:
-    """Raises `InputError` where there is no such file."""
-    if not weights.is_file():
+    """Raises `InputError` where there is no such file, or folder of an exported network."""
+    if not weights.is_file() and not (weights.is_dir() and is_exported(weights)):
         what = "is a folder, not a weight file" if weights.is_dir() else "no such weight file"
         raise InputError(f"{weights}: {what}")
 

@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from vis_core.system.segmenter import Segmenter
 
 SystemName = Annotated[str, typer.Option(help="System, by its name in 'vis systems'.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1...")]
-Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:1...; of an exported network also tensorrt, or OpenVINO's GPU, NPU.")
+]
+Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16; an exported network has its own.")]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Weights: .safetensors, or a published .pth or .pkl. Without: the system's own, else random."),
+    typer.Option(
+        help="Weights: .safetensors, a published .pth or .pkl, or what 'vis export' wrote (.onnx, _openvino_model). "
+        "Without: the system's own, else random."
+    ),
 ]
 OptionTexts = Annotated[
     list[str] | None,

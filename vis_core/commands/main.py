@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vis_core.commands import evaluate as evaluation_commands
+from vis_core.commands import export as export_command
 from vis_core.commands import inspect as data_commands
 from vis_core.commands import segment_command
 from vis_core.commands import train as training_commands
@@ -95,3 +96,4 @@ app.command()(evaluation_commands.evaluate)
 app.command()(evaluation_commands.submit)
 app.command()(training_commands.train)
 app.command()(data_commands.inspect)
+app.command()(export_command.export)
