@@ -113,6 +113,7 @@ def test_commands_and_extras_are_declared(installed):
     assert "vis-ros = vis_ros.cli:main" in commands
     assert set(fields["Provides-Extra"]) == {
         "train",
+        "ray",
         "ros",
         "ros-build",
         "ros-jazzy",
