@@ -249,6 +249,16 @@ def to_pose(scene: SpatialScene, track: SpatialTrack) -> Any:
     return message
 
 
+def to_transform(scene: SpatialScene, track: SpatialTrack, frame: str) -> Any:
+    """The ``geometry_msgs/TransformStamped`` from the frame of reference to a frame of a track, as of `to_pose`."""
+    pose = to_pose(scene, track).pose
+    message = _types().TransformStamped(header=scene.header, child_frame_id=frame)
+    move, place = message.transform.translation, pose.position
+    move.x, move.y, move.z = place.x, place.y, place.z
+    message.transform.rotation = pose.orientation
+    return message
+
+
 def _point(values: npt.NDArray[np.float64]) -> Any:
     x, y, z = values.tolist()
     return _types().Point(x=x, y=y, z=z)
@@ -271,7 +281,16 @@ def _covariance(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def _types() -> SimpleNamespace:
     from array import array
 
-    from geometry_msgs.msg import Point, Point32, Polygon, PolygonInstanceStamped, Pose, PoseStamped, Vector3
+    from geometry_msgs.msg import (
+        Point,
+        Point32,
+        Polygon,
+        PolygonInstanceStamped,
+        Pose,
+        PoseStamped,
+        TransformStamped,
+        Vector3,
+    )
     from sensor_msgs.msg import PointCloud2, PointField
     from std_msgs.msg import ColorRGBA
     from visualization_msgs.msg import Marker, MarkerArray
@@ -298,6 +317,7 @@ def _types() -> SimpleNamespace:
         Polygon=Polygon,
         PolygonInstanceStamped=PolygonInstanceStamped,
         PoseStamped=PoseStamped,
+        TransformStamped=TransformStamped,
         Vector3=Vector3,
         bytes_of=bytes_of,
     )

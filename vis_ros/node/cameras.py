@@ -180,4 +180,5 @@ def _spatial_settings(values: Mapping[str, Any]) -> dict[str, Any] | None:
         "target_frame": values["target_frame"],
         "rectified": values["depth_rectified"],
         "acceleration": values["object_acceleration"],
+        "follow_frame": values["follow_frame"],
     }

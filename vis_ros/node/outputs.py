@@ -14,6 +14,7 @@ from std_msgs.msg import Float64
 
 from vis_core.structures import Instances
 from vis_ros import messages
+from vis_ros.annotation_messages import annotation_types, to_annotations
 from vis_ros.node.class_names import publish_class_names
 from vis_ros.node.diagnostics import StreamStatistics
 from vis_ros.node.mask_outputs import MaskOutputs, chosen_labels
@@ -80,6 +81,11 @@ class Outputs:
         self._chosen = chosen_labels("", segmenter.class_names, "classes")
         self._in_mask = self._chosen
         self._names = publish_class_names(node, segmenter.class_names, camera)
+        self._annotation_types = annotation_types()
+        self._annotations: Any = None
+        if self._annotation_types is not None:
+            kind = self._annotation_types.ImageAnnotations
+            self._annotations = self._create(kind, "~/annotations", QoSProfile(depth=5))
         self._masks = MaskOutputs(node, self._create, segmenter.class_names, camera)
         self._semantic: SemanticOutput | None = None
         if segmenter.semantic_class_names:
@@ -109,7 +115,7 @@ class Outputs:
         elif name == "mask_classes":
             self._in_mask = chosen_labels(value, self._class_names, name)
         elif self.spatial is not None:
-            self.spatial.follow = value
+            self.spatial.followed.wanted = value
 
     def publish(self, instances: Instances, header: Any, image: Any, statistics: StreamStatistics) -> None:
         """The instances of an image, and what of the rest someone listens to."""
@@ -134,6 +140,9 @@ class Outputs:
             from vis_core.video.overlay import draw_overlay
 
             self._overlay.publish(messages.rgb_message(draw_overlay(image, instances, self._class_names), header))
+        if self._annotations is not None and self._annotations.get_subscription_count():
+            types, names = self._annotation_types, self._class_names
+            self._annotations.publish(to_annotations(types, instances, header.stamp, names))
         if self._semantic is not None:
             self._semantic.publish(header)
         self._masks.publish(instances, header, self._in_mask)

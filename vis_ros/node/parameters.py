@@ -135,6 +135,7 @@ def node_parameters() -> dict[str, Option]:
             live=True,
             default="",
         ),
+        "follow_frame": Option("name of a tf frame that goes with the track that is followed; empty: none", default=""),
         "autostart": Option(
             "configure and activate when the node starts; false: wait for the lifecycle services", default=True
         ),

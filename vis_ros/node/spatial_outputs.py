@@ -7,7 +7,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from geometry_msgs.msg import PolygonInstanceStamped, PoseStamped
+from geometry_msgs.msg import PolygonInstanceStamped
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
@@ -15,11 +15,12 @@ from visualization_msgs.msg import MarkerArray
 from vis_core.errors import InputError, printable
 from vis_core.spatial.camera import Camera
 from vis_core.spatial.measurement import Measurement, measure_instances
-from vis_core.spatial.tracks import Pose, SpatialTrack, SpatialTracks
+from vis_core.spatial.tracks import Pose, SpatialTracks
 from vis_core.structures import Instances, TrackState
 from vis_ros import spatial_messages
 from vis_ros.node.depth import DepthBuffer, camera_of, depth_metres
-from vis_ros.node.topics import ONLY, topic_of
+from vis_ros.node.followed import Followed
+from vis_ros.node.topics import ONLY, topic_names, topic_of
 from vis_ros.node.transforms import Transforms
 from vis_ros.spatial_messages import SpatialScene
 
@@ -49,6 +50,7 @@ class SpatialOutputs:
         target_frame: frame of reference; empty: the camera's.
         rectified: the depth image is free of distortion, whatever the camera info says of its lens.
         acceleration: of objects, metres a second squared; see `SpatialTracks`.
+        follow_frame: see `Followed`.
         transforms: where the camera is; None: by tf.
         camera: whose depth is heard; see `topic_of`.
     """
@@ -64,27 +66,30 @@ class SpatialOutputs:
         target_frame: str = "",
         rectified: bool = False,
         acceleration: float = 2.0,
+        follow_frame: str = "",
         transforms: Transforms | None = None,
         camera: str = ONLY,
     ) -> None:
         from vis_ros.msg import InstanceTrack3DArray
 
-        self.follow = ""
-        """Id of a track, or name of a class of which the nearest is followed; empty: none."""
         self._node, self._class_names, self._system = node, tuple(class_names), system
         self._target_frame, self._rectified, self._acceleration = target_frame, rectified, acceleration
         self._transforms = transforms or (Transforms(node) if target_frame else None)
         self._buffer, self._depth_frame = DepthBuffer(round(slop * 1e9)), ""
         self._tracks, self._frame_id = SpatialTracks(acceleration, _CAMERA_UP), ""
         self._camera: tuple[Any, tuple[int, int], Camera] | None = None
-        self._followed: int | None = None
         some = QoSProfile(depth=5)
         self._array = create(InstanceTrack3DArray, "~/tracks_3d", QoSProfile(depth=10))
         self._markers = create(MarkerArray, "~/markers", some)
         self._points = create(PointCloud2, "~/points", some)
         self._polygons = create(PolygonInstanceStamped, "~/polygons", QoSProfile(depth=50))
-        self._followed_pose = create(PoseStamped, "~/followed_pose", some)
-        self._publishers = [self._array, self._markers, self._points, self._polygons, self._followed_pose]
+        self._points_of = {
+            name: create(PointCloud2, f"~/points/{token}", some) for name, token in topic_names(class_names).items()
+        }
+        self.followed = Followed(node, create, follow_frame, camera)
+        """What is followed; its `wanted` may change."""
+        self._publishers = [self._array, self._markers, self._points, self._polygons, self.followed.pose]
+        self._publishers += self._points_of.values()
         self._detections: Any = None
         if (detections := spatial_messages.detections_type()) is not None:
             self._detections = create(detections, "~/detections_3d", some)
@@ -104,7 +109,7 @@ class SpatialOutputs:
             instances: the tracks of the image.
             header: of the image.
         """
-        if not any(publisher.get_subscription_count() for publisher in self._publishers):
+        if not (self.followed.is_asked_for or any(one.get_subscription_count() for one in self._publishers)):
             self._tracks.clear()  # what nobody asks for is not known when somebody does
             return
         found = self._buffer.nearest(instances.stamp)
@@ -128,7 +133,8 @@ class SpatialOutputs:
         self._publish(SpatialScene(stamped, tracks, instances, self._class_names, upright), measurements, pose)
 
     def destroy(self) -> None:
-        """The subscriptions; the publishers are of who created them."""
+        """The subscriptions, and what is followed; other publishers are of who created them."""
+        self.followed.destroy()
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         if self._transforms is not None:
@@ -203,29 +209,19 @@ class SpatialOutputs:
             self._array.publish(spatial_messages.to_track_array(scene, self._system))
         if self._markers.get_subscription_count():
             self._markers.publish(spatial_messages.to_markers(scene))
-        if self._points.get_subscription_count():
+        clouds = [(self._points, None), *((publisher, name) for name, publisher in self._points_of.items())]
+        asked = [(publisher, name) for publisher, name in clouds if publisher.get_subscription_count()]
+        if asked:
             rotation, move = pose.rotation.T.astype(np.float32), pose.translation.astype(np.float32)
             points = {number: measurement.points @ rotation + move for number, measurement in measurements.items()}
-            self._points.publish(spatial_messages.to_points(scene, points))
+            for publisher, name in asked:
+                publisher.publish(spatial_messages.to_points(scene, points, name))
         if self._polygons.get_subscription_count():
             for polygon in spatial_messages.to_polygons(scene):
                 self._polygons.publish(polygon)
         if self._detections is not None and self._detections.get_subscription_count():
             self._detections.publish(spatial_messages.to_detections(scene))
-        if self._followed_pose.get_subscription_count():
-            track = self._to_follow(scene)
-            if track is not None:
-                self._followed_pose.publish(spatial_messages.to_pose(scene, track))
-
-    def _to_follow(self, scene: SpatialScene) -> SpatialTrack | None:
-        """The track that is asked for; of a class the nearest, and then that one for as long as it lives."""
-        alive = {track.track_id: (track, name) for track, _, name in scene.rows() if track.state != TrackState.ENDED}
-        if self.follow.isdecimal():
-            return alive.get(int(self.follow), (None, ""))[0]
-        mine = {number: track for number, (track, name) in alive.items() if name == self.follow}
-        if self._followed not in mine:
-            self._followed = min(mine, key=lambda number: float(np.linalg.norm(mine[number].position)), default=None)
-        return None if self._followed is None else mine[self._followed]
+        self.followed.publish(scene)
 
 
 def _same(one: Any, other: Any) -> bool:

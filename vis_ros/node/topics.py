@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from vis_core.errors import OptionError, printable
 
@@ -30,6 +31,19 @@ def camera_names(text: str) -> tuple[str, ...]:
         if names.count(name) > 1:
             raise OptionError(f"cameras: {name!r} stands there twice")
     return names
+
+
+def topic_names(class_names: Iterable[str]) -> dict[str, str]:
+    """What each class is called in a topic: letters and digits, with underscores between; the same for no two."""
+    out: dict[str, str] = {}
+    for name in dict.fromkeys(class_names):
+        words = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "class"
+        token = wanted = words if words[0].isalpha() else f"class_{words}"
+        number = 2
+        while token in out.values():
+            token, number = f"{wanted}_{number}", number + 1
+        out[name] = token
+    return out
 
 
 def topic_of(camera: str, topic: str) -> str:

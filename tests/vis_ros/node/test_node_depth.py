@@ -162,6 +162,45 @@ def test_every_standard_topic_carries_the_tracks(make_stage, video):
     assert abs(inboxes["followed_pose"].get(timeout=TIMEOUT).pose.position.x - video.positions[1, 0, 0]) < 0.03
 
 
+def test_each_class_has_a_cloud_of_its_own(make_stage, video):
+    scene = Scene(make_stage, video)
+    scene.stage.activate()
+    inboxes = {name: scene.listen(PointCloud2, f"segmenter/points/{name}") for name in ("ball", "box")}
+    whole = scene.listen(PointCloud2, "segmenter/points")
+    scene.send_depth(0)
+    ids = [track.track_id for track in scene.send_image(0).tracks]
+    clouds = [np.frombuffer(x.get(timeout=TIMEOUT).data, np.uint8).reshape(-1, 24) for x in (*inboxes.values(), whole)]
+    assert [set(cloud[:, 12:16].copy().view("<u4").ravel().tolist()) for cloud in clouds[:2]] == [{i} for i in ids]
+    assert np.array_equal(np.concatenate(clouds[:2]), clouds[2])
+
+
+def test_a_frame_goes_with_what_is_followed(make_stage, video):
+    kind = pytest.importorskip("tf2_msgs.msg", reason="needs ros-$ROS_DISTRO-tf2-msgs").TFMessage
+    scene = Scene(make_stage, video, follow="box", follow_frame="person")
+    inbox = scene.peer.listen(kind, "/tf", QUALITY)
+    scene.stage.activate()
+    publisher = scene.stage.node._cameras[0].outputs.spatial.followed._transforms
+    until(publisher.get_subscription_count)
+    scene.send_depth(0)
+    scene.send_image(0)
+    (transform,) = inbox.get(timeout=TIMEOUT).transforms
+    assert transform.child_frame_id == "person" and transform.header == scene.header(0)
+    move = transform.transform.translation
+    assert np.linalg.norm(np.array([move.x, move.y, move.z]) - video.positions[0, 1]) < 0.03
+    assert transform.transform.rotation.w == 1
+
+
+def test_a_frame_without_its_messages_is_told_and_the_rest_goes_on(make_stage, video, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2_msgs", None)
+    monkeypatch.setitem(sys.modules, "tf2_msgs.msg", None)
+    scene = Scene(make_stage, video, follow="box", follow_frame="person")
+    scene.stage.activate()
+    inbox = scene.listen(PoseStamped, "segmenter/followed_pose")
+    scene.send_depth(0)
+    scene.send_image(0)
+    assert abs(inbox.get(timeout=TIMEOUT).pose.position.x - video.positions[0, 1, 0]) < 0.03
+
+
 def test_an_image_without_depth_has_an_empty_answer_and_diagnostics_say_how_far_the_stamps_are(make_stage, video):
     scene = Scene(make_stage, video)
     scene.stage.activate()

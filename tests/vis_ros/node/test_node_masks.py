@@ -70,6 +70,15 @@ def test_the_value_of_a_pixel_may_follow_its_object(make_stage, segmenter):
     assert np.array_equal(pixels(inbox.get(timeout=TIMEOUT)), TRUTH * (track.track_id % 65535 + 1))
 
 
+def test_contours_and_names_come_as_annotations_for_every_image(stage):
+    kind = pytest.importorskip("foxglove_msgs.msg", reason="needs ros-$ROS_DISTRO-foxglove-msgs").ImageAnnotations
+    inbox = listen(stage, "segmenter/annotations", kind)
+    (track,) = stage.exchange(1.0).tracks
+    message = inbox.get(timeout=TIMEOUT)
+    assert message.points and message.points[0].timestamp.sec == 1
+    assert [text.text for text in message.texts] == [f"dog {track.track_id} {track.score:.2f}"]
+
+
 def test_classes_that_nobody_wants_are_not_published(make_stage, segmenter):
     stage = make_stage(lambda *_, **__: segmenter, classes="cat")
     stage.activate()

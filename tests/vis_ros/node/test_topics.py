@@ -3,7 +3,7 @@
 import pytest
 
 from vis_core.errors import OptionError
-from vis_ros.node.topics import ONLY, camera_names, topic_of
+from vis_ros.node.topics import ONLY, camera_names, topic_names, topic_of
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,10 @@ def test_a_camera_that_stands_there_twice_is_refused():
 def test_the_only_camera_has_the_topics_of_the_node_and_others_begin_with_their_name(topic):
     assert topic_of(ONLY, topic) == topic
     assert topic_of("front", topic) == "front/" + topic.removeprefix("~/")
+
+
+def test_classes_have_names_that_topics_may_have_and_no_two_the_same():
+    names = topic_names(["person", "Traffic Light", "traffic-light", "giant_panda", "2 wheeler", "..."])
+    assert list(names.values()) == [
+        "person", "traffic_light", "traffic_light_2", "giant_panda", "class_2_wheeler", "class",
+    ]  # fmt: skip
