@@ -17,7 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vis_core.commands.published_files import published_files
 from vis_core.errors import InputError, OptionError, nearest
+from vis_core.files.weights_folder import weights_folder
 from vis_core.nn.runtimes import is_exported
 from vis_core.system.option import Option, check_given
 
@@ -94,8 +96,17 @@ def check_choice(
 def check_weights(weights: Path) -> None:
     """Raises `InputError` where there is no such file, or folder of an exported network."""
     if not weights.is_file() and not (weights.is_dir() and is_exported(weights)):
-        what = "is a folder, not a weight file" if weights.is_dir() else "no such weight file"
+        what = "is a folder, not a weight file" if weights.is_dir() else f"no such weight file{_where(weights)}"
         raise InputError(f"{weights}: {what}")
+
+
+def _where(weights: Path) -> str:
+    """Where else a file of that name was looked for, and how it can be had."""
+    if weights.name != str(weights):
+        return ""
+    published = {file.stem for entry in published_files().values() for file in entry.files}
+    to_be_had = f"; 'vis weights get {weights.stem}' fetches it" if weights.stem in published else ""
+    return f", here or in {weights_folder()} (VIS_WEIGHTS){to_be_had}"
 
 
 @cache

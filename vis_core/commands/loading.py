@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -13,6 +13,7 @@ from rich.markup import escape
 from vis_core.commands.known_systems import check_choice, find_known
 from vis_core.commands.terminal import screen, urgent
 from vis_core.errors import InputError, OptionError, printable
+from vis_core.files.weights_folder import find_weights
 
 if TYPE_CHECKING:
     from vis_core.files.results_info import Origin
@@ -28,7 +29,8 @@ Weights = Annotated[
     Path | None,
     typer.Option(
         help="Weights: .safetensors, a published .pth or .pkl, or what 'vis export' wrote (.onnx, _openvino_model). "
-        "Without: the system's own, else random."
+        "Without: the system's own, else random. A name alone is looked for in the folder VIS_WEIGHTS too.",
+        callback=lambda weights: weights if weights is None else find_weights(weights),
     ),
 ]
 OptionTexts = Annotated[
@@ -37,8 +39,16 @@ OptionTexts = Annotated[
 ]
 Overlay = Annotated[bool, typer.Option(help="Write a video with the tracks drawn in.")]
 SaveMasks = Annotated[
-    bool, typer.Option("--save-masks", help="Write PNGs of 16 bits: 0 = background, else the track id.")
+    Literal["labels", "color"] | None,
+    typer.Option(
+        "--save-masks",
+        metavar="[=labels|color]",
+        help="Write PNGs under the names of the images. labels, or nothing: 16 bits, 0 = background, else the track "
+        "id; color: to look at.",
+    ),
 ]
+Csv = Annotated[bool, typer.Option("--csv", help="Write tracks.csv: a row for each track in each frame.")]
+Mot = Annotated[bool, typer.Option("--mot", help="Write mot.txt, in the form of MOTChallenge, and mot_classes.txt.")]
 Quality = Annotated[
     bool, typer.Option("--quality", help="Better masks, several times slower; 'vis systems NAME' tells what it sets.")
 ]

@@ -17,13 +17,15 @@ from vis_core.commands import export as export_command
 from vis_core.commands import inspect as data_commands
 from vis_core.commands import segment_command
 from vis_core.commands import train as training_commands
+from vis_core.commands import weights as weights_commands
 from vis_core.commands.interrupts import ended_in_order
 from vis_core.commands.known_systems import check_weights, find_known
-from vis_core.commands.running import new_app, run_command_line
+from vis_core.commands.running import Command, new_app, run_command_line
 from vis_core.commands.tables import show
 from vis_core.commands.terminal import Force, output, say
 from vis_core.errors import OptionError
 from vis_core.files.outputs import check_file
+from vis_core.files.weights_folder import find_weights
 
 if TYPE_CHECKING:
     from vis_core.system.option import Option
@@ -49,6 +51,7 @@ def convert(
     find_known(system)
     if target.suffix != ".safetensors":
         raise OptionError(f"{target}: weights are written as .safetensors")
+    source = find_weights(source)
     check_weights(source)
     check_file(target, force, say)
 
@@ -91,9 +94,10 @@ def _values(option: Option) -> str:
 
 
 # Commands that live elsewhere; their modules import nothing heavy before they run.
-app.command()(segment_command.segment)
+app.command(cls=Command)(segment_command.segment)
 app.command()(evaluation_commands.evaluate)
 app.command()(evaluation_commands.submit)
 app.command()(training_commands.train)
 app.command()(data_commands.inspect)
+app.add_typer(weights_commands.app, name="weights")
 app.command()(export_command.export)

@@ -6,10 +6,11 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand
 
 import vis_core
 from vis_core.commands.terminal import output, screen, show_warning, tell_error
@@ -45,6 +46,16 @@ def _general_options(
     ] = False,
 ) -> None:
     pass
+
+
+class Command(TyperCommand):
+    """A command whose ``--save-masks`` may stand alone: what follows it is no value but for one that it can have."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The arguments, read."""
+        kinds = ("labels", "color")
+        alone = [a == "--save-masks" and b not in kinds for a, b in zip(args, [*args[1:], ""])]
+        return super().parse_args(ctx, [f"{a}=labels" if is_alone else a for a, is_alone in zip(args, alone)])
 
 
 def examples(*lines: str) -> str:

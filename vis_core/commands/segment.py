@@ -6,11 +6,12 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from vis_core.commands.mask_images import MaskImages, MaskKind
 from vis_core.commands.progress import SKIPPED_SHOWN
 from vis_core.commands.result_files import open_results
 from vis_core.commands.unfinished import ROWS, FinishedVideo, Journal
@@ -19,8 +20,10 @@ from vis_core.errors import OptionError
 from vis_core.files.outputs import OutputFolder
 from vis_core.files.results_info import UNKNOWN, Origin
 from vis_core.files.results_writer import ResultsWriter
+from vis_core.files.track_tables import TrackTable, write_mot_classes
 from vis_core.structures import Frame
-from vis_core.video.sources import VideoSource
+from vis_core.video.drawing import Drawing
+from vis_core.video.sources import ImageSequence, VideoSource
 
 if TYPE_CHECKING:
     from vis_core.system.segmenter import Segmenter
@@ -74,8 +77,10 @@ def segment_videos(
     folder: OutputFolder,
     *,
     overlay: bool = True,
-    save_masks: bool = False,
+    save_masks: MaskKind | None = None,
     save_panoptic: bool = False,
+    csv: bool = False,
+    mot: bool = False,
     start: int = 0,
     stop: int | None = None,
     stop_asked: Callable[[], bool] = lambda: False,
@@ -84,13 +89,15 @@ def segment_videos(
     asked: Mapping[str, Any] = MappingProxyType({}),
     resume: bool = False,
     answers: Callable[[Path], AnswerWriter] | None = None,
+    drawing: Drawing | None = None,
 ) -> RunOutcome:
     """Segment videos; whatever ends the run, what is done is finished and stands.
 
     Written are ``results.json`` with its companion ``results.info.json``, for each video an overlay video
-    (``overlay.mp4``, or ``overlay/NAME.mp4`` where there are several), and ``masks/NAME/INDEX.png``: uint16, 0 =
-    background, else the track id; where masks overlap the better score has the pixel. And ``panoptic/NAME/INDEX.png``:
-    as of `PanopticWriter`. Where more than 20 frames could not be read, ``skipped.txt`` lists them.
+    (``overlay.mp4``, or ``overlay/NAME.mp4`` where there are several; of one image a ``.png``), ``masks/NAME/*.png`` as
+    of `MaskImages`, ``panoptic/NAME/INDEX.png`` as of `PanopticWriter`, and ``tracks.csv`` and ``mot.txt``
+    (``tracks/NAME.csv``, ``mot/NAME.txt``) as of `TrackTable`, with ``mot_classes.txt``. Where more than 20 frames
+    could not be read, ``skipped.txt`` lists them.
 
     All of it takes its place at the end. Where an error ends the run and the folder holds what an earlier one left,
     that stays, and what is done stays in the hidden folder of the run.
@@ -99,8 +106,9 @@ def segment_videos(
         segmenter: its state is reset after each video.
         folder: where to write.
         overlay: write overlay videos.
-        save_masks: write mask images.
+        save_masks: write mask images of that kind.
         save_panoptic: write panoptic images; the system must have a semantic map.
+        csv, mot: write tables of the tracks.
         start: index of the first frame of each video that is segmented.
         stop: index of the frame before which each video ends; None: at its end.
         stop_asked: asked after each frame; true ends the run, after the answers that are still owed.
@@ -109,6 +117,7 @@ def segment_videos(
         asked: what else a run that goes on from this one must have been asked for.
         resume: go on from the videos that an earlier run finished.
         answers: makes, in a folder, what else writes the answers to a video; for one video alone.
+        drawing: what of the tracks is drawn, and which; None: by default.
 
     Returns:
         The outcome, with the error that ended the run if one did: ENOSPC comes while there still is room to finish.
@@ -120,11 +129,25 @@ def segment_videos(
         if save_panoptic:
             _check_tells_stuff(segmenter)
         run = {**asked, "system": origin.system, "weights": origin.weights, "options": origin.options, "start": start}
-        run |= {"stop": stop, "overlay": overlay, "masks": save_masks, "panoptic": save_panoptic}
+        run |= {
+            "stop": stop,
+            "overlay": overlay,
+            "masks": save_masks,
+            "panoptic": save_panoptic,
+            "csv": csv,
+            "mot": mot,
+        }
+        drawing = drawing or Drawing()
+        if drawing.min_score is None:
+            drawing = replace(drawing, min_score=segmenter.shown_score)
+        run["drawing"] = {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(drawing).items()}
         journal = Journal(here, run | {"videos": [[source.video_id, source.name] for source in sources]}, resume)
         _remove_cut_short(folder.path, journal)
         with open_results(here / "results.json", segmenter.class_names, sources, origin, journal.kept) as results:
             results.keep_rows = True
+            if mot:
+                write_mot_classes(here / "mot_classes.txt", segmenter.class_names, results.category_of)
+                outcome.written.append(here / "mot_classes.txt")
             for source, name in zip(sources, _file_names(sources), strict=True):
                 if (finished := journal.finished.get(source.video_id)) is not None:
                     counts = (finished.frames, len(finished.skipped), finished.tracks)
@@ -134,15 +157,31 @@ def segment_videos(
                     continue
                 video = VideoOutcome(source.name)
                 outcome.videos.append(video)
-                drawing = here / "overlay" / f"{name}.mp4" if len(sources) > 1 else here / "overlay.mp4"
+                files = [str(file) for file in source.files] if isinstance(source, ImageSequence) else []
+                single = len(sources) == 1
+                asked_for = {"tracks.csv": csv, "mot.txt": mot}
+                tables = [
+                    TrackTable(
+                        here / file if single else here / Path(file).stem / f"{name}{Path(file).suffix}",
+                        source.name,
+                        segmenter.class_names,
+                        results.category_of,
+                        files,
+                    )
+                    for file in asked_for
+                    if asked_for[file]
+                ]
+                drawn = here / "overlay" if single else here / "overlay" / name
                 output = VideoOutput(
                     source,
                     segmenter.class_names,
                     results,
-                    drawing if overlay else None,
-                    here / "masks" / name if save_masks else None,
+                    drawn if overlay else None,
+                    MaskImages(here / "masks" / name, save_masks, files) if save_masks else None,
                     PanopticOutput(here / "panoptic", name, segmenter) if save_panoptic else None,
                     None if answers is None else answers(here),
+                    drawing,
+                    tables,
                 )
                 began = time.perf_counter()
                 try:

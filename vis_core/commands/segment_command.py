@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vis_core.commands.drawing_options import DRAWN, Classes, Draw, MinScore, drawing_of
 from vis_core.commands.fleet import Jobs, Ray, refuse_alone
 from vis_core.commands.inputs import expanded, is_live, result_folders
 from vis_core.commands.interrupts import interrupts
 from vis_core.commands.loading import (
+    Csv,
     Device,
+    Mot,
     OptionTexts,
     Overlay,
     Precision,
@@ -62,7 +65,12 @@ def segment(
     weights: Weights = None,
     images: Annotated[Path | None, typer.Option(help="Folder that holds the images of a JSON.")] = None,
     overlay: Overlay = True,
-    save_masks: SaveMasks = False,
+    draw: Draw = DRAWN,
+    min_score: MinScore = None,
+    classes: Classes = "",
+    save_masks: SaveMasks = None,
+    csv: Csv = False,
+    mot: Mot = False,
     save_panoptic: Annotated[
         bool,
         typer.Option(
@@ -105,6 +113,7 @@ def segment(
     given = quality_options(system, option or ()) if quality else {}
     given |= {"score_threshold": score_threshold, "max_instances": max_instances}
     check_segmenter(system, weights, device, precision, option or [], given)
+    drawing = drawing_of(draw, min_score, classes)
     found = expanded(inputs)
     jobs = [
         SegmentJob(
@@ -125,8 +134,11 @@ def segment(
             start=start,
             max_frames=max_frames,
             overlay=overlay,
+            drawing=drawing,
             save_masks=save_masks,
             save_panoptic=save_panoptic,
+            csv=csv,
+            mot=mot,
             force=force,
             resume=resume,
         )

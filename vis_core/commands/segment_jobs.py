@@ -16,8 +16,10 @@ from vis_core.errors import InputError
 from vis_core.files.outputs import output_folder
 
 if TYPE_CHECKING:
+    from vis_core.commands.mask_images import MaskKind
     from vis_core.commands.segment import RunOutcome
     from vis_core.system.segmenter import Segmenter
+    from vis_core.video.drawing import Drawing
     from vis_core.video.sources import VideoSource
 
 
@@ -33,7 +35,7 @@ class SegmentJob:
         given: options of the system, parsed; None is left out.
         images, fps, orientation, value_range, reconnect: as of `open_sources`.
         start, max_frames: first frame of each video, and most frames; None: all.
-        overlay, save_masks, save_panoptic: as of `segment_videos`.
+        overlay, save_masks, save_panoptic, csv, mot, drawing: as of `segment_videos`; drawing None: by default.
         force: replace what an earlier run has left.
         resume: go on from what a run that ended early has left.
     """
@@ -55,8 +57,11 @@ class SegmentJob:
     start: int = 0
     max_frames: int | None = None
     overlay: bool = True
-    save_masks: bool = False
+    save_masks: MaskKind | None = None
     save_panoptic: bool = False
+    csv: bool = False
+    mot: bool = False
+    drawing: Drawing | None = None
     force: bool = False
     resume: bool = False
 
@@ -131,6 +136,8 @@ class SegmentJob:
                 overlay=self.overlay,
                 save_masks=self.save_masks,
                 save_panoptic=self.save_panoptic,
+                csv=self.csv,
+                mot=self.mot,
                 start=self.start,
                 stop=self.stop,
                 stop_asked=stop_asked,
@@ -138,6 +145,7 @@ class SegmentJob:
                 origin=origin_of(self.system, self.weights, self.given, self.texts),
                 asked={"orientation": self.orientation, "range": self.value_range, "fps": self.fps},
                 resume=self.resume,
+                drawing=self.drawing,
             )
 
     def _folder(self) -> Any:

@@ -9,17 +9,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vis_core.errors import InputError, OptionError
-from vis_core.files.atomic import atomic_write
+from vis_core.commands.mask_images import MaskImages
+from vis_core.errors import OptionError
 from vis_core.files.panoptic_writer import PanopticWriter
 from vis_core.files.results_writer import ResultsWriter
+from vis_core.files.track_tables import TrackTable
 from vis_core.structures import Frame, Instances
-from vis_core.video.overlay import draw_overlay
-from vis_core.video.sources import VideoSource
+from vis_core.tracking.shown import ShownTracks
+from vis_core.video.drawing import Drawing, TrackDrawer
+from vis_core.video.images import write_image
+from vis_core.video.sources import ImageSequence, VideoSource
 from vis_core.video.writer import VideoWriter
 
 if TYPE_CHECKING:
@@ -44,33 +46,82 @@ class AnswerWriter(Protocol):
         """Finish what was written."""
 
 
+class PictureWriter:
+    """Writes the one frame of a picture, as `VideoWriter` does those of a video.
+
+    Args:
+        path: where it stands once written, ``.png``.
+
+    Attributes:
+        path: where it stands once written.
+        frames: written so far.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.frames = 0
+
+    def write(self, image: npt.NDArray[np.uint8], stamp: int | None = None) -> None:
+        """The frame.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_image(self.path, image)
+        self.frames += 1
+
+    def close(self) -> None:
+        """Nothing: it stands."""
+
+
 class VideoOutput:
-    """The files of one video, and the frames whose answers are still to come."""
+    """The files of one video, and the frames whose answers are still to come.
+
+    Args:
+        source: of the frames.
+        class_names: name of each label.
+        results: where all answers go.
+        overlay: the video with the tracks drawn in, without its suffix; None: none.
+        mask_images: images of the masks; None: none.
+        panoptic: panoptic images; None: none.
+        answers: another form, which gets the tracks that are shown; None: none.
+        drawing: what is drawn; its `min_score` is known.
+        tables: of the tracks.
+
+    Raises:
+        MissingDependencyError: what writes videos is not there.
+        OptionError: `drawing` names a class that there is not.
+    """
 
     def __init__(
         self,
         source: VideoSource,
         class_names: Sequence[str],
         results: ResultsWriter,
-        drawing: Path | None,
-        labels: Path | None,
+        overlay: Path | None,
+        mask_images: MaskImages | None,
         panoptic: PanopticOutput | None,
         answers: AnswerWriter | None = None,
+        drawing: Drawing = Drawing(min_score=0.0),
+        tables: Sequence[TrackTable] = (),
     ) -> None:
         self._source = source
-        self._class_names = class_names
+        self._drawer = TrackDrawer(class_names, drawing)
+        self._shown = ShownTracks(drawing.min_score or 0.0)
         self._results = results
-        self._labels = labels
+        self._mask_images = mask_images
+        self._tables = tables
         self._panoptic = panoptic
         self._answers = answers
         self._length = source.length if source.length is not None and source.length_is_exact else 0
         self._pending: dict[int, Frame] = {}
-        self._drawing = None
-        if drawing is not None:
-            drawing.parent.mkdir(parents=True, exist_ok=True)
-            self._drawing = VideoWriter(drawing, source.fps)
-        if labels is not None:
-            labels.mkdir(parents=True, exist_ok=True)
+        self._overlay: VideoWriter | PictureWriter | None = None
+        if overlay is not None:
+            overlay.parent.mkdir(parents=True, exist_ok=True)
+            picture = isinstance(source, ImageSequence) and source.length == 1
+            name = f"{overlay.name}.{'png' if picture else 'mp4'}"
+            path = overlay.with_name(name)
+            self._overlay = PictureWriter(path) if picture else VideoWriter(path, source.fps)
 
     def __enter__(self) -> VideoOutput:
         return self
@@ -78,9 +129,11 @@ class VideoOutput:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._results.finish_video(self._source.video_id, self._length)
         try:
-            if self._drawing is not None:
-                self._drawing.close()
+            if self._overlay is not None:
+                self._overlay.close()
         finally:
+            for table in self._tables:
+                table.close()
             if self._answers is not None:
                 self._answers.close()
 
@@ -92,11 +145,15 @@ class VideoOutput:
     @property
     def written(self) -> list[Path]:
         """The files and folders that there are."""
-        drawn = self._drawing is not None and self._drawing.frames and self._drawing.path.exists()
-        folders = [self._labels, None if self._panoptic is None else self._panoptic.writer.folder]
-        folders.append(None if self._answers is None else self._answers.path)
+        drawn = self._overlay is not None and self._overlay.frames and self._overlay.path.exists()
+        folders = [
+            None if self._mask_images is None else self._mask_images.folder,
+            None if self._panoptic is None else self._panoptic.writer.folder,
+            None if self._answers is None else self._answers.path,
+            *(table.path for table in self._tables),
+        ]
         found = [folder for folder in folders if folder is not None and folder.exists()]
-        return [*found, self._drawing.path] if self._drawing is not None and drawn else found
+        return [*found, self._overlay.path] if self._overlay is not None and drawn else found
 
     def expect(self, frame: Frame) -> None:
         """A frame that the segmenter is about to get.
@@ -110,23 +167,26 @@ class VideoOutput:
             reason = f"less than {needed / 2**20:.0f} MB are left, which finishing the files may take"
             raise OSError(errno.ENOSPC, reason, str(folder))
         self._length = max(self._length, frame.index + 1)
-        if self._drawing is not None or self._answers is not None:
+        if self._overlay is not None or self._answers is not None:
             self._pending[frame.index] = frame
 
     def write(self, instances: Instances) -> None:
         """The answer to one frame."""
         self._results.add(self._source.video_id, instances.index, instances)
-        if self._labels is not None:
-            _write_labels(self._labels / f"{instances.index:06d}.png", instances)
+        if self._mask_images is not None:
+            self._mask_images.add(instances)
+        for table in self._tables:
+            table.add(instances)
         if self._panoptic is not None:
             self._panoptic.write(instances)
-        if self._drawing is None and self._answers is None:
+        if self._overlay is None and self._answers is None:
             return
-        drawn = draw_overlay(self._pending.pop(instances.index).image, instances, self._class_names)
-        if self._drawing is not None:
-            self._drawing.write(drawn, instances.stamp)
+        shown = self._shown(instances)
+        drawn = self._drawer.draw(self._pending.pop(instances.index).image, shown)
+        if self._overlay is not None:
+            self._overlay.write(drawn, instances.stamp)
         if self._answers is not None:
-            self._answers.write(instances, drawn)
+            self._answers.write(shown, drawn)
 
 
 class PanopticOutput:
@@ -145,13 +205,3 @@ class PanopticOutput:
         semantic = self._segmenter.semantic_map()
         assert semantic is not None
         self.writer.add(instances.index, semantic - np.uint8(1), instances)  # 0 becomes 255, void
-
-
-def _write_labels(path: Path, instances: Instances) -> None:
-    """Track ids as a uint16 PNG."""
-    ids = np.concatenate(([0], instances.track_ids))
-    if ids.max() > np.iinfo(np.uint16).max:
-        raise InputError(f"{path}: track id {ids.max()} does not fit the 16 bits of a mask image")
-    _, png = cv2.imencode(".png", ids.astype(np.uint16)[instances.label_image()])
-    with atomic_write(path) as partial:
-        partial.write_bytes(png.tobytes())

@@ -198,9 +198,10 @@ class ResultsWriter:
                 if not tracks[track_id].has_pixels:
                     continue
                 last, offsets = _offsets(rows, tracks[track_id].last_row, self._lengths[video_id])
-                head = {key: last[key] for key in ("video_id", "category_id", "score", "track_id")}
-                if self.info is not None and last["category_id"] in self.info.categories:
-                    head["category_name"] = self.info.categories[last["category_id"]]
+                name = None if self.info is None else self.info.categories.get(last["category_id"])
+                head = {key: last[key] for key in ("video_id", "category_id")}
+                head |= {} if name is None else {"category_name": name}
+                head |= {key: last[key] for key in ("score", "track_id")}
                 out.write(separator + json.dumps(head).encode("ascii")[:-1] + b', "segmentations": [')
                 _write_segmentations(rows, offsets, out)
                 out.write(b"]}")

@@ -32,11 +32,11 @@ def test_segment_writes_results_overlay_and_masks(tmp_path, monkeypatch, capfd, 
     first, second = read_results(out)
     assert [s is not None for s in first["segmentations"]] == [True, True, True, False, False, False]
     assert [s is not None for s in second["segmentations"]] == [False, False, False, False, True, True]
-    assert first["video_id"] == 1 and first["category_id"] == 2
+    assert (first["video_id"], first["category_id"], first["category_name"]) == (1, 2, "vehicle")
     assert first["score"] == pytest.approx(0.51)  # the running mean when last seen
     expected = bright_square(4)[:, :, 0] > 0
     np.testing.assert_array_equal(masks.from_coco(first["segmentations"][2]).dense(), expected)
-    labels = [cv2.imread(str(out / "masks" / "walk" / f"{i:06d}.png"), cv2.IMREAD_UNCHANGED) for i in range(6)]
+    labels = [cv2.imread(str(out / "masks" / "walk" / f"{i:05d}.png"), cv2.IMREAD_UNCHANGED) for i in range(6)]
     assert all(image.dtype == np.uint16 and image.shape == (48, 64) for image in labels)
     np.testing.assert_array_equal(labels[2], expected * first["track_id"])
     np.testing.assert_array_equal(labels[5], (bright_square(10)[:, :, 0] > 0) * second["track_id"])
