@@ -78,7 +78,10 @@ def test_every_command_and_option_exists(program):
     group = typer.main.get_command(app)
     for _, name, *arguments in command_lines(program):
         assert name in group.commands, name
-        known = {option for parameter in group.commands[name].params for option in parameter.opts}
+        command = group.commands[name]
+        while arguments and (below := getattr(command, "commands", {}).get(arguments[0])):
+            command, arguments = below, arguments[1:]
+        known = {option for parameter in command.params for option in parameter.opts}
         own = arguments[: arguments.index("--ros-args")] if "--ros-args" in arguments else arguments
         asked = {argument for argument in own if argument.startswith("--")}
         assert asked <= known, (name, asked - known)
