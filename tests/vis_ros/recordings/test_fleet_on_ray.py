@@ -15,7 +15,7 @@ from vis_core.data.synthetic import synthetic_video, write_youtube_vis
 from vis_ros.recordings.bag_writer import write_bag
 
 ROOT = Path(__file__).resolve().parents[3]
-COUNT, LENGTH = 4, 8
+COUNT, LENGTH = 3, 8
 SMALL = ("input_size=64,96", "views=1", "score_threshold=0.05", "birth_threshold=0.05", "first_birth_threshold=0.05")
 FIGURES = ("AP", "HOTA", "MOTA", "IDF1", "IDSW")
 
@@ -24,7 +24,16 @@ def scored(folder, *arguments, on_line=lambda line: None):
     """Run the command on all recordings of a folder; returns its scores by input, and what it said."""
     out = folder / "-".join(("out", *(Path(word).name for word in arguments if word.startswith("--"))))
     program = [sys.executable, "-c", "from vis_ros.cli import main; main()", "evaluate-bag", "bags/*", "--force"]
-    program += ["--ground-truth", "truth/instances.json", "--class-agnostic", "--out", str(out), *arguments]
+    program += [
+        "--ground-truth",
+        "truth/instances.json",
+        "--class-agnostic",
+        "--threads",
+        "1",
+        "--out",
+        str(out),
+        *arguments,
+    ]
     program += [word for option in SMALL for word in ("--option", option)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(program, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
