@@ -17,7 +17,7 @@ import vis_core
 from vis_core import catalog
 from vis_core.data.synthetic import synthetic_video
 from vis_core.errors import CheckpointError, ExportError, OptionError
-from vis_core.export.onnx_graphs import traced, write_onnx
+from vis_core.export.onnx_graphs import nodes_within, traced, write_onnx
 from vis_core.export.openvino_graphs import converted, write_openvino
 from vis_core.export.proof import Proof, prove
 from vis_core.export.quantisation import quantised
@@ -114,10 +114,11 @@ def export_segmenter(
     model = _model(segmenter)
     graphs = model.graphs()
     models = {name: traced(name, graph) for name, graph in graphs.items()}
+    excluded = {name: nodes_within(models[name], graph.float32) for name, graph in graphs.items()}
     if form == "openvino":
         models = {name: converted(x) for name, x in models.items()}
     if precision == "int8":
-        models = quantised(form, models, graphs, partial(_recorded_inputs, segmenter, graphs, frames))
+        models = quantised(form, models, graphs, excluded, partial(_recorded_inputs, segmenter, graphs, frames))
     about = {
         "format": exported.FORMAT,
         "system": "",
@@ -131,7 +132,7 @@ def export_segmenter(
             name: {
                 "inputs": list(graph.inputs),
                 "outputs": list(graph.outputs),
-                "precision": "fp32" if graph.float32 else precision,
+                "precision": "fp32" if "" in graph.float32 else precision,
             }
             for name, graph in graphs.items()
         },
@@ -145,6 +146,10 @@ def export_segmenter(
         trial = Path(folder) / target.name
         write(trial, models, {**about, "proof": None})
         network = exported.read(trial, "cpu")
+        if precision == "bf16" and all(run.precision == "f32" for run in network.runs.values()):
+            raise ExportError(
+                "bf16: this CPU has none, and computes in float32; export where it has, for the proof's sake"
+            )
         with _running(model, {name: exported.on_tensors(run) for name, run in network.runs.items()}):
             proof = prove(plain, _answers(segmenter, shown))
     if precision == "fp32":

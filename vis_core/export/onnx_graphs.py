@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,17 @@ def traced(name: str, graph: Graph) -> Any:
         ) from error
     assert program is not None
     return program.model_proto
+
+
+def nodes_within(model: Any, names: Collection[str]) -> list[str]:
+    """Nodes of a traced graph that belong to submodules whose names begin with one of these."""
+    found = []
+    for node in model.graph.node:
+        scopes = next((x.value for x in node.metadata_props if x.key == "pkg.torch.onnx.name_scopes"), "[]")
+        *modules, _ = ast.literal_eval(scopes) or [""]
+        if any(module.startswith(name) for module in modules for name in names):
+            found.append(node.name)
+    return found
 
 
 def write_onnx(path: Path, models: Mapping[str, Any], about: Mapping[str, Any]) -> None:

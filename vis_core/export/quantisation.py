@@ -1,8 +1,14 @@
-"""Networks in 8 bits: static, weights per channel, ranges of activations from real images."""
+"""Networks in 8 bits: static, weights per channel, ranges of activations from real images.
+
+Only convolutions and products with weights are quantised, for in those the time is spent; what lies between them stays
+in float32, unless the runtime joins it to them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+import re
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,14 +23,19 @@ Inputs = Mapping[str, "list[tuple[Tensor, ...]]"]
 
 
 def quantised(
-    form: str, models: Mapping[str, Any], graphs: Mapping[str, Graph], record: Callable[[], Inputs]
+    form: str,
+    models: Mapping[str, Any],
+    graphs: Mapping[str, Graph],
+    excluded: Mapping[str, Collection[str]],
+    record: Callable[[], Inputs],
 ) -> dict[str, Any]:
-    """Graphs in 8 bits, but for those that must stay in float32.
+    """Graphs in 8 bits, but for what must stay in float32.
 
     Args:
         form: ``onnx`` or ``openvino``.
         models: by name, of that form.
         graphs: what they were made from.
+        excluded: of each, the nodes that stay in float32; where none is left, it stays whole.
         record: gives what each is asked in real images.
 
     Raises:
@@ -32,21 +43,23 @@ def quantised(
     """
     asked = record()
     quantise = _quantised_onnx if form == "onnx" else _quantised_openvino
-    return {
-        name: model
-        if graphs[name].float32
-        else quantise(model, [{key: x.numpy() for key, x in zip(graphs[name].inputs, one)} for one in asked[name]])
-        for name, model in models.items()
-    }
+    found = {}
+    for name, model in models.items():
+        inputs = [{key: x.numpy() for key, x in zip(graphs[name].inputs, one)} for one in asked[name]]
+        found[name] = model if "" in graphs[name].float32 else quantise(model, inputs, sorted(excluded[name]))
+    return found
 
 
-def _quantised_onnx(model: Any, inputs: list[dict[str, Any]]) -> Any:
-    """By ONNX Runtime: convolutions in QDQ form, which its kernels fuse."""
+def _quantised_onnx(model: Any, inputs: list[dict[str, Any]], excluded: list[str]) -> Any:
+    """By ONNX Runtime: convolutions in QDQ form, which its kernels join.
+
+    Weights have 7 bits: without VNNI a CPU adds products of pairs in 16, which 8 bits of both would overflow.
+    """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Reader(CalibrationDataReader):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self._left = iter(inputs)
 
@@ -63,19 +76,29 @@ def _quantised_onnx(model: Any, inputs: list[dict[str, Any]]) -> Any:
             Reader(),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
+            nodes_to_exclude=excluded,
             per_channel=True,
+            reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
         return onnx.load(target)
 
 
-def _quantised_openvino(model: Any, inputs: list[dict[str, Any]]) -> Any:
-    """By NNCF; group norms and what follows no convolution stay in float32, which they need."""
+def _quantised_openvino(model: Any, inputs: list[dict[str, Any]], excluded: list[str]) -> Any:
+    """By NNCF; group norms and reshapes stay in float32, and weights have 7 bits, as above."""
     try:
         import nncf
+        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
     except ImportError as error:
         raise MissingDependencyError("nncf is needed for int8: pip install 'vis_ros[openvino]'") from error
-    ignored = nncf.IgnoredScope(types=["MVN", "Reshape"], validate=False)
-    data, preset = nncf.Dataset(inputs), nncf.QuantizationPreset.MIXED
-    return nncf.quantize(model, data, preset=preset, subset_size=len(inputs), ignored_scope=ignored)
+    patterns = [f"{re.escape(name)}(/.*)?" for name in excluded]
+    nncf.set_log_level(logging.ERROR)
+    return nncf.quantize(
+        model,
+        nncf.Dataset(inputs),
+        subset_size=len(inputs),
+        preset=nncf.QuantizationPreset.MIXED,
+        ignored_scope=nncf.IgnoredScope(patterns=patterns, types=["MVN", "Reshape"], validate=False),
+        advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
+    )

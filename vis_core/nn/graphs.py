@@ -20,12 +20,13 @@ class Graph:
         inputs: examples, by name.
         outputs: names of the results.
         dynamic: of an input, which axes have another size from call to call, and what that size is called; sizes of
-            one name are equal.
-        float32: its values are so sensitive to rounding that it stays in float32 at every precision.
+            one name are equal, and ``32*height`` is a multiple of what ``height`` is elsewhere.
+        float32: what the names of submodules begin with that stay in float32 where the rest is quantised, for rounding
+            shows there; an empty name: all.
     """
 
     module: nn.Module
     inputs: Mapping[str, Tensor]
     outputs: tuple[str, ...]
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
-    float32: bool = False
+    float32: tuple[str, ...] = ()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,26 @@ import numpy.typing as npt
 from vis_core.errors import CheckpointError, MissingDependencyError, OptionError, printable
 
 Array = npt.NDArray[Any]
-Run = Callable[..., "list[Array]"]
+
+
+class Run(Protocol):
+    """A graph that can be run.
+
+    Attributes:
+        inputs: names of what it takes, in order.
+        outputs: names of what it gives.
+        device: the runtime, and what of it works.
+        precision: in which it computes what is not quantised, ``f32`` or ``bf16``: a CPU may have none but the first.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    device: str
+    precision: str
+
+    def __call__(self, *inputs: Array) -> list[Array]:
+        """What it makes of its inputs."""
+
 
 SUFFIXES: Mapping[str, str] = {"onnx": ".onnx", "openvino": "_openvino_model"}
 """Of what an exported network is written to, by format."""
@@ -71,8 +90,11 @@ class OnnxSession:
         metadata: of the file.
     """
 
+    precision = "f32"
+
     def __init__(self, session: Any) -> None:
         self._session = session
+        self.device = f"ONNX Runtime {session.get_providers()[0]}"
         self.inputs = tuple(x.name for x in session.get_inputs())
         self.outputs = tuple(x.name for x in session.get_outputs())
         self.metadata: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
@@ -140,8 +162,10 @@ class OpenVINOModel:
     """Runs a graph; of calls in several threads one is served at a time."""
 
     def __init__(self, compiled: Any) -> None:
+        self.device = f"OpenVINO {', '.join(compiled.get_property('EXECUTION_DEVICES'))}"
         self.inputs = tuple(x.get_any_name() for x in compiled.inputs)
         self.outputs = tuple(x.get_any_name() for x in compiled.outputs)
+        self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
         self._request, self._lock = compiled.create_infer_request(), Lock()
 
     def __call__(self, *inputs: Array) -> list[Array]:

@@ -106,6 +106,7 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
         model, associator = deepcopy((self.model, self.associator), known)  # together: one may hold the other
         other = StreamSegmenter(model, associator, lifecycle, self.clip_length, self.stride)
         other.options, other.shown_score = self.options, self.shown_score
+        other.runs_on = self.runs_on
         other.reset()
         return other
 

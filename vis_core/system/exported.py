@@ -134,6 +134,8 @@ def use(segmenter: Segmenter, exported: ExportedNetwork) -> None:
         )
     assert isinstance(segmenter, StreamSegmenter)
     segmenter.model.use_exported({name: on_tensors(run) for name, run in exported.runs.items()})
+    devices = {run.device for run in exported.runs.values()}
+    segmenter.runs_on = {"device": ", ".join(sorted(devices)), "precision": exported.about["precision"]}
     for module in segmenter.network.modules():
         for held in (module._parameters, module._buffers):
             held.update(dict.fromkeys(held))

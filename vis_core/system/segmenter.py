@@ -54,6 +54,7 @@ class Segmenter(ABC):
             be changed while it runs.
         shown_score: running score that a track reaches before it is drawn, or published by the node; `run` and `step`
             answer all. Measured with the weights that ship; 0 for others.
+        runs_on: ``device`` and ``precision`` of an exported network; None: those of `network`'s own weights.
         options: of its system, by name, as ``vis_core.load`` leaves them; none where it was made otherwise.
     """
 
@@ -64,6 +65,7 @@ class Segmenter(ABC):
     prefetches: bool = False
     shown_score: float = 0.0
     options: Mapping[str, Option] = {}
+    runs_on: Mapping[str, str] | None = None
 
     def run(
         self, frames: Iterable[Frame | Image], prefetch: bool | None = None, bgr: bool = False

@@ -90,6 +90,8 @@ def warm_up(segmenter: Segmenter) -> int:
 
 def running_on(segmenter: Segmenter) -> dict[str, str]:
     """Device and arithmetic of the network, for diagnostics."""
+    if segmenter.runs_on is not None:
+        return dict(segmenter.runs_on)
     weights = list(segmenter.network.parameters())
     return {
         "device": ", ".join(sorted({str(weight.device) for weight in weights})),
