@@ -11,7 +11,8 @@ from rich.table import Table
 
 from vis_core.catalog import SYSTEMS
 from vis_core.commands import inspect as data_commands
-from vis_core.commands import main, tables, terminal
+from vis_core.commands import main, tables, terminal, weights
+from vis_core.commands.published_files import published_files
 from vis_core.commands.score_tables import print_evaluation
 from vis_core.data.synthetic import synthetic_video, write_youtube_vis
 from vis_core.evaluation import evaluate
@@ -72,6 +73,15 @@ def test_the_names_and_checkpoints_of_all_systems_are_whole(shown):
         assert name in text
         for word in (*system.checkpoints_source.split(), *" ".join(system.figures.values()).split()):
             assert word in text, word
+
+
+def test_names_and_addresses_of_published_checkpoints_are_whole(shown):
+    for entry in SYSTEMS.values():
+        weights._list(entry)
+    text = shown()
+    for entry in published_files().values():
+        assert entry.page in text or entry.files
+        assert all(file.stem in text and file.address in text for file in entry.files)
 
 
 def test_the_options_of_a_system_are_whole(shown):
