@@ -19,7 +19,7 @@ RECORD = ".whole.json"
 OUTCOME = "VIS_OUTCOME"
 """Names, in the environment of a command that answers one of several inputs, the file to write its figures to."""
 
-OF_A_FLEET = frozenset({"out", "force", "resume", "jobs", "ray", "threads", "device", "quiet"})
+OF_A_FLEET = frozenset({"out", "force", "resume", "jobs", "count", "ray", "threads", "device", "quiet"})
 """Parameters that say where and by whom an input is answered, not how."""
 
 

@@ -15,13 +15,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from vis_core.commands import fleet, main
 from vis_core.commands.fleet import BEFORE, DONE, FAILED, LEFT, STOPPED, Fleet, Input, sums, write_summary
+from vis_core.commands.fleet_processes import Answer
 from vis_core.commands.fleet_records import Asked, arguments_of, fingerprint, record_whole, tell_figures, whole
 from vis_core.errors import InputError, OptionError
 
 PROGRAM = """
 import os, sys, time
 from pathlib import Path
+from vis_core.commands.fleet_processes import Answer
 from vis_core.commands.fleet_records import tell_figures
 out, source = Path(sys.argv[sys.argv.index("--out") + 1]), Path(sys.argv[-1])
 content = source.read_text()
@@ -192,3 +195,27 @@ def test_a_record_is_of_what_stands_there(tmp_path, monkeypatch):
     monkeypatch.setenv("VIS_OUTCOME", str(tmp_path / "told.json"))
     tell_figures({"frames": 2})
     assert json.loads((tmp_path / "told.json").read_text()) == {"frames": 2}
+
+
+def test_vis_segment_asks_the_same_of_each_of_its_processes(tmp_path, monkeypatch, capsys):
+    begun = []
+
+    def run_none(works, count, threads, received, on_end):
+        begun.append((count, threads))
+        for work in works:
+            begun.append(work.command[3:])
+            on_end(work, Answer(1, "not begun"))
+
+    monkeypatch.setattr(fleet, "run_here", run_none)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    words = ["segment", f"{tmp_path}/*", "-o", f"{tmp_path}/out", "--jobs", "2", "--threads", "3", "--no-overlay"]
+    monkeypatch.setattr(sys, "argv", ["vis", *words, "--option", "views=1", "--quiet"])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 1
+    asked = ("segment", "--no-overlay", "--option", "views=1", "--threads", "3", "--device", "auto", "--out")
+    assert begun == [(2, 3), *((*asked, f"{tmp_path}/out/{name}", "--", f"{tmp_path}/{name}") for name in "ab")]
+    content = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert [one["message"] for one in content["inputs"]] == ["not begun"] * 2
+    assert "not begun" in capsys.readouterr().err
