@@ -47,6 +47,7 @@ def to_annotations(types: Any, instances: Instances, stamp: Any, class_names: Se
         red, green, blue = (value / 255 for value in track_color(number))
         colour = types.Color(r=red, g=green, b=blue, a=0.5 if lost else 1.0)
         name = f"{class_names[int(instances.labels[row])]} {number}"
+        outlines: list[Any]
         if lost:
             outlines = [[(left, top), (right, top), (right, bottom), (left, bottom)]]
         else:

@@ -112,6 +112,7 @@ def record(
     check_file(out, force, say)
     require_ros()
     from vis_core.files.results_info import ResultsInfo, write_info
+    from vis_ros.recordings.announced_classes import AnnouncedClasses
     from vis_ros.recordings.playback import InstanceRecorder, Received
     from vis_ros.recordings.session import Session
     from vis_ros.recordings.stream_files import new_stream, write_stream_message
@@ -137,14 +138,17 @@ def record(
                 Session(namespace="/", arguments=context.obj or []) as session,
                 InstanceRecorder(session, deliver, topic) as recorder,
             ):
+                announced = AnnouncedClasses(session, recorder.topic)
                 screen.print(f"Recording {escape(recorder.topic)}; Ctrl-C ends it.")
                 while not stopped:
+                    announced.look()
                     time.sleep(0.2)
                     recorder.check()
         finally:
             output.print(f"{escape(str(out))}: {count} messages")
     if count:
-        write_info(out, ResultsInfo.of_classes(names, None, complete=False))
+        known = announced.complete(names)
+        write_info(out, ResultsInfo.of_classes(known or names, None, complete=known is not None))
 
 
 @app.command()

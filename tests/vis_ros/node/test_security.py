@@ -11,7 +11,9 @@ import pytest
 pytest.importorskip("rclpy", reason="needs the ROS 2 wheels or a sourced ROS 2")
 pytest.importorskip("vis_ros.msg", reason="needs the built messages")
 
-ROOT = Path(__file__).resolve().parents[3]
+from vis_ros.node import sros2_policy
+
+SHIPPED = Path(__file__).resolve().parents[3] / "config" / "sros2_policy.xml"
 # Of systems, releases and settings that the node here is not of.
 OPTIONAL = {
     "/vis/segmenter/semantic",
@@ -37,9 +39,10 @@ OF_DEPTH = {
 }
 
 
-def allowed(enclave: str) -> dict[str, set[str]]:
-    """Full names by what may be done with them."""
-    (profile,) = ElementTree.parse(ROOT / "config" / "sros2_policy.xml").findall(
+def allowed(enclave: str, policy: str = "") -> dict[str, set[str]]:
+    """Full names by what may be done with them; by the policy that ships, or another."""
+    policy = policy or SHIPPED.read_text("utf-8")
+    (profile,) = ElementTree.fromstring(policy.encode()).findall(
         f"./enclaves/enclave[@path='{enclave}']/profiles/profile"
     )
     namespace, node = profile.attrib["ns"].rstrip("/"), profile.attrib["node"]
@@ -80,3 +83,32 @@ def test_only_the_operator_may_ask_and_each_name_is_one_of_the_node():
         assert ("request" in rules) == (enclave == "/vis/operator")
         assert rules["publish"] <= {"/parameter_events", "/rosout", *node["subscribe"] - {"/clock"}}
         assert rules.get("subscribe", set()) <= {"/clock", *node["publish"]}
+
+
+def test_a_policy_for_several_cameras_allows_each_its_topics(make_stage, segmenter):
+    segmenter.another = lambda: segmenter
+    stage = make_stage(lambda *_, **__: segmenter, depth=True, cameras="front,left")
+    stage.activate()
+    policy = sros2_policy.policy_for(("front", "left"), SHIPPED)
+    me, of_node = ("segmenter", "/vis"), allowed("/vis/segmenter", policy)
+    published = {name for name, _ in stage.node.get_publisher_names_and_types_by_node(*me)}
+    published = {re.sub(r"/points/\w+$", "/points/*", name) for name in published}
+    assert published <= of_node["publish"] and {"/vis/front/instances", "/vis/left/tracks_3d"} <= published
+    heard = {name for name, _ in stage.node.get_subscriber_names_and_types_by_node(*me)}
+    heard = {re.sub("^/vis/(front|left)/", r"/\1/", name).replace("/image", "/image_raw") for name in heard}
+    assert heard <= of_node["subscribe"] and "/front/image_raw" in heard
+    assert not any("/camera" in name and "/camera_info" not in name for names in of_node.values() for name in names)
+    assert of_node["reply"] == allowed("/vis/segmenter")["reply"]
+    front = allowed("/front", policy)["publish"]
+    assert {"/front/image_raw", "/front/depth/camera_info", "/rosout"} <= front and "/left/image_raw" not in front
+    assert {"/vis/front/instances", "/vis/left/class_names"} <= allowed("/vis/listener", policy)["subscribe"]
+
+
+def test_the_policy_is_printed_and_a_name_that_cannot_be_is_told(capsys, monkeypatch):
+    monkeypatch.setattr(sros2_policy, "installed_file", lambda *_: SHIPPED)
+    sros2_policy.main([])
+    assert capsys.readouterr().out == SHIPPED.read_text("utf-8")
+    sros2_policy.main(["front"])
+    assert "<topic>front/instances</topic>" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="cameras: '2nd' cannot be part of a topic's name"):
+        sros2_policy.main(["2nd"])
