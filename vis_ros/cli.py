@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
+from vis_core.commands.examples import examples
 from vis_core.commands.interrupts import end_undisturbed, ended_in_order, handled, interrupts
 from vis_core.commands.known_systems import find_known
 from vis_core.commands.progress import progress_bar
@@ -24,6 +25,7 @@ from vis_core.commands.terminal import Force, output, say, screen
 from vis_core.errors import InputError
 from vis_core.files.outputs import check_file
 from vis_ros import bag_commands, evaluate_bag_command
+from vis_ros.command_examples import VIS_ROS
 from vis_ros.requirements import require_ros
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
         run_command_line(lambda: app(arguments[:ros], prog_name="vis-ros", obj=arguments[ros:]))
 
 
-@app.command("make-bag")
+@app.command("make-bag", epilog=examples(VIS_ROS["make-bag"]))
 def make_bag(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="Video file, folder of images, or YouTube-VIS JSON.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the recording to make.")],
@@ -101,7 +103,7 @@ def make_bag(
         raise typer.Exit(128 + received[0])
 
 
-@app.command()
+@app.command(epilog=examples(VIS_ROS["record"]))
 def record(
     context: typer.Context,
     out: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="File to write.")],
@@ -151,7 +153,7 @@ def record(
         write_info(out, ResultsInfo.of_classes(known or names, None, complete=known is not None))
 
 
-@app.command()
+@app.command(epilog=examples(VIS_ROS["run"]))
 def run(
     context: typer.Context,
     system: Annotated[str, typer.Argument(help="System, by its name in 'vis systems'.")],
@@ -192,10 +194,10 @@ def _choose_video(sources: list[VideoSource], wanted: str | None, source: str) -
 
 
 # Commands that live elsewhere; their module imports nothing heavy before they run.
-app.command("evaluate-bag")(evaluate_bag_command.evaluate_bag)
-app.command("segment-bag", cls=Command)(bag_commands.segment_bag)
-app.command()(bag_commands.play)
-app.command()(bag_commands.camera)
+app.command("evaluate-bag", epilog=examples(VIS_ROS["evaluate-bag"]))(evaluate_bag_command.evaluate_bag)
+app.command("segment-bag", cls=Command, epilog=examples(VIS_ROS["segment-bag"]))(bag_commands.segment_bag)
+app.command(epilog=examples(VIS_ROS["play"]))(bag_commands.play)
+app.command(epilog=examples(VIS_ROS["camera"]))(bag_commands.camera)
 
 if __name__ == "__main__":
     main()

@@ -63,6 +63,11 @@ def find_known(name: str) -> Any:
     return systems[name]
 
 
+def names_beginning_with(text: str) -> list[str]:
+    """Names of systems, for completion in a shell."""
+    return [name for name in _known() if name.startswith(text)]
+
+
 def trainable_systems() -> list[str]:
     """Names of those that can be trained here."""
     loaded = sys.modules.get("vis_core.catalog")

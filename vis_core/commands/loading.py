@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from vis_core.commands.known_systems import check_choice, find_known
+from vis_core.commands.known_systems import check_choice, find_known, names_beginning_with
 from vis_core.commands.terminal import screen, urgent
 from vis_core.errors import InputError, OptionError, printable
 from vis_core.files.weights_folder import find_weights
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from vis_core.system.option import Option
     from vis_core.system.segmenter import Segmenter
 
-SystemName = Annotated[str, typer.Option(help="System, by its name in 'vis systems'.")]
+SystemName = Annotated[
+    str, typer.Option(help="System, by its name in 'vis systems'.", autocompletion=names_beginning_with)
+]
 Device = Annotated[
     str, typer.Option(help="auto, cpu, cuda, cuda:1...; of an exported network also tensorrt, or OpenVINO's GPU, NPU.")
 ]

@@ -5,6 +5,7 @@ Commands import what they need when they run, so that ``vis --help`` is quick an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from vis_core.commands import inspect as data_commands
 from vis_core.commands import segment_command
 from vis_core.commands import train as training_commands
 from vis_core.commands import weights as weights_commands
+from vis_core.commands.examples import VIS, examples
 from vis_core.commands.interrupts import ended_in_order
 from vis_core.commands.known_systems import check_weights, find_known
 from vis_core.commands.running import Command, new_app, run_command_line
@@ -39,7 +41,6 @@ def main() -> None:
         run_command_line(lambda: app(prog_name="vis"))
 
 
-@app.command()
 def convert(
     system: Annotated[str, typer.Argument(help="System, by its name in 'vis systems'.")],
     source: Annotated[Path, typer.Argument(metavar="IN", help="Published checkpoint (.pth, .pkl), or .safetensors.")],
@@ -61,7 +62,6 @@ def convert(
     output.print(f"{escape(str(target))}: {count} tensors, {target.stat().st_size / 1e6:.1f} MB")
 
 
-@app.command()
 def systems(name: Annotated[str | None, typer.Argument(help="Show the options of this one.")] = None) -> None:
     """List the systems with their licences and published figures; of one, its options."""
     if name is not None:
@@ -93,11 +93,18 @@ def _values(option: Option) -> str:
     return (bounds + ", or none").removeprefix(", ") if option.optional else bounds
 
 
-# Commands that live elsewhere; their modules import nothing heavy before they run.
-app.command(cls=Command)(segment_command.segment)
-app.command()(evaluation_commands.evaluate)
-app.command()(evaluation_commands.submit)
-app.command()(training_commands.train)
-app.command()(data_commands.inspect)
+_FIRST: dict[str, Callable[..., None]] = {
+    "segment": segment_command.segment,
+    "evaluate": evaluation_commands.evaluate,
+    "train": training_commands.train,
+    "inspect": data_commands.inspect,
+    "systems": systems,
+}
+
+# In the order of the help. Modules of commands import nothing heavy before they run.
+for _name, _command in _FIRST.items():
+    app.command(_name, cls=Command, epilog=examples(VIS[_name]))(_command)
 app.add_typer(weights_commands.app, name="weights")
+app.command("convert", epilog=examples(VIS["convert"]))(convert)
 app.command()(export_command.export)
+app.command("submit", epilog=examples(VIS["submit"]))(evaluation_commands.submit)

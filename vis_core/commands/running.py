@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from typer.core import TyperCommand
 
 import vis_core
@@ -56,15 +55,6 @@ class Command(TyperCommand):
         kinds = ("labels", "color")
         alone = [a == "--save-masks" and b not in kinds for a, b in zip(args, [*args[1:], ""])]
         return super().parse_args(ctx, [f"{a}=labels" if is_alone else a for a, is_alone in zip(args, alone)])
-
-
-def examples(*lines: str) -> str:
-    """The end of a command's help: command lines to start from.
-
-    Args:
-        lines: each a command line; what follows two blanks and a # says what it does.
-    """
-    return "\n\n".join(("[bold]Examples[/]", *map(escape, lines)))
 
 
 def run_command_line(app: Callable[[], object]) -> None:
