@@ -1,4 +1,4 @@
-"""Do a camera's images reach the node? Best-effort rgb8 at 30 Hz from another process, with and without our profile.
+"""Do a camera's images reach the node? Best-effort rgb8 at 30 Hz from another process, by three transports of Fast DDS.
 
     python benchmarks/transport.py
 
@@ -17,13 +17,15 @@ import time
 from array import array
 from pathlib import Path
 
+from conditions import QUICK, tell
 from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-PROFILES = "FASTDDS_DEFAULT_PROFILES_FILE"
+PROFILES, BUILTIN = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS"
+TRANSPORTS = ("default of Fast DDS", "LARGE_DATA of Fast DDS", "shipped profile")
 SIZES = ((640, 360), (1280, 720))
 RATE = 30.0
 TIMEOUT = 120.0
@@ -77,14 +79,17 @@ def camera(width: int, height: int, frames: int) -> int:
     return received
 
 
-def measure(width: int, height: int, frames: int, shipped: bool, domain: int) -> int:
+def measure(width: int, height: int, frames: int, chosen: str, domain: int) -> int:
     """Run node and camera in processes of their own; returns how many images arrived."""
     from vis_ros.node.transport import profile_path
 
-    environment = {name: value for name, value in os.environ.items() if name != PROFILES}
+    shipped = chosen == "shipped profile"
+    environment = {name: value for name, value in os.environ.items() if name not in (PROFILES, BUILTIN)}
     environment["ROS_DOMAIN_ID"] = str(domain)
     if shipped:
         environment[PROFILES] = str(profile_path())
+    if chosen.startswith("LARGE_DATA"):
+        environment[BUILTIN] = "LARGE_DATA"
     small = {"input_size": "[64, 96]", "max_instances": "1", "threads": "1"}
     parameters = [word for name, value in small.items() for word in ("-p", f"{name}:={value}")]
     transport = [] if shipped else ["--default-transport"]
@@ -113,11 +118,15 @@ def measure(width: int, height: int, frames: int, shipped: bool, domain: int) ->
 
 
 def main() -> None:
-    """Measure every size with and without the profile, and print a table."""
+    """Measure every size with each transport, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--quick", action="store_true", help=QUICK)
     parser.add_argument("--camera", metavar="WxH", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    sizes = SIZES[:1] if options.quick else SIZES
+    if options.quick:
+        options.frames = 60
     if options.camera:
         width, height = map(int, options.camera.split("x"))
         print(camera(width, height, options.frames))
@@ -125,11 +134,11 @@ def main() -> None:
     from vis_ros.recordings.session import free_domain
 
     table = Table("image", "transport", "sent", "arrived", title=f"rgb8, best effort, {RATE:g} Hz, two processes")
-    for width, height in SIZES:
-        for shipped in (False, True):
+    for width, height in sizes:
+        for name in TRANSPORTS:
             with free_domain() as domain:
-                arrived = measure(width, height, options.frames, shipped, domain)
-            name = "shipped profile" if shipped else "default of Fast DDS"
+                arrived = measure(width, height, options.frames, name, domain)
+            tell(f"{width}x{height}, {name}: {arrived} of {options.frames} arrived")
             table.add_row(f"{width}x{height}", name, str(options.frames), str(arrived))
     Console().print(table)
 
