@@ -24,7 +24,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 
-from conditions import cpu_name, first_frames
+from conditions import QUICK, cpu_name, first_frames, tell
 from rich.console import Console
 from rich.table import Table
 
@@ -187,10 +187,10 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="default: the system's own, else random ones")
     parser.add_argument("--frames", type=int, default=100, help="of each camera")
     parser.add_argument("--cameras", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--quick", action="store_true", help="two cameras and ten frames, and no goal")
+    parser.add_argument("--quick", action="store_true", help=QUICK)
     options = parser.parse_args()
     if options.quick:
-        options.cameras, options.frames = [2], 10
+        options.cameras, options.frames = [2], 10  # and no goal
     table = Table(
         *("cameras", "in", "MiB", "answers/s", "CPU s an answer", "answers"),
         title=f"{options.system}, {SIZE[1]}x{SIZE[0]}, {options.frames} frames a camera; {cpu_name()}, "
@@ -198,7 +198,10 @@ def main() -> None:
     )
     missed = []
     for count in options.cameras:
-        together, apart = measure(count, True, options), measure(count, False, options)
+        together = measure(count, True, options)
+        tell(f"{count} cameras in one node: {together.rate:.2f} answers/s")
+        apart = measure(count, False, options)
+        tell(f"{count} cameras in {count} nodes: {apart.rate:.2f} answers/s")
         memory, rate = together.memory / apart.memory, together.rate / apart.rate
         equal = together.answers == apart.answers
         shown = sum(bool(runs) for camera in together.answers for tracks in camera for _, runs, *_ in tracks)

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
+import shutil
 import statistics
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
+import typer
 
 import vis_core
 from vis_core.structures import Frame
+
+QUICK = "little of everything, in a minute at most: shows that it runs, not how well"
+Quick = Annotated[bool, typer.Option("--quick", help=QUICK)]
+
+
+def tell(text: str) -> None:
+    """How far a benchmark has come, at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def kept_or_temporary(folder: Path | None) -> Path:
+    """A folder, made; a temporary one, which goes with the process, if none is given."""
+    if folder is None:
+        folder = Path(tempfile.mkdtemp())
+        atexit.register(shutil.rmtree, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def first_frames(video: Path | None, count: int, size: tuple[int, int] | None = None) -> list[Frame]:
@@ -97,6 +119,8 @@ def take_turns(
             count = frames if isinstance(frames, int) else frames[name]
             if number:
                 seconds[name].append((spent[0] / count, spent[1] / count))
+            turn = f"round {number} of {rounds}" if number else "warming up"
+            tell(f"{turn}: {name}: {spent[0] / count:.3f} s a frame")
     return seconds, results
 
 

@@ -25,7 +25,7 @@ from typing import Annotated, Any
 import plain
 import torch
 import typer
-from conditions import Neighbours, beside, cpu_name, first_frames, take_turns
+from conditions import Neighbours, Quick, beside, cpu_name, first_frames, take_turns
 from rich.console import Console
 from rich.table import Table
 from roi_align import by_grid
@@ -115,8 +115,8 @@ class PlainClip:
 class Stream:
     """The system as it ships, on one window, and what it found in the last one."""
 
-    def __init__(self, weights: Path, kind: str, prefetch: bool) -> None:
-        options = {"clip_length": LENGTH, "stride": LENGTH, "score_threshold": 0.0, "presence_threshold": 0.0}
+    def __init__(self, weights: Path, kind: str, length: int, prefetch: bool) -> None:
+        options = {"clip_length": length, "stride": length, "score_threshold": 0.0, "presence_threshold": 0.0}
         segmenter = vis_core.load("efficientvis", weights, device="cpu", precision=kind, **options)
         self.segmenter, self.prefetch = segmenter, prefetch
         self.found: Any = None
@@ -151,10 +151,12 @@ def main(
     video: Annotated[Path | None, typer.Option(help="frames to use; noise otherwise")] = None,
     threads: Annotated[int, typer.Option(min=1, help="of torch")] = 2,
     rounds: Annotated[int, typer.Option(min=1, help="how often the clip is measured")] = 5,
+    quick: Quick = False,
 ) -> None:
     """Time all."""
+    length, rounds = (2, 1) if quick else (LENGTH, rounds)
     torch.set_num_threads(threads)
-    frames = first_frames(video, LENGTH, (360, 640))
+    frames = first_frames(video, length, (360, 640))
     network = random_network()
     variants: dict[str, Any] = {
         "plain": PlainClip(network, pool_again=True),
@@ -163,15 +165,15 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder, "efficientvis.safetensors")
         write_tensors(weights, network.state_dict(), {"format": FORMAT, "system": "efficientvis"})
-        variants["fp32"] = Stream(weights, "fp32", prefetch=False)
-        variants["fp32, prefetch"] = Stream(weights, "fp32", prefetch=True)
+        variants["fp32"] = Stream(weights, "fp32", length, prefetch=False)
+        variants["fp32, prefetch"] = Stream(weights, "fp32", length, prefetch=True)
         if precision._has_fast_bfloat16():
-            variants["bf16"] = Stream(weights, "bf16", prefetch=False)
-            variants["bf16, prefetch"] = Stream(weights, "bf16", prefetch=True)
+            variants["bf16"] = Stream(weights, "bf16", length, prefetch=False)
+            variants["bf16, prefetch"] = Stream(weights, "bf16", length, prefetch=True)
     neighbours = Neighbours()
     runs = {name: partial(run, frames) for name, run in variants.items()}
-    seconds, results = take_turns(runs, rounds, LENGTH)
-    title = f"EfficientVIS, 640x360, a clip of {LENGTH}, {threads} threads, {cpu_name()}"
+    seconds, results = take_turns(runs, rounds, length)
+    title = f"EfficientVIS, 640x360, a clip of {length}, {threads} threads, {cpu_name()}"
     columns = "seconds a frame", "ratio", "CPU seconds", "ratio", "scores differ", "boxes, pixels", "least mask IoU"
     table = Table("", *columns, title=title)
     for name, run in variants.items():

@@ -1,6 +1,6 @@
 """The ablations of EfficientVIS's paper in small: tiny networks learn synthetic scenes, and are scored on unseen ones.
 
-    python benchmarks/efficientvis_ablation.py FOLDER [--steps 1400] [--start 4000] [--only still]
+    python benchmarks/efficientvis_ablation.py [FOLDER] [--steps 1400] [--start 4000] [--only still]
 
 A model of images is trained first, as the paper's networks begin from one. From it each row of the paper's tables that
 a switch of the network or of its training makes goes on as a network of its own; the rows on linking score one network
@@ -19,12 +19,14 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
+from conditions import Quick, kept_or_temporary, tell
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -135,11 +137,11 @@ def train(name: str, steps: int, folder: Path, console: Console) -> EfficientVIS
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         done = state["done"]
-    scenes = [scene(seed) for seed in range(SCENES)] if done < steps else []
+    known = cache(scene)
     began, recent = time.process_time(), 0.0
     for step in range(done, steps):
         random = np.random.default_rng(step)
-        clips = [sample(scenes[random.integers(len(scenes))], frames, random) for _ in range(batch)]
+        clips = [sample(known(int(random.integers(SCENES))), frames, random) for _ in range(batch)]
         total = torch.stack(list(training(clips, lambda x: x).values())).sum()
         optimizer.zero_grad()
         total.backward()
@@ -177,17 +179,18 @@ def sample(video: SyntheticVideo, count: int, random: np.random.Generator) -> Tr
 
 
 def score(
-    network: EfficientVISNetwork, folder: Path, length: int = WINDOW, link_threshold: float | None = None
+    network: EfficientVISNetwork, folder: Path, unseen: int, length: int = WINDOW, link_threshold: float | None = None
 ) -> dict[str, float]:
     """Scores on unseen scenes, in percent but for the id switches; classes count for nothing: they are learned late.
 
     Args:
         network: trained.
         folder: for files.
+        unseen: how many scenes.
         length: frames of a window; linked by queries windows share none, by masks one.
         link_threshold: IoU by which masks are linked; None: queries are carried.
     """
-    videos = [scene(10_000 + seed) for seed in range(UNSEEN)]
+    videos = [scene(10_000 + seed) for seed in range(unseen)]
     truth = folder / "unseen"
     if not (truth / "instances.json").is_file():
         write_youtube_vis(videos, truth)
@@ -209,15 +212,21 @@ def score(
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="where states and scores are kept")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="where states and scores are kept; default: a temporary one")
+    ] = None,
     steps: Annotated[int, typer.Option(help="of each training")] = 1400,
     start: Annotated[int, typer.Option(help="steps of the model of images that each begins from")] = 4000,
     only: Annotated[list[str] | None, typer.Option(help="part of the names of the rows to train")] = None,
     threads: Annotated[int, typer.Option(help="of torch")] = 1,
+    quick: Quick = False,
 ) -> None:
     """Train what is not trained yet, score it, and print all that there is."""
     torch.set_num_threads(threads)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = kept_or_temporary(folder)
+    unseen = 2 if quick else UNSEEN
+    if quick:
+        steps, start, only = 4, 4, only or ["as published", "still"]
     console = Console(width=120)
     if not file_of("as published", folder, ".pt").is_file():
         train(IMAGE_MODEL, start, folder, console)
@@ -226,18 +235,19 @@ def main(
         if path.is_file() or (only and not any(part in name for part in only)):
             continue
         network = train(name, steps, folder, console)
-        scores = {name: score(network, folder)}
+        tell(f"{name}: {unseen} unseen scenes")
+        scores = {name: score(network, folder, unseen)}
         if name == "as published":
-            scores |= {f"windows of {length}": score(network, folder, length) for length in (2, 8)}
+            scores |= {f"windows of {length}": score(network, folder, unseen, length) for length in (2, 8)}
             for threshold in (0.1, 0.3, 0.5, 0.7):
-                scores[f"linked by masks, least IoU {threshold}"] = score(network, folder, WINDOW, threshold)
+                scores[f"linked by masks, least IoU {threshold}"] = score(network, folder, unseen, WINDOW, threshold)
         path.write_text(json.dumps(scores, indent=2) + "\n", "utf-8")
-    show(folder, steps, console)
+    show(folder, steps, unseen, console)
 
 
-def show(folder: Path, steps: int, console: Console) -> None:
+def show(folder: Path, steps: int, unseen: int, console: Console) -> None:
     """The table of all rows that are scored."""
-    table = Table(title=f"tiny networks, {steps} steps, {UNSEEN} unseen scenes of {LENGTH} frames")
+    table = Table(title=f"tiny networks, {steps} steps, {unseen} unseen scenes of {LENGTH} frames")
     columns: Sequence[str] = ("AP", "AP50", "HOTA", "IDF1", "IDSW", "MOTA")
     for column in ("", "published AP", *columns):
         table.add_column(column, justify="right" if column else "left")

@@ -24,7 +24,7 @@ import numpy as np
 import plain
 import torch
 import typer
-from conditions import Neighbours, WholeClip, beside, cpu_name, first_frames, take_turns
+from conditions import Neighbours, Quick, WholeClip, beside, cpu_name, first_frames, take_turns
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -140,8 +140,11 @@ def main(
     length: Annotated[int, typer.Option(min=2, help="frames of the clip; published: 36")] = 36,
     threads: Annotated[int, typer.Option(min=1, help="of torch")] = 2,
     rounds: Annotated[int, typer.Option(min=1, help="how often the clip is measured")] = 3,
+    quick: Quick = False,
 ) -> None:
     """Time all."""
+    if quick:
+        length, rounds = 2, 1
     torch.set_num_threads(threads)
     frames, network = first_frames(video, length, (360, 640)), random_network(length)
     runs: dict[str, Callable[[list[Frame]], Any]] = {"plain": PlainClip(network)}

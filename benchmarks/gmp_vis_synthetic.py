@@ -1,6 +1,6 @@
 """GMP-VIS online in small, from nothing: do tracks outlive it when shapes cross and hide each other?
 
-    python benchmarks/gmp_vis_synthetic.py FOLDER [--steps 3000] [--more 600] [--seed 1] [--only both]
+    python benchmarks/gmp_vis_synthetic.py [FOLDER] [--steps 3000] [--more 600] [--seed 1] [--only both]
 
 A tiny network learns synthetic scenes in clips of frames up to 8 apart. Then, on what it finds, the part that instances
 are matched by is taught anew in several ways: by the matching of graphs, by the contrastive loss, or by both; with a
@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import typer
+from conditions import Quick, kept_or_temporary, tell
 from rich.console import Console
 from rich.table import Table
 from synthetic_scenes import CLASS_NAMES, LENGTH, SCENES, SIZE, Part, TinyBackbone, meetings, scene, train
@@ -198,23 +199,29 @@ def add_rows(table: Table, names: tuple[str, str], plain: Scores, graph: Scores)
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="where state, log and results are kept")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="where state, log and results are kept; default: a temporary one")
+    ] = None,
     steps: Annotated[int, typer.Option(help="of the training of all of the network")] = 3000,
     more: Annotated[int, typer.Option(help="of each training of what instances are matched by")] = 600,
     scenes: Annotated[int, typer.Option(help="unseen ones that are scored")] = UNSEEN,
     seed: Annotated[int, typer.Option(help="of the trainings of what instances are matched by")] = 1,
     only: Annotated[list[str] | None, typer.Option(help="one of them: graphs, contrastive, both")] = None,
     threads: Annotated[int, typer.Option(help="of torch")] = 1,
+    quick: Quick = False,
 ) -> None:
     """Train, score the ways of linking, and print the table."""
+    if quick:
+        steps, more, scenes, only = 4, 4, 2, only or ["both"]
     torch.set_num_threads(threads)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = kept_or_temporary(folder)
     console = Console(width=160)
     network = tiny_network()
     train(OnlineTraining(network), Part("network", steps, 1e-3, 8), folder, console)
     network.requires_grad_(False)
     training = OnlineTraining(network)
-    known = [learned(training, scene(seed)) for seed in range(SCENES)]
+    tell("what it says of the scenes, and of unseen ones")
+    known = [learned(training, scene(seed)) for seed in range(8 if quick else SCENES)]
     videos = [scene(10_000 + seed) for seed in range(scenes)]
     model = GMPVISModel(network, CLASS_NAMES, GraphAssociator(), None)
     with torch.inference_mode():
@@ -237,10 +244,10 @@ def main(
     for how in only or TAUGHT:
         found = []
         for temporal in (False, True):
+            tell(f"{how}, {'with' if temporal else 'without'} memory: {more} steps")
             teach(network, temporal, how, known, more, seed)
             found.append(both())
             add_rows(table, (how, "yes" if temporal else "no"), *found[-1])
-            console.print(f"{how}, memory: {temporal}")
         for edges, without, with_memory in zip(("no", "yes"), *found):
             changes.add_row(how, edges, *map(with_error, (with_memory.figures - without.figures).T))
     console.print(table)

@@ -18,6 +18,7 @@ import warnings
 from collections import defaultdict
 from pathlib import Path
 
+from conditions import QUICK, tell
 from rich.console import Console
 from rich.table import Table
 
@@ -77,16 +78,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--input-size", type=int, nargs=2, default=(128, 224), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--quick", action="store_true", help=QUICK)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.quick:
+        options.frames, options.rounds, options.threads, options.input_size = 3, 1, 1, (64, 96)
     if options.child:
         print(json.dumps(measure(options.frames, options.threads, tuple(options.input_size))))
         return
     found: dict[tuple[bool, str], list[dict[str, float]]] = defaultdict(list)
-    for _ in range(options.rounds):
+    for number in range(1, options.rounds + 1):
         for busy in (False, True):
             for name, policy in POLICIES.items():
                 found[busy, name].append(measure_apart(options, policy, busy))
+                quiet = "busy" if busy else "quiet"
+                median = found[busy, name][-1]["median"] * 1e3
+                tell(f"round {number} of {options.rounds}: {quiet}, {name}: {median:.1f} ms")
     height, width = options.input_size
     title = f"VISOLO {height}x{width}, fp32, {options.threads} threads, {os.cpu_count()} cores: ms a frame"
     table = Table("neighbours", "OMP_WAIT_POLICY", "median", "p95", "CPU time", title=title)

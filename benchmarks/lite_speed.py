@@ -1,6 +1,6 @@
 """Seconds a frame of visolo-lite on a CPU, against the plain forms of the same steps in the same run.
 
-    python benchmarks/lite_speed.py VIDEO [--blocks 5] [--threads 2]
+    python benchmarks/lite_speed.py [VIDEO] [--blocks 5] [--threads 2]
 
 Plain: convolutions as PyTorch runs them, Pillow's resize to the bit, candidates compared at the network's size, one
 branch of the network after the other. It and the system as it ships take turns, block of frames by block, each a stream
@@ -22,7 +22,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from conditions import cpu_name, first_frames
+from conditions import Quick, cpu_name, first_frames, tell
 from rich.console import Console
 from rich.table import Table
 
@@ -52,11 +52,13 @@ def plain() -> Segmenter:
 
 
 def main(
-    video: Annotated[Path, typer.Argument(help="video file or folder of images")],
+    video: Annotated[Path | None, typer.Argument(help="video file or folder of images; noise otherwise")] = None,
     blocks: Annotated[int, typer.Option(min=2, help="of 16 frames of 640x480")] = 5,
     threads: Annotated[int, typer.Option(min=1)] = 2,
+    quick: Quick = False,
 ) -> None:
     """Time all."""
+    length, blocks = (2, 1) if quick else (BLOCK, blocks)
     torch.set_num_threads(threads)
     shipped = vis_core.load("visolo-lite", device="cpu")
     systems: dict[str, tuple[Segmenter, bool]] = {"plain": (plain(), False), "as it ships": (shipped, False)}
@@ -64,21 +66,22 @@ def main(
     for views in (2, 4):
         systems[f"{views} views"] = vis_core.load("visolo-lite", device="cpu", views=views), True
     times: dict[str, list[float]] = defaultdict(list)
-    frames = first_frames(video, BLOCK * (blocks + 1), (480, 640))
-    for start in range(0, len(frames), BLOCK):
-        block = frames[start : start + BLOCK]
+    frames = first_frames(video, length * (blocks + 1), (480, 640))
+    for start in range(0, len(frames), length):
+        block = frames[start : start + length]
         for name, (segmenter, prefetch) in systems.items():
             began = time.perf_counter()
             for _ in segmenter.run(block, prefetch):
                 pass
             if start:  # the first block warms up
                 times[name].append((time.perf_counter() - began) / len(block))
+                tell(f"block {start // length} of {blocks}: {name}: {times[name][-1]:.3f} s a frame")
     table = Table("visolo-lite, seconds a frame", "least", "median", "ratio of medians")
     base = float(np.median(times["plain"]))
     for name, values in times.items():
         median = float(np.median(values))
         table.add_row(name, f"{min(values):.3f}", f"{median:.3f}", f"{median / base:.2f}x")
-    Console(width=100).print(table, f"{cpu_name()}, {threads} threads, {len(values)} blocks of {BLOCK} frames")
+    Console(width=100).print(table, f"{cpu_name()}, {threads} threads, {len(values)} blocks of {length} frames")
 
 
 if __name__ == "__main__":

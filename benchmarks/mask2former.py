@@ -21,7 +21,7 @@ from typing import Annotated
 
 import torch
 import typer
-from conditions import cpu_name, first_frames
+from conditions import Quick, cpu_name, first_frames, tell
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -100,8 +100,11 @@ def main(
     rounds: Annotated[int, typer.Option(help="how often the clip is measured")] = 4,
     length: Annotated[int, typer.Option(help="frames of the clip")] = 4,
     short_side: Annotated[int, typer.Option(help="of the network's input")] = 360,
+    quick: Quick = False,
 ) -> None:
     """Time both systems, variant against variant."""
+    if quick:
+        rounds, length, short_side = 1, 2, 96
     torch.set_num_threads(threads)
     frames = first_frames(video, length)
     for name in ("mask2former-vis", "minvis"):
@@ -114,7 +117,7 @@ def main(
                 variants[precision] = vis_core.load(name, weights, device="cpu", precision=precision, **options)
         best = dict.fromkeys(("plain", *variants), float("inf"))
         differ = dict.fromkeys(variants, 0.0)
-        for _ in range(rounds):
+        for number in range(1, rounds + 1):
             start = time.perf_counter()
             expected = plain(frames)
             best["plain"] = min(best["plain"], time.perf_counter() - start)
@@ -130,6 +133,8 @@ def main(
                 found = torch.stack(seen).flatten(0, -3) if name == "minvis" else seen[0]
                 most = float((found.softmax(-1) - expected.softmax(-1)).abs().max())
                 differ[precision] = max(differ[precision], most)
+            told = ", ".join(f"{variant} {seconds / length:.3f}" for variant, seconds in best.items())
+            tell(f"{name}: round {number} of {rounds}: s a frame at best: {told}")
         size = f"{frames[0].size[1]}x{frames[0].size[0]}"
         table = Table(title=f"{name}, {size}, {length} frames, {threads} threads, {cpu_name()}")
         for column in ("", "seconds a frame", "ratio", "class probabilities differ"):

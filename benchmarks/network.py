@@ -25,7 +25,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from conditions import cpu_name, first_frames
+from conditions import Quick, cpu_name, first_frames, tell
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -171,8 +171,11 @@ def main(
     height: Annotated[int, typer.Option(help="of the network's input")] = 352,
     width: Annotated[int, typer.Option(help="of the network's input")] = 624,
     candidates: Annotated[int, typer.Option(help="grid cells that pass the score threshold")] = 20,
+    quick: Quick = False,
 ) -> None:
     """Time VISOLO's parts, variant against variant."""
+    if quick:
+        rounds, height, width = 1, 96, 160
     torch.set_num_threads(threads)
     frames = first_frames(video, 10)
     variants = {
@@ -194,7 +197,7 @@ def main(
     best_plain = float("inf")
     difference: dict[str, float] = defaultdict(float)
     overlaps: dict[str, list[float]] = defaultdict(list)
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
         for watch in watches.values():
             watch.segmenter.reset()
         plain.stored.clear()
@@ -211,6 +214,7 @@ def main(
                 found = recorded(watch.model.network, lambda step=step, frame=frame: step(frame))  # type: ignore[misc]
                 difference[name] = max(difference[name], float((found.scores - expected.scores).abs().max()))
                 overlaps[name] += overlap(found.masks(best_cells), expected_masks)
+            tell(f"round {number} of {rounds}: frame {i + 1} of {len(frames)}")
 
     table = Table(title=f"VISOLO, ResNet-50, {height}x{width}, {threads} threads, {cpu_name()}; seconds a frame")
     for column in ("", *PARTS, "total", "network", "ratio", "scores differ", "IoU, least", "mean"):

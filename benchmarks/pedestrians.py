@@ -1,6 +1,6 @@
 """Who keeps their number on the demo's street, in runs that leave out frames at random as a busy CPU does.
 
-    python benchmarks/pedestrians.py vtest.avi [--runs 24]
+    python benchmarks/pedestrians.py [vtest.avi] [--runs 24]
 
 The walkers of the first 100 frames are marked by hand, a few points each. A run gives a walker the number of the
 smallest mask around the point; a change of number between marks counts once a run. The first run has every frame, the
@@ -19,7 +19,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from conditions import first_frames
+from conditions import Quick, first_frames, tell
 from rich.console import Console
 from rich.table import Table
 
@@ -72,12 +72,16 @@ def number_at(instances: Instances, point: tuple[int, int]) -> int | None:
 
 
 def main(
-    video: Annotated[Path, typer.Argument(help="OpenCV's vtest.avi")],
+    video: Annotated[
+        Path | None, typer.Argument(help="OpenCV's vtest.avi; noise, in which nobody walks, otherwise")
+    ] = None,
     runs: Annotated[int, typer.Option(min=1)] = 24,
     weights: Annotated[Path | None, typer.Option(help="of visolo-lite; default: those that ship")] = None,
+    quick: Quick = False,
 ) -> None:
     """Play the street again and again."""
-    images = [frame.image for frame in first_frames(video, 100, (480, 640))]
+    length, runs = (11, 2) if quick else (100, runs)
+    images = [frame.image for frame in first_frames(video, length, (480, 640))]
     segmenter = vis_core.load("visolo-lite", weights)
     walkers = {**IN_THE_OPEN, **HIDDEN_FOR_A_WHILE}
     changed, marks, seen, numbers = Counter[str](), Counter[str](), Counter[str](), 0
@@ -86,6 +90,7 @@ def main(
         share = LEFT_OUT[run % len(LEFT_OUT)] if run else 0.0
         kept = [t for t in range(len(images)) if t == 0 or random.random() >= share]
         answers = dict(zip(kept, segmenter.run(Frame(images[t], t * 10**8, i) for i, t in enumerate(kept))))
+        tell(f"run {run + 1} of {runs}: {len(answers)} frames")
         numbers += len({i for answer in answers.values() for i in answer.track_ids.tolist()})
         for name, points in walkers.items():
             near = {t: min(kept, key=lambda k: abs(k - t)) for t in points}

@@ -1,6 +1,6 @@
 """What narrower arithmetic changes in the answers of each system that has it: masks of the best of each frame, scores.
 
-    python benchmarks/precision.py VIDEO [--system visolo] [--weights visolo.safetensors] [--frames 30] [--every 10]
+    python benchmarks/precision.py [VIDEO] [--system visolo] [--weights visolo.safetensors] [--frames 30] [--every 10]
 
 float32 and the others see the same frames and keep their own memory, so that differences may add up over time as they
 would. Compared are the 20 grid cells, or queries, of highest score in float32, or all if there are fewer: what each
@@ -17,6 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 import time
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from conditions import Quick, first_frames, tell
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -162,21 +164,35 @@ def emulate_bfloat16() -> None:
     torch.nn.functional.conv2d = emulated
 
 
+def shown(video: Path | None, frames: int, every: int) -> Iterator[Frame]:
+    """Every so many frames one of a video; of noise without one."""
+    if video is None:
+        yield from first_frames(None, frames)
+        return
+    with vis_core.open_video(video) as source:
+        yield from islice(source, 0, frames * every, every)
+
+
 @torch.inference_mode()
 def main(
-    video: Annotated[Path, typer.Argument(help="video file or folder of images")],
+    video: Annotated[Path | None, typer.Argument(help="video file or folder of images; noise otherwise")] = None,
     system: Annotated[list[str] | None, typer.Option(help="default: all")] = None,
     weights: Annotated[Path | None, typer.Option(help="of the one system; default: its own, else random")] = None,
     frames: Annotated[int, typer.Option(help="of the video")] = 30,
     every: Annotated[int, typer.Option(help="every how many frames one is taken")] = 10,
     precision: Annotated[list[str] | None, typer.Option(help="default: auto and bf16")] = None,
+    quick: Quick = False,
 ) -> None:
     """Compare narrower arithmetic with float32."""
+    if quick:
+        system, frames, every = system or ["visolo-lite", "minvis"], 2, 1
     precisions = precision or ["auto", "bf16"]
     if not cpu_precision._has_fast_bfloat16():
         emulate_bfloat16()
     cpu_precision._has_fast_bfloat16 = lambda: True
-    table = Table(title=f"against float32: {video.name}, {frames} frames, the {CELLS} best of each")
+    table = Table(
+        title=f"against float32: {video.name if video else 'noise'}, {frames} frames, the {CELLS} best of each"
+    )
     for column in ("", "precision", "mask IoU: median", "5th percentile", "worst", "score: median", "95 %", "time"):
         table.add_column(column, justify="left" if column in ("", "precision") else "right")
     missed = []
@@ -186,18 +202,18 @@ def main(
         others = {one: kind(name, weights, one, **options) for one in precisions}
         iou: dict[str, list[float]] = {one: [] for one in precisions}
         score: dict[str, list[float]] = {one: [] for one in precisions}
-        with vis_core.open_video(video) as source:
-            for frame in islice(source, 0, frames * every, every):
-                full.step(frame)
-                scores = full.scores()
-                best = scores.topk(min(CELLS, len(scores))).indices
-                wanted = full.masks(best)
-                for one, other in others.items():
-                    other.step(frame)
-                    found = other.masks(best)
-                    union = (wanted | found).sum((1, 2))
-                    iou[one] += ((wanted & found).sum((1, 2)) / union)[union > 0].tolist()
-                    score[one] += (scores[best] - other.scores()[best]).abs().tolist()
+        for number, frame in enumerate(shown(video, frames, every), 1):
+            full.step(frame)
+            scores = full.scores()
+            best = scores.topk(min(CELLS, len(scores))).indices
+            wanted = full.masks(best)
+            for one, other in others.items():
+                other.step(frame)
+                found = other.masks(best)
+                union = (wanted | found).sum((1, 2))
+                iou[one] += ((wanted & found).sum((1, 2)) / union)[union > 0].tolist()
+                score[one] += (scores[best] - other.scores()[best]).abs().tolist()
+            tell(f"{name}: frame {number} of {frames}")
         for one, other in others.items():
             at_5 = float(np.percentile(iou[one], 5))
             if one == "auto" and at_5 < BOUND:

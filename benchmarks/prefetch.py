@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from conditions import Neighbours, cpu_name, first_frames
+from conditions import Neighbours, Quick, cpu_name, first_frames, tell
 from rich.console import Console
 from rich.table import Table
 
@@ -77,8 +77,11 @@ def main(
     others: Annotated[float, typer.Option(help="cores that other processes may use in a block")] = 1000,
     threads: Annotated[int, typer.Option(min=2, help="of torch")] = 2,
     size: Annotated[tuple[int, int], typer.Option(help="height and width of the frames")] = (360, 640),
+    quick: Quick = False,
 ) -> None:
     """Time each system both ways."""
+    if quick:
+        system, blocks, count = system or ["visolo-lite", "minvis"], 1, 2
     torch.set_num_threads(threads)
     frames = first_frames(video, UNCOUNTED + count + 1, size)
     title = f"seconds a frame, {blocks} blocks of {count} frames of {size[1]}x{size[0]}"
@@ -90,7 +93,10 @@ def main(
             segmenter = vis_core.load(name, weights, device="cpu", precision="fp32", **options)
         for _ in segmenter.run(frames[:3]):  # warms up
             pass
-        found = [block_of_both(segmenter, frames, block % 2 == 1, others) for block in range(blocks)]
+        found = []
+        for block in range(blocks):
+            found.append(block_of_both(segmenter, frames, block % 2 == 1, others))
+            tell(f"{name}: block {block + 1} of {blocks}: {found[-1][0]:.3f} s a frame, prefetched {found[-1][1]:.3f}")
         without, prefetched, used = np.array(found).T
         ratios = prefetched / without
         seconds = (f"{np.median(x):.3f}" for x in (without, prefetched))

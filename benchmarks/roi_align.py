@@ -16,17 +16,16 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded
 
-import platform
 import statistics
 import time
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from conditions import Quick, cpu_name, tell
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -126,14 +125,6 @@ def timed(run: Callable[[], Tensor], maps: Sequence[Tensor], gradient: Tensor | 
     return time.perf_counter() - start
 
 
-def cpu_name() -> str:
-    """Name of the CPU."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
 def main(
     size: Annotated[int, typer.Option(help="bins along a side")] = 7,
     boxes: Annotated[int, typer.Option(help="in all frames together")] = 100,
@@ -144,8 +135,10 @@ def main(
     threads: Annotated[list[int] | None, typer.Option(help="of torch, one table each; 1 and 2 if not given")] = None,
     rounds: Annotated[int, typer.Option(help="how often each variant is measured")] = 20,
     gradients: Annotated[bool, typer.Option("--gradients", help="measure forward and backward together")] = False,
+    quick: Quick = False,
 ) -> None:
     """Time region pooling, variant against variant."""
+    rounds = 2 if quick else rounds
     warnings.filterwarnings("ignore", message="Sparse CSR")
     random = torch.Generator().manual_seed(0)
     apart = [
@@ -179,9 +172,10 @@ def main(
     for number in threads or [1, 2]:
         torch.set_num_threads(number)
         taken: dict[str, list[float]] = defaultdict(list)
-        for _ in range(rounds + 1):
+        for turn in range(rounds + 1):
             for name, (run, maps) in variants.items():
                 taken[name].append(timed(run, [x for level in maps for x in level], gradient))
+            tell(f"{number} thread(s): round {turn} of {rounds}")
         what = f"{boxes} boxes ({', '.join(map(str, counts))} on p2..p5) in {frames} frame(s), {size}x{size} bins"
         passes = "forward and backward" if gradients else "forward"
         table = Table(

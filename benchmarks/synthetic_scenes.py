@@ -6,6 +6,7 @@ import csv
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -96,12 +97,12 @@ def train(training: Trainable, part: Part, folder: Path, console: Console) -> No
         for name, holder in learned.items():
             holder.load_state_dict(state[name])
         done, seconds = state["done"], state["seconds"]
-    scenes = [scene(seed) for seed in range(SCENES)] if done < part.steps else []
+    known = cache(scene)
     began, sums = time.process_time() - seconds, dict[str, float]()
     for step in range(done, part.steps):
         random = np.random.default_rng(step)
         torch.manual_seed(step)
-        clips = [sample(scenes[random.integers(SCENES)], part.apart, random) for _ in range(BATCH)]
+        clips = [sample(known(int(random.integers(SCENES))), part.apart, random) for _ in range(BATCH)]
         parts = training(clips, lambda x: x)
         optimizer.zero_grad()
         torch.stack(list(parts.values())).sum().backward()

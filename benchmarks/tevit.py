@@ -30,7 +30,7 @@ import numpy as np
 import plain
 import torch
 import typer
-from conditions import Neighbours, WholeClip, beside, cpu_name, first_frames, take_turns
+from conditions import Neighbours, Quick, WholeClip, beside, cpu_name, first_frames, take_turns
 from rich.console import Console
 from rich.table import Table
 from roi_align import by_grid
@@ -206,11 +206,14 @@ def main(
         Path | None, typer.Option(help="to see what the streamed backbone changes; random without")
     ] = None,
     compared: Annotated[int, typer.Option(min=0, help="frames in which that is seen; 0: it is not")] = 20,
+    quick: Quick = False,
 ) -> None:
     """Time all."""
+    if quick:
+        rounds, compared = 1, LENGTH + 2
     torch.set_num_threads(threads)
     if rounds:
-        measure(first_frames(video, LENGTH, (360, 640)), threads, rounds)
+        measure(first_frames(video, 2 if quick else LENGTH, (360, 640)), threads, rounds)
     if compared:
         with tempfile.TemporaryDirectory() as folder:
             if weights is None:
@@ -238,9 +241,9 @@ def measure(frames: list[Frame], threads: int, rounds: int) -> None:
         variants["streamed, backbone: stream"] = Stream(weights, "stream")
     neighbours = Neighbours()
     runs = {name: partial(run, frames) for name, run in variants.items()}
-    counts = {name: 4 if isinstance(run, Stream) else LENGTH for name, run in variants.items()}
+    counts = {name: min(4, len(frames)) if isinstance(run, Stream) else len(frames) for name, run in variants.items()}
     seconds, results = take_turns(runs, rounds, counts)
-    title = f"TeViT, MsgShifT, 640x360, a clip of {LENGTH}, {threads} threads, {cpu_name()}"
+    title = f"TeViT, MsgShifT, 640x360, a clip of {len(frames)}, {threads} threads, {cpu_name()}"
     columns = "seconds a frame", "ratio", "CPU seconds", "ratio", "scores differ", "boxes, pixels", "least mask IoU"
     table = Table("", *columns, title=title)
     for name, run in variants.items():

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from conditions import Quick, tell
 from rich.console import Console
 from rich.table import Table
 
@@ -67,8 +68,11 @@ def main(
     frames: Annotated[int, typer.Option(help="of a clip")] = 2,
     height: Annotated[int, typer.Option(help="of the network's input")] = lite.INPUT_SIZE[0],
     width: Annotated[int, typer.Option(help="of the network's input")] = lite.INPUT_SIZE[1],
+    quick: Quick = False,
 ) -> None:
     """Time a training step, variant against variant."""
+    if quick:
+        rounds, batch, height, width = 1, 2, 96, 160
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         videos = [synthetic_video(seed, length=8, size=(240, 320)) for seed in range(4)]
@@ -80,9 +84,10 @@ def main(
         clips = [source.clip(i % len(source), np.random.default_rng(i)) for i in range(batch)]
         loading = (time.perf_counter() - start) / batch
     steps = {name: Step(*variant) for name, variant in VARIANTS.items()}
-    for _ in range(rounds):
-        for step in steps.values():
+    for number in range(1, rounds + 1):
+        for name, step in steps.items():
             step.run(clips)
+            tell(f"round {number} of {rounds}: {name}: {step.best:.2f} s at best")
     baseline = steps["plain, fp32"].best
     table = Table(title=f"a training step of visolo-lite: {batch} clips of {frames} frames, {height}x{width}")
     for column in ("", "s a step", "clips/s", "of plain"):

@@ -26,7 +26,7 @@ import numpy as np
 import plain
 import torch
 import typer
-from conditions import Neighbours, WholeClip, beside, cpu_name, first_frames, take_turns
+from conditions import Neighbours, Quick, WholeClip, beside, cpu_name, first_frames, take_turns
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -168,11 +168,13 @@ def main(
     video: Annotated[Path | None, typer.Option(help="frames to use; noise otherwise")] = None,
     threads: Annotated[int, typer.Option(min=1, help="of torch")] = 2,
     rounds: Annotated[int, typer.Option(min=1, help="how often the clip is measured")] = 5,
+    quick: Quick = False,
 ) -> None:
     """Time all."""
+    length, rounds = (2, 1) if quick else (LENGTH, rounds)
     torch.set_num_threads(threads)
     networks = {"video-knet": random_clip_network(), "video-knet-online": random_online_network()}
-    frames, wide = (first_frames(video, LENGTH, size) for size in (SIZE, KITTI_SIZE))
+    frames, wide = (first_frames(video, length, size) for size in (SIZE, KITTI_SIZE))
     variants: dict[str, tuple[Any, list[Frame]]] = {"plain": (PlainClip(networks["video-knet"]), frames)}  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder, f"{name}.safetensors") for name in networks}
@@ -185,8 +187,8 @@ def main(
         variants["online, 1248x384"] = Stream("video-knet-online", files["video-knet-online"]), wide
     neighbours = Neighbours()
     runs = {name: partial(run, given) for name, (run, given) in variants.items()}
-    seconds, results = take_turns(runs, rounds, LENGTH)
-    title = f"Video K-Net, ResNet-50, 640x360, a clip of {LENGTH}, {threads} threads, {cpu_name()}"
+    seconds, results = take_turns(runs, rounds, length)
+    title = f"Video K-Net, ResNet-50, 640x360, a clip of {length}, {threads} threads, {cpu_name()}"
     table = Table(
         "", "seconds a frame", "ratio", "CPU seconds", "ratio", "scores differ", "least mask IoU", title=title
     )

@@ -1,6 +1,6 @@
 """Video K-Net's online system in small, from nothing: do identities survive when shapes cross and hide each other?
 
-    python benchmarks/video_knet_synthetic.py FOLDER [--steps 1500] [--more 500]
+    python benchmarks/video_knet_synthetic.py [FOLDER] [--steps 1500] [--more 500]
 
 A tiny network learns synthetic scenes in short clips, first of successive frames, then of frames further apart. After
 each part its detections of unseen scenes are linked in five ways: by the learned embeddings, by the kernels themselves,
@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import typer
+from conditions import Quick, kept_or_temporary, tell
 from rich.console import Console
 from rich.table import Table
 from synthetic_scenes import (
@@ -145,17 +146,23 @@ def most_alike(network: OnlineNetwork, link: str, videos: Sequence[SyntheticVide
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="where state, log and results are kept")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="where state, log and results are kept; default: a temporary one")
+    ] = None,
     steps: Annotated[int, typer.Option(help="of the training on successive frames")] = 1500,
     more: Annotated[int, typer.Option(help="steps that follow, on frames further apart")] = 500,
     threads: Annotated[int, typer.Option(help="of torch")] = 1,
+    quick: Quick = False,
 ) -> None:
     """Train, score the ways of linking after each part of the training, and print the table."""
+    if quick:
+        steps, more = 4, 4
     torch.set_num_threads(threads)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = kept_or_temporary(folder)
     console = Console(width=130)
-    videos = [scene(10_000 + seed) for seed in range(UNSEEN)]
-    table = Table(title=f"{UNSEEN} unseen scenes of {LENGTH} frames")
+    unseen, memories = (2, MEMORIES[:1]) if quick else (UNSEEN, MEMORIES)
+    videos = [scene(10_000 + seed) for seed in range(unseen)]
+    table = Table(title=f"{unseen} unseen scenes of {LENGTH} frames")
     for column in ("trained on", "linked by", "memory", *COLUMNS, "met, same track", "hidden, same track"):
         table.add_column(column, justify="left" if "ed " in column and "same" not in column else "right")
     alike = Table(title="percent of the objects most alike, so many frames later, that are the same one")
@@ -165,7 +172,8 @@ def main(
     for part in (Part("successive", steps, 2e-3, 1), Part("apart", more, 1e-3, 8)):
         train(OnlineTraining(network.requires_grad_()), part, folder, console)
         network.requires_grad_(False)
-        for memory, link in product(MEMORIES, LINKS):
+        for memory, link in product(memories, LINKS):
+            tell(f"trained on {part.name}: linked by {link}, memory {memory}")
             figures = score(lambda link=link, memory=memory: segmenter(network, link, memory), videos, folder)  # type: ignore[misc]
             table.add_row(part.name, link, str(memory), *figures)
         for link in ("embeddings", "kernels"):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from conditions import Quick, tell
 from rich.console import Console
 from rich.table import Table
 
@@ -33,6 +34,7 @@ def main(
     weights: Annotated[Path | None, typer.Option(help="default: those that ship")] = None,
     option: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="of the system")] = None,
     threads: Annotated[int, typer.Option()] = 2,
+    quick: Quick = False,
 ) -> None:
     """Print the figures as a table."""
     given = ["--threads", str(threads), *(["--weights", str(weights)] if weights else [])]
@@ -40,7 +42,8 @@ def main(
         given += ["--option", pair]
     with tempfile.TemporaryDirectory() as folder:
         davis, pseudo, coco = (
-            _segment(data / name / "val.json", Path(folder) / name, given) for name in ("davis", "pseudo", "coco_small")
+            _segment(data / name / "val.json", Path(folder) / name, given, quick)
+            for name in ("davis", "pseudo", "coco_small")
         )
     table = Table("what", *("AP", "AP50", "AP75"), "tracks or objects")
     complete = _joined([_complete(*davis), _complete(*pseudo)])
@@ -54,9 +57,13 @@ def main(
         _out.print(f"recall at IoU 0.5, {name}: {hits} of {count}, {hits / count:.2f}")
 
 
-def _segment(annotations: Path, out: Path, options: Sequence[str]) -> tuple[Content, list[Content]]:
-    """Ground truth and results of a set."""
-    images = annotations.parent / "frames"
+def _segment(annotations: Path, out: Path, options: Sequence[str], quick: bool) -> tuple[Content, list[Content]]:
+    """Ground truth and results of a set; of its first complete video or images alone if it is to be quick."""
+    tell(f"segmenting {annotations}")
+    folder = annotations.parent
+    images = folder / "frames" if (folder / "frames").is_dir() else folder
+    if quick:
+        annotations = _little(json.loads(annotations.read_text()), out.with_suffix(".json"))
     command = [
         sys.executable,
         "-c",
@@ -65,9 +72,19 @@ def _segment(annotations: Path, out: Path, options: Sequence[str]) -> tuple[Cont
         str(annotations),
         "--no-overlay",
     ]
-    command += ["--out", str(out), *(["--images", str(images)] if images.is_dir() else []), *options]
+    command += ["--out", str(out), "--images", str(images), *options]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return json.loads(annotations.read_text()), json.loads((out / "results.json").read_text())
+
+
+def _little(truth: Content, path: Path) -> Path:
+    """The first complete video of a set, or three images, as a file."""
+    items, key = _keys(truth)
+    kept = [item for item in truth[items] if not item["partial"]][: 1 if items == "videos" else 3]
+    ids = {item["id"] for item in kept}
+    annotations = [annotation for annotation in truth["annotations"] if annotation[key] in ids]
+    path.write_text(json.dumps({**truth, items: kept, "annotations": annotations}))
+    return path
 
 
 def _keys(truth: Content) -> tuple[str, str]:

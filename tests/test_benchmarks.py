@@ -1,9 +1,12 @@
-"""Every benchmark starts, with the code as it is."""
+"""Every benchmark starts, and does its work in short, with the code as it is."""
 
 from __future__ import annotations
 
 import ast
+import os
+import re
 import runpy
+import subprocess
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,6 +16,10 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+
+NEED_ROS = {"cameras", "node_overhead", "transport"}
+NEED_DATA = {"visolo_lite"}
+FIGURE = re.compile(r"(?<![\w.])\d+(\.\d+)?(?![\w.])")
 
 each_script = pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 
@@ -37,3 +44,25 @@ def test_what_it_imports_when_it_is_at_work_exists(script):
         module = import_module(node.module)
         for name in (alias.name for alias in node.names):
             assert hasattr(module, name) or find_spec(f"{node.module}.{name}"), f"{node.module} has no {name}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@each_script
+def test_in_short_it_tells_how_far_it_is_and_ends_with_figures(script, request):
+    if script.stem in NEED_ROS:
+        pytest.importorskip("rclpy", reason="needs ROS 2: 'make', or a sourced installation")
+    data = [str(request.getfixturevalue("shared") / "data")] if script.stem in NEED_DATA else []
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent), "COLUMNS": "200"}
+    command = [sys.executable, str(script), "--quick", *data]
+    done = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    on_the_way, table, figures = done.stdout.partition("┏")
+    if not table:  # the last lines, then
+        *before, last, end = done.stdout.strip().splitlines()
+        on_the_way, figures = "\n".join(before), f"{last}\n{end}"
+    assert on_the_way.strip(), f"tells nothing on its way:\n{done.stdout}"
+    assert len(FIGURE.findall(figures)) >= 2, done.stdout
+    assert "nan" not in figures.lower().split(), done.stdout
