@@ -81,7 +81,7 @@ def main(
 ) -> None:
     """Time each system both ways."""
     if quick:
-        system, blocks, count = system or ["visolo-lite", "minvis"], 1, 2
+        system, blocks, count = system or ["visolo-lite"], 1, 2
     torch.set_num_threads(threads)
     frames = first_frames(video, UNCOUNTED + count + 1, size)
     title = f"seconds a frame, {blocks} blocks of {count} frames of {size[1]}x{size[0]}"
