@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from vis_core.errors import InputError
-from vis_core.files.names import is_address, natural_order
+from vis_core.files.names import is_address, natural_order, shown_address
 
 DEFAULT_FOLDER = Path("segmented")
 """Where results go that nobody said a place for."""
@@ -42,6 +42,11 @@ def expanded(texts: Iterable[str]) -> list[str]:
 def is_live(text: str) -> bool:
     """Whether an input names a camera or a stream, and so nothing that can be looked for."""
     return is_address(text) or (re.fullmatch(_CAMERA, text) is not None and not Path(text).exists())
+
+
+def shown_input(text: str) -> str:
+    """An input as messages show it: an address without name and password."""
+    return shown_address(text) if is_address(text) else text
 
 
 def result_folders(inputs: Sequence[str], out: Path | None, again: bool = False) -> list[Path]:

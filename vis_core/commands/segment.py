@@ -24,6 +24,7 @@ from vis_core.files.track_tables import TrackTable, write_mot_classes
 from vis_core.structures import Frame
 from vis_core.video.drawing import Drawing
 from vis_core.video.sources import ImageSequence, VideoSource
+from vis_core.video.window import Window
 
 if TYPE_CHECKING:
     from vis_core.system.segmenter import Segmenter
@@ -90,6 +91,7 @@ def segment_videos(
     resume: bool = False,
     answers: Callable[[Path], AnswerWriter] | None = None,
     drawing: Drawing | None = None,
+    window: Window | None = None,
 ) -> RunOutcome:
     """Segment videos; whatever ends the run, what is done is finished and stands.
 
@@ -118,11 +120,16 @@ def segment_videos(
         resume: go on from the videos that an earlier run finished.
         answers: makes, in a folder, what else writes the answers to a video; for one video alone.
         drawing: what of the tracks is drawn, and which; None: by default.
+        window: shows the frames with the tracks drawn in; that it is closed ends the run as `stop_asked` does.
 
     Returns:
         The outcome, with the error that ended the run if one did: ENOSPC comes while there still is room to finish.
     """
     outcome, here = RunOutcome(), folder.path
+
+    def ends() -> bool:
+        return stop_asked() or (window is not None and window.closed)
+
     results: ResultsWriter | None = None
     journal: Journal | None = None
     try:
@@ -182,11 +189,12 @@ def segment_videos(
                     None if answers is None else answers(here),
                     drawing,
                     tables,
+                    window,
                 )
                 began = time.perf_counter()
                 try:
                     with closing(source), output:
-                        frames = _until_stopped(_from_to(source, start, stop), output, outcome, stop_asked)
+                        frames = _until_stopped(_from_to(source, start, stop), output, outcome, ends)
                         for instances in segmenter.run(frames, prefetch=not source.live):
                             output.write(instances)
                             video.frames += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from vis_core.commands.drawing_options import DRAWN, Classes, Draw, MinScore, drawing_of
 from vis_core.commands.fleet import Jobs, Ray, refuse_alone
-from vis_core.commands.inputs import expanded, is_live, result_folders
+from vis_core.commands.inputs import expanded, is_live, result_folders, shown_input
 from vis_core.commands.interrupts import interrupts
 from vis_core.commands.loading import (
     Csv,
@@ -33,12 +34,13 @@ from vis_core.commands.reading import Orientation, Reconnect, ValueRange
 from vis_core.commands.segment_fleet import segment_several
 from vis_core.commands.segment_jobs import SegmentJob
 from vis_core.commands.terminal import Force, Quiet, check_inputs, tell_failure
-from vis_core.errors import InputError, VisError
+from vis_core.errors import InputError, OptionError, VisError
 from vis_core.files.atomic import FULL
 
 if TYPE_CHECKING:
     from vis_core.commands.segment import RunOutcome
     from vis_core.video.sources import VideoSource
+    from vis_core.video.window import Window
 
 
 def segment(
@@ -68,6 +70,9 @@ def segment(
     draw: Draw = DRAWN,
     min_score: MinScore = None,
     classes: Classes = "",
+    show: Annotated[
+        bool, typer.Option("--show", help="Show the tracks in a window, too; q, Escape or closing it ends the run.")
+    ] = False,
     save_masks: SaveMasks = None,
     csv: Csv = False,
     mot: Mot = False,
@@ -145,25 +150,35 @@ def segment(
         for source, folder in zip(found, result_folders(found, out, again=force or resume))
     ]
     if len(jobs) > 1:
-        segment_several(context, jobs, count, ray, segment_all)
+        if show and (count is not None or ray is not None):
+            raise OptionError("--show: several processes have no window; leave --jobs and --ray out")
+        segment_several(context, jobs, count, ray, partial(segment_all, show=show))
         return
     refuse_alone(count, ray)
-    segment_all(jobs)
+    segment_all(jobs, show=show)
 
 
 def segment_all(
-    jobs: list[SegmentJob], on_end: Callable[[SegmentJob, RunOutcome], None] = lambda job, outcome: None
+    jobs: list[SegmentJob],
+    on_end: Callable[[SegmentJob, RunOutcome], None] = lambda job, outcome: None,
+    show: bool = False,
 ) -> None:
     """Do jobs that differ in input and place alone, one after the other; tell what came of them, and end the command.
 
+    Args:
+        jobs: to do.
+        on_end: called with each that has ended.
+        show: in a window, too.
+
     Raises:
-        InputError, OptionError: an input or a place to write to cannot be right; nothing was begun.
+        InputError, OptionError: an input or a place to write to cannot be right, or no window opens; nothing was begun.
     """
     several = len(jobs) > 1
     opened = _opened(jobs)
     for job, _ in opened:
         job.check_out()
     videos = [source for _, sources in opened for source in sources]
+    window = _window() if show else None
     segmenter = jobs[0].load()
     totals = [job.frames(sources) for job, sources in opened]
     total = None if None in totals else sum(filter(None, totals))
@@ -171,23 +186,31 @@ def segment_all(
     failed = len(jobs) - len(opened)
     with interrupts("frame") as received, progress_bar(videos, total) as on_frame:
         for job, sources in opened:
-            outcome = job.run(segmenter, sources, lambda: bool(received), on_frame)
+            outcome = job.run(segmenter, sources, lambda: bool(received), on_frame, window)
             done.append((job, outcome))
             on_end(job, outcome)
             if outcome.stopped or isinstance(outcome.error, KeyboardInterrupt):
                 break
             if several and (error := _failure(outcome)):
                 failed += 1
-                tell_failure(job.source, error)
+                tell_failure(shown_input(job.source), error)
                 if isinstance(error, OSError) and error.errno in FULL:
                     failed = len(jobs) - (len(done) - failed)
                     break
+    if window is not None:
+        window.close()
     if several:
         report_several([(job.out, outcome) for job, outcome in done])
         end_several([outcome for _, outcome in done], received, failed, len(jobs))
     else:
         report(done[0][1])
         end(done[0][1], received)
+
+
+def _window() -> Window:
+    from vis_core.video.window import open_window
+
+    return open_window("vis segment (q: stop)")
 
 
 def _failure(outcome: RunOutcome) -> BaseException | None:
@@ -210,7 +233,7 @@ def _opened(jobs: list[SegmentJob]) -> list[tuple[SegmentJob, list[VideoSource]]
         try:
             opened.append((job, job.open()))
         except VisError as error:
-            tell_failure(job.source, error)
+            tell_failure(shown_input(job.source), error)
     if not opened:
         raise InputError(f"none of the {len(jobs)} inputs can be read")
     return opened

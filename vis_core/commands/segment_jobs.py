@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vis_core.system.segmenter import Segmenter
     from vis_core.video.drawing import Drawing
     from vis_core.video.sources import VideoSource
+    from vis_core.video.window import Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +121,7 @@ class SegmentJob:
         sources: Sequence[VideoSource],
         stop_asked: Callable[[], bool] = lambda: False,
         on_frame: Callable[[], None] = lambda: None,
+        window: Window | None = None,
     ) -> RunOutcome:
         """Segment the videos into the folder; an error is in the outcome.
 
@@ -146,6 +148,7 @@ class SegmentJob:
                 asked={"orientation": self.orientation, "range": self.value_range, "fps": self.fps},
                 resume=self.resume,
                 drawing=self.drawing,
+                window=window,
             )
 
     def _folder(self) -> Any:

@@ -22,6 +22,7 @@ from vis_core.tracking.shown import ShownTracks
 from vis_core.video.drawing import Drawing, TrackDrawer
 from vis_core.video.images import write_image
 from vis_core.video.sources import ImageSequence, VideoSource
+from vis_core.video.window import Window
 from vis_core.video.writer import VideoWriter
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class VideoOutput:
         answers: another form, which gets the tracks that are shown; None: none.
         drawing: what is drawn; its `min_score` is known.
         tables: of the tracks.
+        window: that shows the frames with the tracks drawn in.
 
     Raises:
         MissingDependencyError: what writes videos is not there.
@@ -104,6 +106,7 @@ class VideoOutput:
         answers: AnswerWriter | None = None,
         drawing: Drawing = Drawing(min_score=0.0),
         tables: Sequence[TrackTable] = (),
+        window: Window | None = None,
     ) -> None:
         self._source = source
         self._drawer = TrackDrawer(class_names, drawing)
@@ -111,6 +114,7 @@ class VideoOutput:
         self._results = results
         self._mask_images = mask_images
         self._tables = tables
+        self._window = window
         self._panoptic = panoptic
         self._answers = answers
         self._length = source.length if source.length is not None and source.length_is_exact else 0
@@ -143,6 +147,10 @@ class VideoOutput:
         return self._length
 
     @property
+    def _draws(self) -> bool:
+        return not (self._overlay is None and self._answers is None and self._window is None)
+
+    @property
     def written(self) -> list[Path]:
         """The files and folders that there are."""
         drawn = self._overlay is not None and self._overlay.frames and self._overlay.path.exists()
@@ -167,7 +175,7 @@ class VideoOutput:
             reason = f"less than {needed / 2**20:.0f} MB are left, which finishing the files may take"
             raise OSError(errno.ENOSPC, reason, str(folder))
         self._length = max(self._length, frame.index + 1)
-        if self._overlay is not None or self._answers is not None:
+        if self._draws:
             self._pending[frame.index] = frame
 
     def write(self, instances: Instances) -> None:
@@ -179,7 +187,7 @@ class VideoOutput:
             table.add(instances)
         if self._panoptic is not None:
             self._panoptic.write(instances)
-        if self._overlay is None and self._answers is None:
+        if not self._draws:
             return
         shown = self._shown(instances)
         drawn = self._drawer.draw(self._pending.pop(instances.index).image, shown)
@@ -187,6 +195,8 @@ class VideoOutput:
             self._overlay.write(drawn, instances.stamp)
         if self._answers is not None:
             self._answers.write(shown, drawn)
+        if self._window is not None:
+            self._window.show(drawn)
 
 
 class PanopticOutput:
