@@ -21,8 +21,8 @@ class Graph:
         outputs: names of the results.
         dynamic: of an input, which axes have another size from call to call, and what that size is called; sizes of
             one name are equal, and ``32*height`` is a multiple of what ``height`` is elsewhere.
-        float32: what the names of submodules begin with that stay in float32 where the rest is quantised, for rounding
-            shows there; an empty name: all.
+        float32: what the names of submodules, with a dot at their end, begin with that stay in float32 where the rest
+            is quantised, for rounding shows there; an empty name: all.
     """
 
     module: nn.Module

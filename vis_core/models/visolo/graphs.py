@@ -10,6 +10,12 @@ from torch import Tensor, nn
 from vis_core.models.visolo.network import GridFeatures, VISOLONetwork
 from vis_core.nn.graphs import Graph
 
+_FLOAT32 = ("network.category_", *(f"network.backbone.body.{x}." for x in ("stem", *(f"blocks.{i}" for i in range(4)))))
+"""What stays in float32 where the rest has 8 bits: what decides on thresholds, and visolo-lite's first, narrow layers.
+
+Measured part by part: docs/deploy.md.
+"""
+
 
 def graphs(network: VISOLONetwork, size: tuple[int, int]) -> Mapping[str, Graph]:
     """``frame``: mask features and `GridFeatures` of an input of one size; ``window``: the answers, from a memory."""
@@ -23,12 +29,13 @@ def graphs(network: VISOLONetwork, size: tuple[int, int]) -> Mapping[str, Graph]
         asked[name] = torch.cat((present[of], present[of]), 1)
     memory = {1: "remembered_cells"}
     return {
-        "frame": Graph(_Frame(network), {"image": image}, ("mask_features", *names)),
+        "frame": Graph(_Frame(network), {"image": image}, ("mask_features", *names), float32=_FLOAT32),
         "window": Graph(
             _Window(network),
             asked,
             ("category_scores", "mask_kernels"),
             {"references": memory, "categories": memory, "kernels": memory},
+            _FLOAT32,
         ),
     }
 
