@@ -13,6 +13,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float64
 
 from vis_core.structures import Instances
+from vis_core.tracking.shown import ShownTracks
 from vis_ros import messages
 from vis_ros.annotation_messages import annotation_types, to_annotations
 from vis_ros.node.class_names import publish_class_names
@@ -80,6 +81,8 @@ class Outputs:
         self._track_id_labels = track_id_labels
         self._chosen = chosen_labels("", segmenter.class_names, "classes")
         self._in_mask = self._chosen
+        self._shown_score = segmenter.shown_score
+        self._shown = ShownTracks(self._shown_score)
         self._names = publish_class_names(node, segmenter.class_names, camera)
         self._annotation_types = annotation_types()
         self._annotations: Any = None
@@ -104,7 +107,7 @@ class Outputs:
         """Of the instances."""
         return str(self._instances.topic_name)
 
-    def set(self, name: str, value: str) -> None:
+    def set(self, name: str, value: Any) -> None:
         """Change a parameter that is among `parameters.OF_OUTPUTS`; it holds from the next image on.
 
         Raises:
@@ -114,6 +117,8 @@ class Outputs:
             self._chosen = chosen_labels(value, self._class_names, name)
         elif name == "mask_classes":
             self._in_mask = chosen_labels(value, self._class_names, name)
+        elif name == "min_score":
+            self._shown.min_score = self._shown_score if value is None else value
         elif self.spatial is not None:
             self.spatial.followed.wanted = value
 
@@ -125,6 +130,7 @@ class Outputs:
             if self._added_to_ids:
                 instances = replace(instances, track_ids=instances.track_ids + self._added_to_ids)
             self.highest_id = max(self.highest_id, int(instances.track_ids.max()))
+        instances = self._shown(instances)
         if not self._chosen.all():
             instances = instances[self._chosen[instances.labels]]
         self._instances.publish(messages.to_message(instances, header, self._system, self._class_names))

@@ -91,6 +91,17 @@ def test_classes_that_nobody_wants_are_not_published(make_stage, segmenter):
     assert not refused.successful and "'dgo' is no class of these weights; did you mean 'dog'?" in refused.reason
 
 
+def test_a_track_is_published_from_when_its_running_score_was_reached_once(make_stage, segmenter):
+    segmenter.shown_score = 0.6  # as its weights are shown with; the track has 0.5
+    stage = make_stage(lambda *_, **__: segmenter)
+    stage.activate()
+    assert not stage.exchange(1.0).tracks
+    assert stage.peer.set_parameter("min_score", 0.5).successful
+    assert len(stage.exchange(2.0).tracks) == 1
+    assert stage.peer.set_parameter("min_score", -1.0).successful
+    assert len(stage.exchange(3.0).tracks) == 1
+
+
 def test_a_class_that_there_is_not_keeps_the_node_from_being_configured(make_stage, segmenter):
     stage = make_stage(lambda *_, **__: segmenter, classes="horse")
     from lifecycle_msgs.msg import Transition
