@@ -120,7 +120,7 @@ def print_comparison(comparison: Comparison, first: str, second: str) -> None:
     for name, classes in zip("AB", comparison.classes):
         _print_partnerless(classes, f" ({name})")
     table = Table("", title="A and B", title_justify="left")
-    for name in ("A", "B", "B - A", "95 % of draws"):
+    for name in ("A", "B", "B - A", *(["95 % of draws"] if comparison.draws else [])):
         table.add_column(name, justify="right")
     for name, item in comparison.overall.items():
         interval = "-"
@@ -128,11 +128,13 @@ def print_comparison(comparison: Comparison, first: str, second: str) -> None:
             interval = f"{100 * item.low:+.1f} to {100 * item.high:+.1f}"
         style = ("green" if item.difference > 0 else "red") if item.is_clear else None
         cells = (_cell(name, item.first), _cell(name, item.second), _change(item), interval)
-        table.add_row(name, *cells, style=style)
+        table.add_row(name, *cells[: len(table.columns) - 1], style=style)
     show(table)
     if comparison.draws:
         text = f"Intervals: bootstrap over videos, {comparison.draws} draws; coloured where they leave out 0."
-        output.print(text)
+    else:
+        text = "No intervals: they are bootstraps over videos, of which it takes two, and draws (--draws)."
+    output.print(text)
     known = [name for name in _CATEGORY_DIFFERENCES if any(name in row for row in comparison.per_category.values())]
     if not known or len(comparison.per_category) < 2:
         return

@@ -83,7 +83,7 @@ def compare(first: Evaluation, second: Evaluation, *, draws: int = DRAWS, seed: 
 
     Args:
         first, second: what to compare.
-        draws: bootstrap draws of videos; 0 for none.
+        draws: bootstrap draws of videos; 0 for none. Of one video there is no interval: every draw is the same.
         seed: of the draws.
 
     Raises:
@@ -94,8 +94,9 @@ def compare(first: Evaluation, second: Evaluation, *, draws: int = DRAWS, seed: 
     if _ground_truth(first) != _ground_truth(second):
         raise OptionError("compare: the two evaluations are of different ground truths")
     count = len(first.videos)
+    draws = draws if count > 1 else 0
     random = np.random.default_rng(seed)
-    weights = random.multinomial(count, np.full(count, 1 / count), size=draws) if count and draws else None
+    weights = random.multinomial(count, np.full(count, 1 / count), size=draws) if draws else None
     scores = [_overall(evaluation) for evaluation in (first, second)]
     drawn = [_resampled(evaluation, weights) if weights is not None else {} for evaluation in (first, second)]
     overall = {}

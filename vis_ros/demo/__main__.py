@@ -1,4 +1,4 @@
-"""The demo: a real clip through the real node, and a scene with ground truth to a score.
+"""The demo: a real clip through the real node, and answers with known faults to a score.
 
     python -m vis_ros.demo --out demo --video street.mp4 --weights visolo.safetensors
 
@@ -27,19 +27,19 @@ from rich.table import Table
 
 from vis_core.commands.interrupts import ended_in_order
 from vis_core.commands.known_systems import check_choice
+from vis_core.commands.tables import show
 from vis_core.commands.terminal import Force, check_inputs, output, say
 from vis_core.data.file_time import dated
-from vis_core.data.synthetic import CLASS_NAMES, SyntheticVideo, synthetic_video, write_youtube_vis
+from vis_core.data.synthetic import SyntheticVideo, synthetic_video
 from vis_core.errors import InputError, OptionError, VisError
-from vis_core.evaluation import evaluate
 from vis_core.files.outputs import output_folder
-from vis_core.files.results_writer import ResultsWriter
 from vis_core.structures import Frame, Instances
 from vis_core.video.images import write_image
 from vis_core.video.opening import open_video
 from vis_core.video.overlay import contact_sheet, draw_overlay
 from vis_core.video.writer import VideoWriter
 from vis_ros.demo.clip import APT_MEMBER, PIP_MEMBER, ClipError, fetch_clip
+from vis_ros.demo.score import FAULTS, write_scene
 from vis_ros.recordings.bag_writer import write_bag
 from vis_ros.recordings.bags import ImageBag
 
@@ -80,7 +80,7 @@ def demo(
     width: Annotated[int, typer.Option(min=64, max=3840, help="Wider frames are shrunk to this width.")] = 640,
     force: Force = False,
 ) -> None:
-    """Run the node on a real clip through real ROS topics, and score it on a synthetic scene."""
+    """Run the node on a real clip through real ROS topics, and score answers to a synthetic scene."""
     check_choice(system, weights, "auto", "auto")
     check_inputs(video)
     with output_folder(out, "demo", _outputs(video), force=force, tell=say) as folder:
@@ -103,8 +103,7 @@ def _make(
     """All of the demo; returns what it wrote."""
     from vis_core.catalog import find
 
-    own = weights is None and find(system).default_weights() is not None
-    random = weights is None and not own
+    random = weights is None and find(system).default_weights() is None
     parameters = dict(_RANDOM_PARAMETERS) if random else {}
     if weights is not None:
         parameters["weights"] = str(weights.resolve())
@@ -117,7 +116,7 @@ def _make(
     if clip is not None:
         taken = _taken(clip, frames, width)
     made += _through_topics(taken, out, "scene" if clip is None else clip.stem, system, parameters, random)
-    return made + _to_score(scene, out, system, parameters, random, own)
+    return made + _to_score(scene, out)
 
 
 def _clip(folder: Path, video: Path | None) -> Path | None:
@@ -187,7 +186,7 @@ def _through_topics(
             ("tracks", f"{len(tracks)}, {per_frame:.1f} instances a frame"),
         ):
             table.add_row(what, value)
-    output.print(table, soft_wrap=False)
+    show(table)
     if random:
         output.print(f"[yellow]{_RANDOM.capitalize()}[/]; what counts here is that every part runs.")
     return [bag_path, *made]
@@ -215,45 +214,28 @@ def _draw(
     return [writer.path, sheet]
 
 
-def _to_score(
-    scene: SyntheticVideo, out: Path, system: str, parameters: Mapping[str, Any], random: bool, own: bool
-) -> list[Path]:
-    """The scene with ground truth, made into a bag, and scored as a user would. Returns what it wrote."""
-    output.print("\n[bold]A score, on a synthetic scene with ground truth[/]; in the folder of the demo:")
+def _to_score(scene: SyntheticVideo, out: Path) -> list[Path]:
+    """Answers to a scene with ground truth, scored as a user would. Returns what it wrote."""
+    output.print("\n[bold]A score[/], of answers to a synthetic scene that are right but for what was put into them:")
+    output.print(f"{FAULTS}. In the folder of the demo:")
     folder = out / "synthetic"
-    truth = write_youtube_vis([scene], folder)
-    answers = scene.instances()
-    pictures = [draw_overlay(scene.frames[a.index], a, CLASS_NAMES) for a in answers[:: -(-len(scene) // _PICTURES)]]
-    write_image(folder / "ground_truth.png", contact_sheet(pictures, 3))
-    with ResultsWriter(folder / "ground_truth_as_results.json") as results:
-        for answer in answers:
-            results.add(1, answer.index, answer)
-    best = evaluate(str(truth), str(results.path)).summary["AP"]
-    bag, scores = folder / "bag", folder / "scores"
-    _run(out, "make-bag", truth, bag)
-    given: list[str | Path] = ["--weights", parameters["weights"]] if "weights" in parameters else []
-    for name, value in parameters.items():
-        if name != "weights":
-            given += ["--option", f"{name}={','.join(map(str, value)) if isinstance(value, list) else value}"]
-    given += ["--class-agnostic", "--out", scores]
-    _run(out, "evaluate-bag", bag, "--ground-truth", truth, "--system", system, *given)
-    output.print(f"For comparison, the ground truth itself as an answer: AP {100 * best:.1f}.")
-    if random:
-        output.print("Random weights find nothing of it: about 0 is right.")
-    if own:
-        output.print(f"{system} was taught people, vehicles and animals, not boxes, discs and stars: about 0 is right.")
-    return [truth, folder / "ground_truth.png", bag, scores]
+    truth, answers, picture = write_scene(scene, folder)
+    scores = folder / "scores"
+    _run(out, "evaluate", answers, "--ground-truth", truth, "--images", folder / "frames", "--out", scores)
+    output.print("The page report.html shows the curves, and the exchange and the gap in pictures: open it.")
+    return [truth, picture, scores / "report.html"]
 
 
 def _run(folder: Path, *arguments: str | Path) -> None:
-    """Run ``vis-ros`` as a user would in the folder of the demo, showing the command."""
+    """Run ``vis`` as a user would in the folder of the demo, showing the command."""
     texts = [str(a.relative_to(folder) if isinstance(a, Path) else a) for a in arguments]
-    output.print(escape(f"$ vis-ros {' '.join(texts)}"))
+    output.print(escape(f"$ vis {' '.join(texts)}"))
     sys.stdout.flush()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH"))))}
-    done = subprocess.run([sys.executable, "-m", "vis_ros.cli", *texts], env=environment, cwd=folder, check=False)  # noqa: S603 our own command
+    command = [sys.executable, "-c", "from vis_core.commands.main import main; main()", *texts]
+    done = subprocess.run(command, env=environment, cwd=folder, check=False)  # noqa: S603 our own
     if done.returncode:
-        raise VisError(f"`vis-ros {texts[0]}` failed with exit code {done.returncode}")
+        raise VisError(f"`vis {texts[0]}` failed with exit code {done.returncode}")
 
 
 _ROOT = str(Path(__file__).resolve().parents[2])

@@ -83,6 +83,17 @@ def test_without_draws_there_is_no_interval(sound_pair):
     assert (item.low, item.high, item.is_clear) == (None, None, False)
 
 
+def test_of_one_video_there_is_no_interval(sound_pair):
+    ground_truth, results = copy.deepcopy(sound_pair)
+    number = ground_truth["videos"][0]["id"]
+    ground_truth["videos"] = ground_truth["videos"][:1]
+    ground_truth["annotations"] = [track for track in ground_truth["annotations"] if track["video_id"] == number]
+    evaluation = score(ground_truth, [result for result in results if result["video_id"] == number])
+    comparison = compare(evaluation, evaluation)
+    assert comparison.draws == 0
+    assert all((item.low, item.high) == (None, None) for item in comparison.overall.values())
+
+
 def test_evaluations_of_different_ground_truths_are_refused(sound_pair, load_case):
     case = load_case("case_10_long")
     with pytest.raises(OptionError, match="different ground truths"):

@@ -16,11 +16,13 @@ import yaml
 
 from vis_core.data.synthetic import synthetic_video
 from vis_core.errors import InputError, VisError
+from vis_core.evaluation import evaluate
 from vis_core.structures import Instances
 from vis_core.video.opening import open_video
 from vis_ros.demo import __main__ as demo
 from vis_ros.demo import clip as demo_clip
 from vis_ros.demo.clip import ClipError, fetch_clip
+from vis_ros.demo.score import write_scene
 
 ROOT = Path(__file__).parents[3]
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not on this machine")
@@ -192,20 +194,15 @@ def test_a_demo_that_is_there_is_replaced_if_asked_and_by_a_whole_one_alone(tmp_
     assert content().keys() == before.keys()
 
 
-def test_weights_of_its_own_are_used_unasked_and_the_zero_of_its_score_is_explained(tmp_path, without_node, capsys):
+def test_weights_of_its_own_are_used_unasked(tmp_path, without_node, capsys):
     demo.demo(tmp_path / "own", video=write_clip(tmp_path / "clip.avi"))
     said = capsys.readouterr().out
     assert "andom weights" not in said
-    assert "visolo-lite was taught people, vehicles and animals, not boxes, discs and stars: about 0 is right." in said
     ((_, system, parameters),) = without_node["replay"]
     assert (system, parameters) == ("visolo-lite", {})
-    (scored,) = (command for command in without_node["commands"] if command[0] == "evaluate-bag")
-    assert "--weights" not in scored and scored[scored.index("--system") + 1] == "visolo-lite"
 
 
-def test_random_weights_are_named_where_results_are_shown_and_weights_reach_the_node_and_the_score(
-    tmp_path, without_node, capsys
-):
+def test_random_weights_are_named_where_results_are_shown_and_weights_reach_the_node(tmp_path, without_node, capsys):
     clip = write_clip(tmp_path / "clip.avi")
     demo.demo(tmp_path / "random", video=clip, system="visolo")
     said = capsys.readouterr().out
@@ -217,7 +214,6 @@ def test_random_weights_are_named_where_results_are_shown_and_weights_reach_the_
     assert "andom weights" not in capsys.readouterr().out
     (_, _, random), (_, _, given) = without_node["replay"]
     assert "weights" not in random and given == {"weights": str(weights)}
-    assert [("--weights" in c) for c in without_node["commands"] if c[0] == "evaluate-bag"] == [False, True]
 
 
 def test_no_answer_at_all_is_an_error_that_says_so_in_one_line(tmp_path, without_node, monkeypatch, capsys):
@@ -239,6 +235,14 @@ def test_a_file_that_is_not_there_is_an_error_that_names_it(tmp_path, without_no
     assert "none.mp4: no such" in capsys.readouterr().out
 
 
+def test_answers_with_known_faults_are_scored_as_what_they_are(tmp_path):
+    truth, answers, picture = write_scene(synthetic_video(6, 24, (90, 160)), tmp_path)
+    scores = evaluate(str(truth), str(answers), ("ap", "hota", "clear")).summary
+    assert 0.2 < scores["AP"] < 0.9 and 0.4 < scores["HOTA"] < 0.95 and 0.5 < scores["MOTA"] < 1
+    assert scores["IDSW"] == 2 and scores["IDs"] == scores["GT_IDs"] + 1
+    assert picture.is_file()
+
+
 @pytest.mark.slow
 def test_the_whole_demo_runs_and_leaves_what_it_says(tmp_path):
     """The real node, real topics and the real commands, on a clip of our own."""
@@ -250,10 +254,10 @@ def test_the_whole_demo_runs_and_leaves_what_it_says(tmp_path):
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    for what in ("images sent", "answers received", "dropped", "latency p50, p95", "tracks", "AP50", "AP 100.0"):
+    for what in ("images sent", "answers received", "dropped", "latency p50, p95", "tracks", "AP50", "$ vis evaluate"):
         assert what in ran.stdout, ran.stdout
     made = [Path(line.strip()) for line in ran.stdout.split("Made:")[1].splitlines() if line.strip()]
-    assert {"demo.yaml", "street_bag", "street.png", "scores"} <= {path.name for path in made}
+    assert {"demo.yaml", "street_bag", "street.png", "report.html"} <= {path.name for path in made}
     assert all(path.exists() for path in made)
     with open_video(out / "street_overlay.mp4") as video:
         assert video.size == (90, 160)

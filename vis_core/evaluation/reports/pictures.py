@@ -6,7 +6,9 @@ Needs OpenCV, which is imported when the first strip is drawn.
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,15 +25,21 @@ Image = npt.NDArray[np.uint8]
 _WIDTH = 240
 _TINT = 0.45
 _QUALITY = 80
+_SHOWN = 4
+"""Results of a kind that are drawn."""
 
 
-def strip(incident: Incident, results: Results, images: Path) -> list[tuple[int, str]]:
+def strip(
+    incident: Incident, results: Results, images: Path, categories: Mapping[int, str] = MappingProxyType({})
+) -> list[tuple[int, str]]:
     """Pictures of an incident's frames: ground truth above, prediction below.
 
     Args:
         incident: what to show.
-        results: all results; of the prediction all those matched, else those of the class, are drawn.
+        results: all results; those matched are drawn, and those of any class that cover the track or are near it in
+            class and sure, each under the name of its class.
         images: folder of the videos' frames.
+        categories: name of each class.
 
     Returns:
         For each frame its position and an address ``data:image/jpeg;base64,...``.
@@ -44,19 +52,36 @@ def strip(incident: Incident, results: Results, images: Path) -> list[tuple[int,
     video = incident.video
     if not video.file_names:
         raise InputError(f"video {video.id}: the ground truth names no images")
-    theirs = results.tracks[video.id]
-    drawn = incident.results or _near(theirs, incident)
-    return [(frame, _picture(video, frame, incident.track, drawn, images)) for frame in incident.frames]
+    drawn = _answers(results.tracks[video.id], incident)
+    names = [categories.get(result.category, str(result.category)) for result in drawn]
+    return [(frame, _picture(video, frame, incident.track, drawn, names, images)) for frame in incident.frames]
 
 
-def _near(results: tuple[Result, ...], incident: Incident) -> tuple[Result, ...]:
-    """The few surest results of the track's class: what was answered where something was missed."""
-    of_class = [r for r in results if incident.category in (-1, r.category)]
-    visible = [r for r in of_class if any(r.areas[frame] > 0 for frame in incident.frames)]
-    return tuple(sorted(visible, key=lambda r: -r.score)[:5])
+def _answers(results: tuple[Result, ...], incident: Incident) -> list[Result]:
+    """What was answered: matched, else covering the track in any class, else surely of its class elsewhere; a few."""
+    seen = [r for r in results if any(r.areas[frame] > 0 for frame in incident.frames)]
+    covering = [r for r in seen if any(_covers(r, incident, frame) for frame in incident.frames)]
+    alike = [r for r in seen if incident.category in (-1, r.category)]
+    few = [*sorted(covering, key=lambda r: -r.score)[:_SHOWN]]
+    if not incident.results:
+        few += sorted(alike, key=lambda r: -r.score)[:_SHOWN]
+    return list({id(r): r for r in (*incident.results, *few)}.values())
 
 
-def _picture(video: Video, frame: int, track: Track, results: tuple[Result, ...], images: Path) -> str:
+def _covers(result: Result, incident: Incident, frame: int) -> bool:
+    """Whether a result covers a tenth of the track, or lies in it by a half."""
+    track, size = incident.track, [*incident.video.size]
+    mine, theirs = track.masks[frame], result.masks[frame]
+    if mine is None or theirs is None:
+        return False
+    both = coco_mask.merge([{"size": size, "counts": m} for m in (mine, theirs)], intersect=True)
+    common = float(coco_mask.area(both))
+    return common > 0.1 * track.areas[frame] or common > 0.5 * result.areas[frame]
+
+
+def _picture(
+    video: Video, frame: int, track: Track, results: Sequence[Result], names: Sequence[str], images: Path
+) -> str:
     try:
         import cv2
 
@@ -82,12 +107,27 @@ def _picture(video: Video, frame: int, track: Track, results: tuple[Result, ...]
         _tint(below, result.masks[frame], video.size, track_color(result.entry))
     height = max(1, round(video.size[0] * _WIDTH / video.size[1]))
     small = [cv2.resize(item, (_WIDTH, height), interpolation=cv2.INTER_AREA) for item in (above, below)]
+    for result, name in zip(results, names):
+        _name(small[1], result.masks[frame], video.size, name, track_color(result.entry))
     gap = np.full((4, _WIDTH, 3), 255, np.uint8)
     stacked: Any = np.concatenate((small[0], gap, small[1]))[:, :, ::-1]
     good, data = cv2.imencode(".jpg", stacked, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     if not good:
         raise InputError(f"{path}: the picture could not be encoded")
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+
+
+def _name(image: Any, mask: bytes | None, size: tuple[int, int], name: str, color: tuple[int, int, int]) -> None:
+    """Write the name of a class above a mask of an image that was made smaller since."""
+    import cv2
+
+    if mask is None:
+        return
+    x, y, *_ = coco_mask.toBbox({"size": [*size], "counts": mask}) * _WIDTH / size[1]
+    (width, _), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, 0.36, 1)
+    at = (max(1, min(int(x), _WIDTH - width - 1)), max(10, int(y) - 3))
+    for ink, thickness in (((0, 0, 0), 3), (color, 1)):
+        cv2.putText(image, name, at, cv2.FONT_HERSHEY_SIMPLEX, 0.36, ink, thickness, cv2.LINE_AA)
 
 
 def _tint(image: Image, mask: bytes | None, size: tuple[int, int], color: tuple[int, int, int]) -> None:

@@ -85,7 +85,7 @@ def incidents_part(
     parts, failed = [], []
     for incident in worst_incidents(ground_truth, results, class_agnostic=class_agnostic):
         try:
-            pictures = strip(incident, results, images)
+            pictures = strip(incident, results, images, ground_truth.categories)
         except VisError as error:
             failed.append(str(error))
             continue
@@ -108,7 +108,7 @@ def _strip(incident: Incident, category: str, pictures: Sequence[tuple[int, str]
         f"<figcaption>frame {frame}</figcaption></figure>"
         for frame, data in pictures
     )
-    note = "above: the track in white; below: what was predicted"
+    note = "above: the track in white; below: what was predicted there, of any class, each under the name of its class"
     return f'<div class="incident"><h3>{escape(head)}</h3><p>{note}</p><div class="strip">{frames}</div></div>'
 
 

@@ -16,6 +16,7 @@ import pytest
 from vis_core.evaluation import InputWarning, evaluate, read_ground_truth, read_results
 from vis_core.evaluation.evaluator import METRICS
 from vis_core.evaluation.reports.incidents import worst_incidents
+from vis_core.evaluation.reports.pictures import _answers, strip
 from vis_core.evaluation.reports.report import incidents_part, write_report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -112,6 +113,19 @@ def test_incidents_are_shown_as_pictures(scene, tmp_path):
     assert "cup 6 of street: missed in 3 frames from frame 1" in part
     assert part.count("data:image/jpeg;base64,") == 4 + 3
     assert part in page_of(tmp_path, ground_truth, results, incidents=part).read_text()
+
+
+def test_what_was_found_under_another_class_is_shown_in_the_place_of_a_miss(scene):
+    ground_truth, results, images = scene
+    ground_truth["categories"].append({"id": 2, "name": "bowl"})
+    other = {"video_id": 1, "category_id": 2, "score": 0.1, "track_id": 33}
+    results.append({**other, "segmentations": [None, column(9), column(9), column(9)]})
+    truth = read_ground_truth(ground_truth)
+    (miss,) = (item for item in worst_incidents(truth, read_results(results, truth)) if item.kind == "miss")
+    drawn = _answers(read_results(results, truth).tracks[1], miss)
+    assert [result.track_id for result in drawn] == [33, 31, 32]  # what covers it first, then others of its class
+    pictures = [strip(miss, read_results(some, truth), images, truth.categories) for some in (results, results[:2])]
+    assert pictures[0] != pictures[1]
 
 
 def test_an_image_that_is_missing_is_told_and_the_rest_is_shown(scene):
