@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
 from vis_core.errors import VisError
 from vis_core.nn.boxes import box_area, generalised_iou
 from vis_core.nn.losses import focal_loss
+from vis_core.nn.matching import linear_sum_assignment
 from vis_core.nn.region_queries import StageOutputs
 from vis_core.nn.roi_align import roi_align
 

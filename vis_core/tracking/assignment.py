@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
+
+from vis_core.nn.matching import linear_sum_assignment
 
 
 def assign(worth: npt.NDArray[np.floating[Any]], allowed: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.linalg import cho_factor, solve_triangular
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+
+from vis_core.nn.matching import linear_sum_assignment
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -149,6 +149,8 @@ def _by_elimination(quadratic: Floats, sums: Floats, linear: Floats, total: floa
 
 def _by_cholesky(quadratic: Floats, sums: Floats, linear: Floats, total: float) -> tuple[Floats, Floats]:
     """The same in half the time, for what is surely positive definite."""
+    from scipy.linalg import cho_factor, solve_triangular  # loading it takes long, and few programs match graphs
+
     factor, _ = cho_factor(quadratic.T, lower=True, overwrite_a=True, check_finite=False)
     right = np.concatenate((sums, linear[None])).T
     half = solve_triangular(factor, right, lower=True, overwrite_b=True, check_finite=False)

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vis_core.errors import VisError
 from vis_core.models.gmp_vis.frame_graphs import frame_similarity, relaxed_matching, votes
 from vis_core.nn.boxes import box_area, centres_from_corners, corners_from_centres
+from vis_core.nn.matching import linear_sum_assignment
 from vis_core.nn.region_losses import Match, Targets, in_ignored_regions
 
 NOTHING_WEIGHT = 0.1

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
 from vis_core.errors import VisError
 from vis_core.nn.boxes import box_iou, centres_from_corners, corners_from_centres, generalised_iou
 from vis_core.nn.losses import focal_loss
+from vis_core.nn.matching import linear_sum_assignment
 from vis_core.nn.region_losses import Match, Targets, in_ignored_regions
 
 NOTHING_WEIGHT = 0.1

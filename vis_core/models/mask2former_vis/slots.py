@@ -7,9 +7,9 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from vis_core.nn.matching import linear_sum_assignment
 from vis_core.tracking.assignment import assign
 from vis_core.tracking.associator import Associator, Window, shown_rows
 from vis_core.tracking.lifecycle import TrackLifecycle

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
 from vis_core.nn.losses import focal_loss
+from vis_core.nn.matching import linear_sum_assignment
 from vis_core.system.trainable import AllReduceSum
 
 CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 2.0, 1.0, 4.0
