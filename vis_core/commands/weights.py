@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from vis_core.commands.examples import examples
 from vis_core.commands.published_files import PublishedFile, find_published, published_files
 from vis_core.commands.tables import show
 from vis_core.commands.terminal import Force, output, say, screen
@@ -30,7 +31,12 @@ _LIMIT = 8 << 30
 _NOT_STATED = "not stated"
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(
+    invoke_without_command=True,
+    epilog=examples(
+        ("vis weights", "vis weights --system tevit", "vis segment street.mp4 --system tevit --weights tevit_msgshift")
+    ),
+)
 def weights(
     context: typer.Context,
     system: Annotated[str | None, typer.Option(help="Of this system alone.")] = None,
@@ -39,8 +45,6 @@ def weights(
 
     Nothing is fetched unasked. A file in the folder that VIS_WEIGHTS names is found by its name wherever weights are
     asked for: --weights tevit_msgshift.
-
-    For example: vis weights --system tevit
     """
     if context.invoked_subcommand is not None:
         return
@@ -53,7 +57,7 @@ def weights(
     output.print(f"Folder of weights ({VARIABLE}): {escape(str(weights_folder()))}{stated}")
 
 
-@app.command()
+@app.command(epilog=examples(("vis weights get tevit_msgshift", "vis weights get tevit_msgshift --accept-licence")))
 def get(
     name: Annotated[str, typer.Argument(help="Checkpoint, by its name in 'vis weights'.")],
     accept_licence: Annotated[
@@ -65,8 +69,6 @@ def get(
     """Fetch a published checkpoint: its licence is shown first, the file checked before it takes its place.
 
     What was cut off or interrupted goes on where it ended.
-
-    For example: vis weights get tevit_msgshift --accept-licence
     """
     file = find_published(name)
     target = (folder or weights_folder()) / file.name
@@ -106,14 +108,11 @@ def get(
     _show_digests(file, digests)
 
 
-@app.command()
+@app.command(epilog=examples(("vis weights check tevit_msgshift", "vis weights check ~/Downloads/tevit_msgshift.pth")))
 def check(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Weight file, or the name of one in the folder.")],
 ) -> None:
-    """Check a weight file, however it came: whole, of a known system, and the one that was published under its name.
-
-    For example: vis weights check ~/Downloads/tevit_msgshift.pth
-    """
+    """Check a weight file, however it came: whole, of a known system, and the one that was published under its name."""
     path = find_weights(path)
     file = _listed(path.name)
 
