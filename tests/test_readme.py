@@ -81,9 +81,9 @@ def test_every_command_and_option_exists(program):
         command = group.commands[name]
         while arguments and (below := getattr(command, "commands", {}).get(arguments[0])):
             command, arguments = below, arguments[1:]
-        known = {option for parameter in command.params for option in parameter.opts}
+        known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         own = arguments[: arguments.index("--ros-args")] if "--ros-args" in arguments else arguments
-        asked = {argument for argument in own if argument.startswith("--")}
+        asked = {argument.split("=")[0] for argument in own if argument.startswith("--")}
         assert asked <= known, (name, asked - known)
 
 
@@ -123,7 +123,8 @@ def test_the_readme_has_links_and_leads_to_every_other_document():
 
 
 def test_the_pictures_are_small():
-    assert sum(path.stat().st_size for path in (ROOT / "docs").iterdir()) < 600_000
+    pictures = [path for path in (ROOT / "docs").iterdir() if path.suffix in (".jpg", ".png")]
+    assert 0 < sum(path.stat().st_size for path in pictures) < 600_000
 
 
 def test_files_named_in_the_text_exist():
@@ -142,7 +143,7 @@ def test_files_named_in_the_text_exist():
 
 
 def test_the_readme_is_short_and_no_cell_of_its_speeds_is_a_story():
-    assert len(README.splitlines()) < 200
+    assert len(README.splitlines()) < 180
     speeds = rows(section(README, "Speed"))
     assert speeds
     assert [cell for row in speeds for cell in row if len(cell) > 120] == []
@@ -168,7 +169,7 @@ def test_contributing_has_the_table_of_floors():
 
 def test_the_message_table_has_every_field():
     fields = re.findall(r"^[\w/]+(?:\[\])?\s+([a-z_]+)\b(?!=)", (ROOT / "msg" / "InstanceTrack.msg").read_text(), re.M)
-    table = section(README, "Messages")
+    table = section(DOCUMENTS[ROOT / "docs" / "messages.md"], "Messages")
     assert len(fields) == 11
     assert [name for name in fields if f"`{name}`" not in table] == []
 

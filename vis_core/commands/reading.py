@@ -35,8 +35,8 @@ Reconnect = Annotated[
         min=0,
         max=86400,
         metavar="SECONDS",
-        show_default="30",
-        help="For how long a live stream that breaks off is connected to again; 0: its video ends there.",
+        help="For how long a live stream that breaks off is connected to again; 0: its video ends there. Default: 30.",
+        show_default=False,
     ),
 ]
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.vis_core.video.rtsp_server import rtsp_serving
 from vis_core.errors import InputError
 from vis_core.files.names import is_address, shown_address
 from vis_core.video.opening import open_video
@@ -120,15 +121,46 @@ def test_a_live_stream_that_breaks_off_is_connected_to_again_and_ends_when_it_st
     assert reasons == [again, again, "did not come back within 1 s; the video ends here"]
 
 
-def test_whoever_is_slow_gets_the_newest_picture_of_a_live_stream():
-    with serving(lambda request: send_pictures(request, range(0, 200, 4), 0.02)) as address:
-        found = open_address(f"{address}/live", reconnect=0)
+def test_an_rtsp_camera_is_read_and_connected_to_again(tmp_path):
+    pytest.importorskip("av", reason="PyAV, which splits the video that is sent, is not installed")
+    writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 30, (64, 48))
+    for i in range(24):
+        writer.write(np.full((48, 64, 3), 8 * i, np.uint8))
+    writer.release()
+    with rtsp_serving(tmp_path / "a.mp4", sessions=2) as address:
+        found = open_address(address, reconnect=1.0)
+        assert isinstance(found, Stream) and found.size == (48, 64)
         found.on_skip = lambda skipped: None
+        frames = list(found)
+    assert len(frames) > 10 and frames[-1].index > 30
+    assert [skipped.reason.split(";")[0] for skipped in found.skipped] == [
+        *["no picture comes any more"] * 2,
+        "did not come back within 1 s",
+    ]
+
+
+def test_whoever_is_slow_gets_the_newest_picture_of_a_live_stream():
+    sent, slow_enough = [0], threading.Event()
+
+    def answer(request):
+        def endless():
+            while not slow_enough.is_set():
+                sent[0] += 1
+                yield sent[0] % 250
+
+        send_pictures(request, endless(), 0.005)
+
+    with serving(answer) as address, open_address(f"{address}/live") as found:
         indices = []
         for frame in found:
             indices.append(frame.index)
-            time.sleep(0.2)
-    assert len(indices) < 25 and max(np.diff(indices)) > 1 and indices[-1] > 40
+            if len(indices) == 10:
+                break
+            wanted = sent[0] + 10
+            while sent[0] < wanted:
+                time.sleep(0.005)
+        slow_enough.set()
+    assert max(np.diff(indices)) > 1 and min(np.diff(indices)) >= 1
 
 
 def test_leaving_a_live_stream_leaves_no_thread_at_work():
