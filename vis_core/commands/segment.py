@@ -22,7 +22,7 @@ from vis_core.files.results_info import UNKNOWN, Origin
 from vis_core.files.results_writer import ResultsWriter
 from vis_core.files.track_tables import TrackTable, write_mot_classes
 from vis_core.structures import Frame
-from vis_core.video.drawing import Drawing
+from vis_core.video.drawing import Drawing, TrackDrawer
 from vis_core.video.sources import ImageSequence, VideoSource
 from vis_core.video.window import Window
 
@@ -147,6 +147,7 @@ def segment_videos(
         drawing = drawing or Drawing()
         if drawing.min_score is None:
             drawing = replace(drawing, min_score=segmenter.shown_score)
+        TrackDrawer(segmenter.class_names, drawing)  # a class that there is not is told before any work
         run["drawing"] = {name: list(x) if isinstance(x, tuple) else x for name, x in asdict(drawing).items()}
         journal = Journal(here, run | {"videos": [[source.video_id, source.name] for source in sources]}, resume)
         _remove_cut_short(folder.path, journal)
