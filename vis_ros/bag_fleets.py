@@ -89,16 +89,24 @@ def evaluate_bags(
     received = fleet.run(inputs, jobs, ray)
     done = {video: one.folder for video, one in zip(videos, inputs) if one.state in (DONE, BEFORE)}
     scores, rows = _over_all(truth, done, parameters) if done else ({}, [])
-    shown = {name: scores[name] for name in inputs[0].figures if name in scores} if scores else {}
-    summarise(fleet, inputs, sums_of_frames(inputs) | shown, {"scores": scores, "per_category": rows})
+    summarise(
+        fleet,
+        inputs,
+        sums_of_frames(inputs) | (_shown(scores) if scores else {}),
+        {"scores": scores, "per_category": rows},
+    )
     finish(inputs, received)
 
 
 def score_figures(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The figures of one recording, of its ``metrics.json``."""
-    scores = {name: metrics["scores"][name] for name in _SHOWN}
-    scores = {name: None if value is None or math.isnan(value) else value for name, value in scores.items()}
-    return {"frames": metrics["pairing"]["frames"], "paired": metrics["pairing"]["paired"], **scores}
+    return {**{name: metrics["pairing"][name] for name in ("frames", "paired")}, **_shown(metrics["scores"])}
+
+
+def _shown(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The main ones; None for what is no number."""
+    kept = {name: None if math.isnan(scores[name]) else scores[name] for name in _SHOWN}
+    return kept | {"IDSW": int(scores["IDSW"])}
 
 
 def sums_of_frames(inputs: Sequence[Input]) -> dict[str, Any]:

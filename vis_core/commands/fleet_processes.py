@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ from typing import Any
 from vis_core.commands.fleet_records import OUTCOME
 
 _TICK, _PATIENCE = 0.05, 60.0
+_PLACE = "vis-fleet-"
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _libc = ctypes.CDLL(None)
 
@@ -48,6 +50,15 @@ class Answer:
     figures: dict[str, Any] = field(default_factory=dict)
 
 
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder; what killed processes have left of theirs goes."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_PLACE}*-*"):
+        number = left.name.removeprefix(_PLACE).partition("-")[0]
+        if number.isdecimal() and not Path("/proc", number).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=f"{_PLACE}{os.getpid()}-")
+
+
 class Process:
     """A command in a process of its own, which a Ctrl-C of this one does not reach, and which ends when this one does.
 
@@ -59,7 +70,7 @@ class Process:
 
     def __init__(self, command: Sequence[str], log: Path, threads: int) -> None:
         self._log = log
-        self._place = tempfile.TemporaryDirectory(prefix="vis-fleet-")
+        self._place = scratch()
         self._outcome = Path(self._place.name, "outcome.json")
         environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
         with log.open("wb") as out:

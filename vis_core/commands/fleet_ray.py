@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import vis_core
-from vis_core.commands.fleet_processes import Answer, Process, Work
+from vis_core.commands.fleet_processes import Answer, Process, Work, scratch
 from vis_core.commands.fleet_records import fingerprint
 from vis_core.commands.terminal import say
 from vis_core.errors import InputError, MissingDependencyError, OptionError
@@ -85,7 +85,7 @@ class Worker:
         missing = tuple(path for path, mark in files.items() if path not in sent and fingerprint(path) != mark)
         if missing:
             return Returned(None, missing)
-        with tempfile.TemporaryDirectory(prefix="vis-fleet-") as name:
+        with scratch() as name:
             out, log, words = Path(name, "out"), Path(name, "log.txt"), [sys.executable, *command[1:]]
             for i, (path, content) in enumerate(zip(sent, packed, strict=True)):
                 local = str(_unpacked(content, Path(name, str(i))))

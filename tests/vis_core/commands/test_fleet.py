@@ -17,14 +17,14 @@ from typer.testing import CliRunner
 
 from vis_core.commands import fleet, main
 from vis_core.commands.fleet import BEFORE, DONE, FAILED, LEFT, STOPPED, Fleet, Input, sums, write_summary
-from vis_core.commands.fleet_processes import Answer
+from vis_core.commands.fleet_processes import Answer, scratch
 from vis_core.commands.fleet_records import Asked, arguments_of, fingerprint, record_whole, tell_figures, whole
 from vis_core.errors import InputError, OptionError
 
 PROGRAM = """
 import os, sys, time
 from pathlib import Path
-from vis_core.commands.fleet_processes import Answer
+from vis_core.commands.fleet_processes import Answer, scratch
 from vis_core.commands.fleet_records import tell_figures
 out, source = Path(sys.argv[sys.argv.index("--out") + 1]), Path(sys.argv[-1])
 content = source.read_text()
@@ -138,7 +138,7 @@ def test_a_signal_ends_what_is_at_work_in_order_and_begins_no_more(place):
     assert (place / "ended.txt").read_text() == "in order" and begun(place) == ["a"]
 
 
-def test_a_killed_command_leaves_no_process_behind(place):
+def test_a_killed_command_leaves_no_process_and_no_folder_behind(place):
     (place / "a").write_text("wait")
     program = (
         "from tests.vis_core.commands.test_fleet import fleet_of, inputs_of\nfrom pathlib import Path\n"
@@ -154,6 +154,8 @@ def test_a_killed_command_leaves_no_process_behind(place):
     while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not Path(f"/proc/{child}").exists()
+    with scratch() as folder:  # what it left goes with the next one's
+        assert not list(Path(folder).parent.glob(f"vis-fleet-{command.pid}-*"))
 
 
 def test_the_options_of_a_command_line_are_made_anew():
