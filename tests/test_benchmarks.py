@@ -17,7 +17,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
 
-NEED_ROS = {"cameras", "node_overhead", "transport"}
+NEED_ROS = {"cameras", "node_memory", "node_overhead", "transport"}
 NEED_DATA = {"visolo_lite"}
 FIGURE = re.compile(r"(?<![\w.])\d+(\.\d+)?(?![\w.])")
 

@@ -137,8 +137,7 @@ def contact_sheet(images: Sequence[Image], columns: int, titles: Sequence[str] |
 def _draw_mask(out: Image, box: Box, mask: Image, color: tuple[int, int, int], line_width: int) -> None:
     x, y, width, height = box
     region = out[y : y + height, x : x + width]
-    ramp = np.arange(256, dtype=np.float32)[:, None] * (1 - _TINT) + np.array(color, np.float32) * _TINT
-    tinted = cv2.LUT(region, np.rint(ramp).astype(np.uint8)[None])
+    tinted = cv2.LUT(region, _tints(color))
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))
     # A dark rim, so that a contour shows on a ground of its own colour; the tint then covers its inner half.
     cv2.drawContours(out, contours, -1, (color[0] // 6, color[1] // 6, color[2] // 6), line_width + 2)
@@ -149,6 +148,13 @@ def _draw_mask(out: Image, box: Box, mask: Image, color: tuple[int, int, int], l
 def _draw_box(out: Image, box: Box, color: tuple[int, int, int], line_width: int) -> None:
     x, y, width, height = box
     cv2.rectangle(out, (x, y), (x + width - 1, y + height - 1), color, line_width)
+
+
+@lru_cache(maxsize=1024)
+def _tints(color: tuple[int, int, int]) -> Image:
+    """uint8 ``[1, 256, 3]``: what becomes of each value of each channel under a colour."""
+    ramp = np.arange(256, dtype=np.float32)[:, None] * (1 - _TINT) + np.array(color, np.float32) * _TINT
+    return np.rint(ramp).astype(np.uint8)[None]
 
 
 def _place_label(

@@ -212,8 +212,8 @@ class SpatialOutputs:
         clouds = [(self._points, None), *((publisher, name) for name, publisher in self._points_of.items())]
         asked = [(publisher, name) for publisher, name in clouds if publisher.get_subscription_count()]
         if asked:
-            rotation, move = pose.rotation.T.astype(np.float32), pose.translation.astype(np.float32)
-            points = {number: measurement.points @ rotation + move for number, measurement in measurements.items()}
+            rotation, move = pose.rotation.astype(np.float32), pose.translation.astype(np.float32)[:, None]
+            points = {number: (rotation @ seen.points.T + move).T for number, seen in measurements.items()}
             for publisher, name in asked:
                 publisher.publish(spatial_messages.to_points(scene, points, name))
         if self._polygons.get_subscription_count():
