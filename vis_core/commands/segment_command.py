@@ -33,7 +33,7 @@ from vis_core.commands.progress import progress_bar
 from vis_core.commands.reading import Orientation, Reconnect, ValueRange
 from vis_core.commands.segment_fleet import segment_several
 from vis_core.commands.segment_jobs import SegmentJob
-from vis_core.commands.terminal import Force, Quiet, check_inputs, tell_failure
+from vis_core.commands.terminal import Force, Quiet, check_inputs, say, tell_failure
 from vis_core.errors import InputError, OptionError, VisError
 from vis_core.files.atomic import FULL
 
@@ -120,6 +120,7 @@ def segment(
     check_segmenter(system, weights, device, precision, option or [], given)
     drawing = drawing_of(draw, min_score, classes)
     found = expanded(inputs)
+    _tell_of_images(found)
     jobs = [
         SegmentJob(
             source=source,
@@ -156,6 +157,15 @@ def segment(
         return
     refuse_alone(count, ray)
     segment_all(jobs, show=show)
+
+
+def _tell_of_images(inputs: list[str]) -> None:
+    """Of images that may be meant as one video, how that is said."""
+    from vis_core.video.images import SUFFIXES
+
+    folders = {Path(text).parent for text in inputs}
+    if len(inputs) > 1 and len(folders) == 1 and all(Path(text).suffix.lower() in SUFFIXES for text in inputs):
+        say(f"{len(inputs)} images, each by itself; as the frames of one video: vis segment {folders.pop()}/")
 
 
 def segment_all(

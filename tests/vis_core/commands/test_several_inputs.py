@@ -83,3 +83,11 @@ def test_names_of_folders_are_those_of_the_inputs_with_as_much_of_the_path_as_te
     assert folder_names(["run1/video.mp4", "run1/video.avi"])[1].endswith("run1-video-2")
     assert result_folders(["a.mp4"], Path("o")) == [Path("o")]
     assert result_folders(["a.mp4", "b.mp4"], None) == [Path("segmented/batch/a"), Path("segmented/batch/b")]
+
+
+def test_images_of_one_folder_are_each_by_themselves_and_it_is_told(tmp_path, monkeypatch, capfd):
+    write_frames(tmp_path / "frames", 2)
+    run(monkeypatch, FakeSegmenter(), *segment(f"{tmp_path}/frames/*.png", tmp_path / "out"))
+    told = capfd.readouterr().err.replace("\n", "")
+    assert f"2 images, each by itself; as the frames of one video: vis segment {tmp_path}/frames/" in told
+    assert [(tmp_path / "out" / name / "overlay.png").is_file() for name in ("00000", "00001")] == [True, True]
