@@ -31,7 +31,7 @@ from vis_ros.msg import InstanceTrackArray
 from vis_ros.node.segmenter_node import SegmenterNode
 
 HEIGHT, WIDTH = 24, 32
-TIMEOUT = 20.0
+TIMEOUT = 120.0
 
 
 class Scripted:

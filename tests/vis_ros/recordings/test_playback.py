@@ -36,7 +36,7 @@ from vis_ros.recordings.playback import Received, replay
 from vis_ros.recordings.player import ImagePlayer
 from vis_ros.recordings.session import Session, free_domain
 
-TIMEOUT = 20.0
+TIMEOUT = 120.0
 # Small, and with a mask threshold at which random masks are parts of the image.
 TINY = {"input_size": [64, 96], "threads": 1, "precision": "fp32", "mask_threshold": 0.9999999}
 

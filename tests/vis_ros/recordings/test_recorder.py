@@ -24,7 +24,7 @@ from vis_ros.recordings.playback import InstanceRecorder, Received
 from vis_ros.recordings.session import Session, free_domain
 from vis_ros.recordings.stream_files import new_stream, write_stream_message
 
-TIMEOUT = 20.0
+TIMEOUT = 120.0
 
 
 @pytest.fixture(scope="module")
