@@ -124,7 +124,7 @@ def record(
 
         def deliver(received: Received) -> None:
             nonlocal count
-            write_stream_message(stream, received.instances, received.arrival)
+            write_stream_message(stream, received.instances, received.arrival, class_names=received.class_names)
             names.update(received.class_names)
             count += 1
 

@@ -86,7 +86,9 @@ def evaluate_bag(
     out: Annotated[
         Path,
         typer.Option(
-            help="Folder for results.json, metrics.json and stream.jsonl; of several recordings each has one in it."
+            "--out",
+            "-o",
+            help="Folder for results.json, metrics.json and stream.jsonl; of several recordings each has one in it.",
         ),
     ] = Path("evaluation"),
     option: Annotated[

@@ -85,7 +85,7 @@ def evaluate(
     images: Annotated[
         Path | None, typer.Option(help="Folder of the frames: the report shows the worst switches and misses.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for metrics.json and report.html.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for metrics.json and report.html.")] = None,
     force: Force = False,
 ) -> None:
     """Score a result file against ground truth: AP and AR, HOTA, CLEAR (MOTA), Identity (IDF1).
@@ -147,7 +147,9 @@ def submit(
     videos: Annotated[
         Path | None, typer.Option(help="JSON of the split's videos; without it ids, sizes and lengths go unchecked.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Zip to write; default: RESULTS with the ending .zip.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Zip to write; default: RESULTS with the ending .zip.")
+    ] = None,
     categories: Categories = None,
     force: Force = False,
 ) -> None:

@@ -293,7 +293,9 @@ def answer_live(
         def deliver(received: Received, latency: int) -> None:
             instances = received.instances
             position, stamp = int(pairing.positions[instances.index]), int(pairing.stamps[instances.index])
-            write_stream_message(stream, replace(instances, stamp=stamp), stamp + latency, position)
+            write_stream_message(
+                stream, replace(instances, stamp=stamp), stamp + latency, position, received.class_names
+            )
             if position >= 0:
                 take(position, instances, received.class_names)
 

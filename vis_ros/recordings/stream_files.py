@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TextIO, cast
 
 from vis_core.errors import OptionError
@@ -75,7 +76,13 @@ class _Replacing:
             self._placed = True
 
 
-def write_stream_message(stream: TextIO, instances: Instances, arrival: int, frame: int | None = None) -> None:
+def write_stream_message(
+    stream: TextIO,
+    instances: Instances,
+    arrival: int,
+    frame: int | None = None,
+    class_names: Mapping[int, str] = MappingProxyType({}),
+) -> None:
     """Append one message to a recorded stream: a JSON line.
 
     It holds ``sequence`` (the instances' index), ``stamp`` and ``arrival`` (nanoseconds), and the visible tracks.
@@ -85,9 +92,13 @@ def write_stream_message(stream: TextIO, instances: Instances, arrival: int, fra
         instances: of one image.
         arrival: when they came.
         frame: position in its video of the frame that the image is, -1 if it is none; None: only its stamp tells.
+        class_names: by label, as far as they are known.
     """
     keys = ("track_id", "category_id", "score", "segmentation")
     tracks = [{key: track[key] for key in keys} for track in instances.to_coco()]
+    for track in tracks:
+        if (label := track["category_id"] - 1) in class_names:
+            track["class_name"] = class_names[label]
     place = {} if frame is None else {"frame": frame}
     told = {"sequence": instances.index, "stamp": instances.stamp, "arrival": arrival, **place, "tracks": tracks}
     stream.write(json.dumps(told) + "\n")
