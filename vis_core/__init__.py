@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vis_core.structures import Instances as Instances
     from vis_core.structures import TrackState as TrackState
     from vis_core.system.segmenter import Segmenter as Segmenter
+    from vis_core.tracking.shown import ShownTracks as ShownTracks
     from vis_core.video.opening import open_video as open_video
     from vis_core.video.overlay import draw_overlay as draw_overlay
 
@@ -33,11 +34,22 @@ _HOME = {
     "Segmenter": "vis_core.system.segmenter",
     "Frame": "vis_core.structures",
     "Instances": "vis_core.structures",
+    "ShownTracks": "vis_core.tracking.shown",
     "TrackState": "vis_core.structures",
     "open_video": "vis_core.video.opening",
     "draw_overlay": "vis_core.video.overlay",
 }
-__all__ = ["Frame", "Instances", "Segmenter", "TrackState", "__version__", "draw_overlay", "load", "open_video"]
+__all__ = [
+    "Frame",
+    "Instances",
+    "Segmenter",
+    "ShownTracks",
+    "TrackState",
+    "__version__",
+    "draw_overlay",
+    "load",
+    "open_video",
+]
 
 bound_decoder()  # before anything of ours loads OpenCV
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vis_core import masks
+from vis_core import catalog, masks
 from vis_core.structures import Instances, TrackState
 from vis_core.tracking.shown import ShownTracks
 
@@ -51,3 +51,15 @@ def test_a_score_of_zero_shows_all_whatever_their_state_and_changes_nothing():
 @pytest.mark.parametrize("score", [0.4, 0.1, 0.7])
 def test_a_score_that_is_just_reached_counts_in_single_precision(score):
     assert len(ShownTracks(score)(instances([1], [np.float32(score)]))) == 1
+
+
+def test_what_the_shipped_weights_are_shown_with_goes_with_them(tmp_path):
+    own = catalog.load("visolo-lite", device="cpu", precision="fp32")
+    copy = tmp_path / "lite.safetensors"
+    catalog.convert("visolo-lite", catalog.find("visolo-lite").default_weights(), copy)
+    assert own.shown_score == catalog.load("visolo-lite", copy).shown_score == own.another().shown_score == 0.4
+
+
+@pytest.mark.parametrize("stated", ["", "much", "nan", "-1", "7"])
+def test_weights_that_state_nothing_that_can_be_are_shown_whole(stated):
+    assert catalog._shown_score({"shown_score": stated}) == catalog._shown_score({}) == 0
