@@ -47,8 +47,33 @@ def _general_options(
     pass
 
 
+_PANELS = {
+    "What it writes": "out overlay record save_masks save_panoptic csv mot force resume",
+    "What is drawn": "draw min_score classes show",
+    "System": "system weights quality score_threshold max_instances device precision threads option",
+    "What it reads": "topic images fps orientation value_range reconnect start max_frames",
+    "How it runs": "count jobs ray quiet help",
+}
+"""Of a command with many options, which stand together in its help, by their parameters' names."""
+
+_MANY = 20
+
+
 class Command(TyperCommand):
-    """A command whose ``--save-masks`` may stand alone: what follows it is no value but for one that it can have."""
+    """A command with its options in groups, if they are many, and whose ``--save-masks`` may stand alone.
+
+    What follows ``--save-masks`` is no value of it but for one that it can have.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        paragraphs = (self.help or "").split("\n\n")
+        self.help = "\n\n".join(" ".join(text.split()) for text in paragraphs)  # broken where the terminal ends
+        if len(self.params) > _MANY:
+            for title, names in _PANELS.items():
+                for parameter in self.params:
+                    if parameter.name in names.split() and hasattr(parameter, "rich_help_panel"):
+                        parameter.rich_help_panel = title
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The arguments, read."""
