@@ -8,6 +8,7 @@ nothing is lost or done twice when a node dies: what it was at work on is placed
 from __future__ import annotations
 
 import io
+import socket
 import sys
 import tempfile
 import time
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from vis_core.commands.fleet import Fleet
 
 _TRIES = 3
-_TICK, _AGAIN = 0.5, 1.0
+_TICK, _AGAIN, _KNOCKS = 0.5, 1.0, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,9 @@ class Cluster:
             raise MissingDependencyError(f"--ray needs Ray: pip install 'vis_ros[ray]' ({error})") from None
         self._ray, self._fleet = ray, fleet
         try:
+            _knock(address)
             ray.init(address, log_to_driver=False, logging_level="ERROR", namespace="vis")
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"--ray {address}: no cluster there that lets us in: {error}; 'ray start --head' begins one, and its "
                 "token ('ray get-auth-token') must be the one here"
@@ -250,6 +252,17 @@ class _Round:
             except (InputError, OptionError) as error:
                 answer = Answer(2, str(error))
         self._on_end(work, answer)
+
+
+def _knock(address: str) -> None:
+    """See whether anybody is at an address, after which Ray asks for minutes.
+
+    Raises:
+        OSError: nobody is.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCKS).close()
 
 
 def _packed(path: Path) -> bytes:

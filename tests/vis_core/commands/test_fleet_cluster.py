@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections import deque
 from pathlib import Path
@@ -167,6 +168,10 @@ def test_a_node_with_another_version_and_no_cluster_at_all_are_told(run, place, 
     monkeypatch.setitem(sys.modules, "ray", FakeRay())
     with pytest.raises(fleet_ray.InputError, match=r"--ray nowhere: no cluster there.*nobody there.*ray start --head"):
         fleet_of(place).run(inputs_of(place, "a"), 1, "nowhere")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(fleet_ray.InputError, match=f"127.0.0.1:{port}: no cluster there.*refused"):
+        fleet_of(place).run(inputs_of(place, "a"), 1, f"127.0.0.1:{port}")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(fleet_ray.MissingDependencyError, match=r"pip install 'vis_ros\[ray\]'"):
         fleet_of(place).run(inputs_of(place, "a"), 1, "here")
