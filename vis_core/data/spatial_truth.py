@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vis_core.errors import InputError
 from vis_core.files.annotation_ids import Ids
 from vis_core.files.findings import is_number, shown
 from vis_core.files.json_files import parse_json, read_text
-from vis_core.spatial.camera import Array
+
+Array = npt.NDArray[np.float64]
 
 FIELDS = ("positions", "sizes", "velocities")
 

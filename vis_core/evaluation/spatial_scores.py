@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -13,8 +13,10 @@ from scipy.optimize import linear_sum_assignment
 from vis_core.data.spatial_truth import SpatialTruth
 from vis_core.evaluation.inputs.tracks import Track
 from vis_core.masks import to_coco
-from vis_core.spatial.tracks import SpatialTrack
 from vis_core.structures import Instances
+
+if TYPE_CHECKING:
+    from vis_core.spatial.tracks import SpatialTrack
 
 _LEAST_IOU = 0.5
 SETTLED = 10
