@@ -19,6 +19,7 @@ from rich.table import Table
 
 from vis_core.commands.fleet_processes import Answer, Work, run_here
 from vis_core.commands.fleet_records import RECORD, Asked, record_whole, whole
+from vis_core.commands.inputs import shown_input
 from vis_core.commands.interrupts import interrupts
 from vis_core.commands.tables import show
 from vis_core.commands.terminal import output, say, screen, urgent
@@ -147,9 +148,9 @@ class Fleet:
                 self.end(one, answer)
                 what = f"{escape(printable(one.message))} ({work.log})" if one.message else _short(one.figures)
                 if one.state == FAILED:
-                    urgent(f"[bold red]failed[/] {escape(one.source)}: {what}")
+                    urgent(f"[bold red]failed[/] {escape(shown_input(one.source))}: {what}")
                 else:
-                    screen.print(f"{one.state} {escape(one.source)}: {what}")
+                    screen.print(f"{one.state} {escape(shown_input(one.source))}: {what}")
                 progress.advance(task)
 
             with suppress(KeyboardInterrupt):  # the second signal, which is among those received
@@ -188,7 +189,13 @@ def write_summary(
     content = {
         "version": 1,
         "inputs": [
-            {"input": one.source, "folder": one.folder.name, "state": one.state, "message": one.message, **one.figures}
+            {
+                "input": shown_input(one.source),
+                "folder": one.folder.name,
+                "state": one.state,
+                "message": one.message,
+                **one.figures,
+            }
             for one in inputs
         ],
         "all": dict(over_all),

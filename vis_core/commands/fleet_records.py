@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from vis_core.commands.inputs import shown_input
 from vis_core.errors import OptionError
 from vis_core.files.atomic import atomic_write
 
@@ -128,7 +129,7 @@ def tell_figures(figures: Mapping[str, Any]) -> None:
 
 
 def _mark(source: str) -> str:
-    return fingerprint(source) or source
+    return fingerprint(source) or shown_input(source)
 
 
 def _sizes(folder: Path) -> dict[str, int]:
