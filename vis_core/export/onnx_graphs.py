@@ -65,7 +65,7 @@ def nodes_within(model: Any, names: Collection[str]) -> list[str]:
     for node in model.graph.node:
         scopes = next((x.value for x in node.metadata_props if x.key == "pkg.torch.onnx.name_scopes"), "[]")
         *modules, _ = ast.literal_eval(scopes) or [""]
-        if any(module.startswith(name) for module in modules for name in names):
+        if any(f"{module}.".startswith(name) for module in modules for name in names):
             found.append(node.name)
     return found
 
@@ -91,15 +91,16 @@ def write_onnx(path: Path, models: Mapping[str, Any], about: Mapping[str, Any]) 
 
 
 def _sizes(graph: Graph) -> tuple[dict[int, Any], ...]:
-    """Of each input the axes that change, as PyTorch takes them."""
-    known: dict[str, Any] = {}
+    """Of each input the axes that change, as PyTorch takes them; those that are multiples of one another are tied."""
+    axes = [graph.dynamic.get(name, {}) for name in graph.inputs]
+    tied = {text.split("*")[1] for of_input in axes for text in of_input.values() if "*" in text}
+    known = {name: torch.export.Dim(name, min=1, max=LARGEST_SIZE) for name in tied}
 
     def size(text: str) -> Any:
         *times, name = text.split("*")
-        known.setdefault(name, torch.export.Dim(name, min=1, max=LARGEST_SIZE))
-        return int(times[0]) * known[name] if times else known[name]
+        return int(times[0]) * known[name] if times else known.get(name, name)
 
-    return tuple({axis: size(text) for axis, text in graph.dynamic.get(name, {}).items()} for name in graph.inputs)
+    return tuple({axis: size(text) for axis, text in of_input.items()} for of_input in axes)
 
 
 @contextmanager

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vis_core.nn.tracing import is_tracing
+
 Sizes = Sequence[tuple[int, int]]
 Sampling = Callable[[Tensor, Sizes, Tensor, Tensor], Tensor]
 
@@ -35,7 +37,7 @@ def sampled_by_grid(values: Tensor, sizes: Sizes, places: Tensor, weights: Tenso
     for level, part in enumerate(values.split([h * w for h, w in sizes], 1)):
         height, width = sizes[level]
         maps = part.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
-        scale = places.new_tensor((width, height))
+        scale = torch.tensor((width, height), dtype=places.dtype, device=places.device)  # new_tensor would fix a size
         grid = (2 * places[:, :, :, level] + 1) / scale - 1
         grid = grid.transpose(1, 2).flatten(0, 1)  # [B * heads, N, points, 2]
         sampled.append(F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
@@ -49,8 +51,11 @@ def sampled_by_rows(values: Tensor, sizes: Sizes, places: Tensor, weights: Tenso
 
     Around each level lies a border of zeros, in which every place outside of it ends: one pixel wide before the first,
     two after the last, for what is next to the border. Nothing larger than the indices is made, and no step has
-    less than all places of a token and head in its innermost loop, which on a CPU takes a quarter of the time.
+    less than all places of a token and head in its innermost loop, which on a CPU takes a quarter of the time. Where a
+    network is traced it is `sampled_by_grid`, which graphs have an operator for.
     """
+    if is_tracing():
+        return sampled_by_grid(values, sizes, places, weights)
     heads = values.shape[2]
     bordered = [
         F.pad(part.unflatten(1, size), (0, 0, 0, 0, 1, 2, 1, 2)).flatten(1, 2)
@@ -150,7 +155,7 @@ class MultiScaleDeformableAttention(nn.Module):
         weights = (
             self.attention_weights(query).float().unflatten(2, (self.heads, -1)).softmax(3).unflatten(3, shape[1:])
         )
-        scale = points.new_tensor([(w, h) for h, w in sizes])  # [levels, 2]
+        scale = torch.tensor([(w, h) for h, w in sizes], dtype=points.dtype, device=points.device)  # [levels, 2]
         if points.dim() == 2:
             points = points[:, None].expand(-1, self.levels, -1)
         centres = (points[..., :2] * scale - 0.5)[..., None, :, None, :]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 
 from vis_core.nn.deformable_attention import DeformableEncoderLayer, MultiScaleDeformableAttention
 from vis_core.nn.position_codes import image_code
+from vis_core.nn.tracing import kept
 
 GROUPS = 32
 
@@ -125,7 +125,7 @@ class PixelDecoder(nn.Module):
         return PixelFeatures(mask, tuple(out))
 
 
-@lru_cache(maxsize=8)
+@kept(8)
 def _places(sizes: tuple[tuple[int, int], ...], width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Position codes ``[N, width]`` and points ``[N, 2]`` (x, y in 0..1) of all pixels of all levels."""
     with torch.inference_mode(False):

@@ -68,7 +68,7 @@ class WinogradConv2d(PackableConv2d):
         return F.relu_(output if residual is None else output.add_(residual))
 
     def _pays(self, input: Tensor) -> bool:
-        return pays(input) and input.dtype == torch.float32 and not torch.is_grad_enabled()
+        return not torch.is_grad_enabled() and input.dtype == torch.float32 and pays(input)
 
 
 def pays(input: Tensor) -> bool:

@@ -1,7 +1,9 @@
 """Whether an exported network answers as the system that it was made from does."""
 
 from vis_core.data.synthetic import synthetic_video
+from vis_core.export import export_segmenter
 from vis_core.export.proof import prove
+from vis_core.system.exported import read, use
 
 
 def video(seed=0, length=6, size=(64, 96)):
@@ -14,3 +16,11 @@ def assert_same_answers(plain, exported, frames):
     proof = prove(list(plain.run(frames, prefetch=False)), list(exported.run(frames)))
     proof.check()
     assert proof.instances
+
+
+def exported_beside(make, path):
+    """Two segmenters of one make, the second of which runs on what the first was exported to."""
+    plain, other = make(), make()
+    export_segmenter(plain, path)
+    use(other, read(path, "cpu"))
+    return plain, other

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -24,6 +23,7 @@ from vis_core.models.gmp_vis.memory_attention import MatchingEmbedding
 from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.deformable_attention import Sizes
 from vis_core.nn.position_codes import image_code
+from vis_core.nn.tracing import kept
 
 LEVELS = 4
 _GROUPS = 32
@@ -176,7 +176,7 @@ def _projection(inputs: int, outputs: int, size: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.GroupNorm(_GROUPS, outputs))
 
 
-@lru_cache(maxsize=8)
+@kept(8)
 def _codes(sizes: Sizes, width: int, device: torch.device) -> Tensor:
     """Position codes of all pixels of all levels, ``[S, width]``."""
     return torch.cat([image_code(height, width_, width, device, centred=True) for height, width_ in sizes])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,10 +14,12 @@ from torch import Tensor
 from vis_core.masks import RunLengths
 from vis_core.models.mask2former_vis import decoding
 from vis_core.models.mask2former_vis.decoding import QueryInstances
-from vis_core.models.mask2former_vis.model import PixelEncoder
+from vis_core.models.mask2former_vis.graphs import graphs
+from vis_core.models.mask2former_vis.model import PixelEncoder, decoded
 from vis_core.models.mask2former_vis.network import Mask2FormerVISNetwork, PixelFeatures
 from vis_core.models.mask2former_vis.slots import SlotOrder
 from vis_core.models.mask2former_vis.transformer_decoder import mask_logits
+from vis_core.nn.graphs import Graph
 from vis_core.nn.mask_resize import MaskResize
 from vis_core.structures import Frame
 from vis_core.system.clip import ClipInstances, ClipModel, size_of
@@ -91,11 +93,11 @@ class MinVISModel(ClipModel[PixelFeatures, MinVISInstances]):
         self.order = SlotOrder()
 
     def encode(self, frame: Frame) -> PixelFeatures:
-        return self.encoder.features(frame)
+        return self.encoder.features(frame, self.exported)
 
     def segment(self, clip: Sequence[PixelFeatures], window: Window) -> MinVISInstances:
         (features,) = clip
-        out = self.network.decode(features, space_time=False)
+        out = decoded(self.network, features, False, self.exported)
         order = self.order.align(out.queries[0])
         assert self.order.embeddings is not None
         scores = decoding.class_scores(out.logits[0, order])
@@ -106,6 +108,9 @@ class MinVISModel(ClipModel[PixelFeatures, MinVISInstances]):
         slots, logits = slots[there], logits[there]
         resize = self.encoder.resize(features.mask.shape[2:], window.size)
         return MinVISInstances(scores[slots], slots.tolist(), self.order.embeddings[slots], logits, resize)
+
+    def graphs(self) -> Mapping[str, Graph]:
+        return graphs(self.network, space_time=False)
 
     def reset(self) -> None:
         self.order.clear()
@@ -150,8 +155,8 @@ class MinVISVideoModel(ClipModel[FrameQueries, QueryInstances]):
         self.network, self.class_names, self.encoder = network, class_names, encoder
 
     def encode(self, frame: Frame) -> FrameQueries:
-        features = self.encoder.features(frame)
-        out = self.network.decode(features, space_time=False)
+        features = self.encoder.features(frame, self.exported)
+        out = decoded(self.network, features, False, self.exported)
         return FrameQueries(out.logits[0], out.queries[0], mask_logits(out.mask_embeddings[0], features.mask)[:, 0])
 
     def segment(self, clip: Sequence[FrameQueries], window: Window) -> QueryInstances:
@@ -163,3 +168,6 @@ class MinVISVideoModel(ClipModel[FrameQueries, QueryInstances]):
             lambda chosen: torch.stack([frame.masks[order[chosen]] for frame, order in zip(clip, orders)], 1),
             self.encoder.resize(clip[0].masks.shape[1:], window.size),
         )
+
+    def graphs(self) -> Mapping[str, Graph]:
+        return graphs(self.network, space_time=False)

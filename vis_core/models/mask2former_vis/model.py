@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from vis_core.models.mask2former_vis import decoding
 from vis_core.models.mask2former_vis.decoding import QueryInstances
-from vis_core.models.mask2former_vis.network import Mask2FormerVISNetwork, PixelFeatures
+from vis_core.models.mask2former_vis.graphs import graphs
+from vis_core.models.mask2former_vis.network import Mask2FormerVISNetwork, PixelFeatures, QueryOutputs
 from vis_core.models.mask2former_vis.transformer_decoder import mask_logits
+from vis_core.nn.graphs import Graph
 from vis_core.nn.input_transform import ShortSideTransform
 from vis_core.nn.mask_resize import MaskResize, without_duplicates
 from vis_core.structures import Frame
-from vis_core.system.clip import ClipModel
+from vis_core.system.clip import ClipModel, TensorRun
 from vis_core.tracking.associator import Window
 
 
@@ -32,10 +34,14 @@ class PixelEncoder:
         self.transform = ShortSideTransform(short_side, longest_side).to(self.device)
         self._resize: MaskResize | None = None
 
-    def features(self, frame: Frame) -> PixelFeatures:
-        """What of a frame depends on it alone."""
+    def features(self, frame: Frame, exported: Mapping[str, TensorRun]) -> PixelFeatures:
+        """What of a frame depends on it alone; exported: as of `ClipModel`."""
+        image = self.transform(frame.image)
+        if exported:
+            mask, *levels = exported["frame"](image)
+            return PixelFeatures(mask, tuple(levels))
         backbone = self.network.backbone
-        image = self.transform(frame.image).to(next(backbone.parameters()).dtype)
+        image = image.to(next(backbone.parameters()).dtype)
         return self.network.pixel_decoder([x.float() for x in backbone(image)])
 
     def resize(self, mask_size: Sequence[int], size: tuple[int, int]) -> MaskResize:
@@ -45,6 +51,16 @@ class PixelEncoder:
             padded = 4 * height, 4 * width
             self._resize = MaskResize((height, width), padded, self.transform.size(*size), size, self.device)
         return self._resize
+
+
+def decoded(
+    network: Mask2FormerVISNetwork, features: PixelFeatures, space_time: bool, exported: Mapping[str, TensorRun]
+) -> QueryOutputs:
+    """What the queries find in frames, see `TransformerDecoder.forward`; exported: as of `ClipModel`."""
+    if exported:
+        logits, embeddings, queries = exported["window"](features.mask, *features.levels)
+        return QueryOutputs(logits, embeddings, queries)
+    return network.decode(features, space_time)
 
 
 class Mask2FormerVISModel(ClipModel[PixelFeatures, QueryInstances]):
@@ -76,11 +92,11 @@ class Mask2FormerVISModel(ClipModel[PixelFeatures, QueryInstances]):
         self.max_instances = max_instances
 
     def encode(self, frame: Frame) -> PixelFeatures:
-        return self.encoder.features(frame)
+        return self.encoder.features(frame, self.exported)
 
     def segment(self, clip: Sequence[PixelFeatures], window: Window) -> QueryInstances:
         features = PixelFeatures.concatenate(clip)
-        out = self.network.decode(features, space_time=True)
+        out = decoded(self.network, features, True, self.exported)
         scores = decoding.class_scores(out.logits)
         resize = self.encoder.resize(features.mask.shape[2:], window.size)
 
@@ -94,3 +110,6 @@ class Mask2FormerVISModel(ClipModel[PixelFeatures, QueryInstances]):
         logits = logits_of(queries)
         rows = without_duplicates(logits > 0)
         return QueryInstances(scores[queries[rows]], logits[rows], resize)
+
+    def graphs(self) -> Mapping[str, Graph]:
+        return graphs(self.network, space_time=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from vis_core.nn.attention import FeedForward, NormedAttention
 from vis_core.nn.pixel_decoder import PixelFeatures
 from vis_core.nn.position_codes import axis_code, image_code
+from vis_core.nn.tracing import kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +95,7 @@ class TransformerDecoder(nn.Module):
                 asked by itself (MinVIS).
             auxiliary: give the answers before each layer too.
         """
-        frames = len(features)
+        frames = features.mask.shape[0]  # len() would fix it in an exported graph
         batch = 1 if space_time else frames
         memory = [
             self._memory(level, features.mask, embedding, space_time)
@@ -143,7 +143,7 @@ def attended(mask_logits: Tensor) -> Tensor:
     return inside | ~inside.any(2, keepdim=True)
 
 
-@lru_cache(maxsize=32)
+@kept(32)
 def _clip_code(frames: int | None, height: int, width: int, channels: int, device: torch.device) -> Tensor:
     """Position codes of a clip's pixels, frame by frame ``[T * h * w, C]``; of one frame alone without time."""
     with torch.inference_mode(False):

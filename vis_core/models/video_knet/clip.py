@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from vis_core.masks import RunLengths
-from vis_core.models.video_knet.kernels import best_pairs
+from vis_core.models.video_knet.graphs import clip_graphs
+from vis_core.models.video_knet.kernels import best_pairs, filtered
 from vis_core.models.video_knet.network import ClipNetwork, FrameKernels
 from vis_core.models.video_knet.semantic_pyramid import doubled
+from vis_core.nn.graphs import Graph
 from vis_core.nn.input_transform import WithinTransform
 from vis_core.nn.mask_resize import MaskResize, without_duplicates
 from vis_core.structures import Frame
@@ -103,19 +105,16 @@ class VideoKNetModel(ClipModel[EncodedFrame, KernelInstances]):
         self._resize: MaskResize | None = None
 
     def encode(self, frame: Frame) -> EncodedFrame:
-        image = self.transform(frame.image).to(next(self.network.backbone.parameters()).dtype)
+        image = self.transform(frame.image)
+        if self.exported:
+            return EncodedFrame(FrameKernels(*self.exported["frame"](image)))
+        image = image.to(next(self.network.backbone.parameters()).dtype)
         return EncodedFrame(self.network.frames(self.network.maps(image)))
 
     def segment(self, clip: Sequence[EncodedFrame], window: Window) -> KernelInstances:
         frames = [frame.kernels for frame in clip]
-        out = self.network.clip(frames)[-1]
-        assert out.logits is not None
-        probabilities = out.logits[0].sigmoid()
-        kernels = self.network.frames_of_clip(frames, out)
-
-        def masks_of(chosen: Tensor) -> Tensor:
-            return self.network.clip_masks(frames, kernels[:, chosen]).transpose(0, 1)
-
+        logits, masks_of = self._exported_answers(frames) if self.exported else self._answers(frames)
+        probabilities = logits[0].sigmoid()
         resize = self._resized(clip[0].kernels.features.shape[2:], window.size)
         if self.published:
             scores, labels, chosen = best_pairs(probabilities, PUBLISHED_RESULTS)
@@ -127,6 +126,22 @@ class VideoKNetModel(ClipModel[EncodedFrame, KernelInstances]):
         masks = masks_of(chosen)
         rows = without_duplicates(masks > 0)
         return KernelInstances(probabilities[chosen[rows]], masks[rows], resize)
+
+    def _answers(self, frames: Sequence[FrameKernels]) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Class logits ``[1, N, K]``, and what gives the mask logits ``[n, T, h, w]`` of some of the N kernels."""
+        out = self.network.clip(frames)[-1]
+        assert out.logits is not None
+        kernels = self.network.frames_of_clip(frames, out)
+        return out.logits, lambda chosen: self.network.clip_masks(frames, kernels[:, chosen]).transpose(0, 1)
+
+    def _exported_answers(self, frames: Sequence[FrameKernels]) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """As `_answers`."""
+        features, *kernels = (torch.cat(x) for x in zip(*frames))
+        logits, filters, biases = self.exported["window"](features, *kernels)
+        return logits, lambda chosen: filtered(features, filters[:, chosen], biases[:, chosen]).transpose(0, 1)
+
+    def graphs(self) -> Mapping[str, Graph]:
+        return clip_graphs(self.network)
 
     def _resized(self, mask_size: Sequence[int], size: tuple[int, int]) -> MaskResize:
         quarter = 2 * mask_size[0], 2 * mask_size[1]

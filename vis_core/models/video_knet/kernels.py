@@ -131,10 +131,17 @@ class KernelStage(nn.Module):
 
     def masks(self, kernels: Tensor, features: Tensor) -> Tensor:
         """Mask logits ``[B, N, h, w]`` of kernels ``[B or 1, N, C]`` in features ``[B, C, h, w]``."""
+        return filtered(features, *self.mask_filters(kernels))
+
+    def mask_filters(self, kernels: Tensor) -> tuple[Tensor, Tensor]:
+        """What `filtered` takes, of kernels ``[B, N, C]``: filters of that shape, and biases ``[B, N, 1]``."""
         mask_kernels = self.fc_mask(self.mask_fcs(kernels))
-        shift = mask_kernels @ self.feat_transform.bias[:, None]
-        logits = mask_kernels @ self.feat_transform.weight @ features.flatten(2) + shift
-        return logits.unflatten(2, features.shape[2:])
+        return mask_kernels @ self.feat_transform.weight, mask_kernels @ self.feat_transform.bias[:, None]
+
+
+def filtered(features: Tensor, filters: Tensor, biases: Tensor) -> Tensor:
+    """Mask logits ``[B, N, h, w]`` of features ``[B, C, h, w]``, by what `KernelStage.mask_filters` gives."""
+    return (filters @ features.flatten(2) + biases).unflatten(2, features.shape[2:])
 
 
 def xavier_uniform(module: nn.Module) -> None:

@@ -91,7 +91,7 @@ class FrameNetwork(nn.Module):
     def neck_maps(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """The same of a backbone's maps; after `join_finest_level` the finest one as the semantic pyramid takes it."""
         if isinstance(self.neck, FeaturePyramid):
-            if self._finest is not None and pays(maps[1]) and not torch.is_grad_enabled():
+            if self._finest is not None and not torch.is_grad_enabled() and pays(maps[1]):
                 merged = self.neck.merged(maps[1:])
                 coarse = [getattr(self.neck, f"output{i}")(x) for i, x in zip(self.neck.numbers[1:], merged)]
                 return [self._finest(maps[0], merged[0]), *coarse]
@@ -188,7 +188,7 @@ class ClipNetwork(FrameNetwork):
         stages: list[Any] = list(self.clip_stages[:-1])
         for number, stage in enumerate(stages):
             if outputs:
-                lengths = [len(part.features) for part in frames]
+                lengths = [part.features.shape[0] for part in frames]
                 masks = outputs[-1].masks.split(lengths)
                 pooled = [stage.pooled(part.features, m) for part, m in zip(frames, masks)]
             kernels = stage(torch.cat(pooled).mean(0, keepdim=True), kernels)
@@ -205,9 +205,9 @@ class ClipNetwork(FrameNetwork):
             out: of the last stage of `clip`.
         """
         last: Any = self.clip_stages[-1]
-        masks = out.masks.split([len(part.features) for part in frames])
+        masks = out.masks.split([part.features.shape[0] for part in frames])
         pooled = torch.cat([last.pooled(part.features, m) for part, m in zip(frames, masks)])
-        kernels: Tensor = last(pooled, out.kernels.expand(len(pooled), -1, -1))
+        kernels: Tensor = last(pooled, out.kernels.expand(pooled.shape[0], -1, -1))
         return kernels
 
     def clip_masks(self, frames: Sequence[FrameKernels], kernels: Tensor) -> Tensor:
@@ -295,6 +295,7 @@ class OnlineNetwork(FrameNetwork):
         self.fusion = KernelLink(*link, updated=True) if fusion else None
         self.linking = None if linking is None else KernelLink(*link, updated=linking == "update")
         self.association = None if embedding_layers is None else AssociationHead(sizes.width, embedding_layers)
+        self.looks_back = fusion or linking is not None
 
     def initialise(self) -> None:
         super().initialise()
@@ -314,23 +315,31 @@ class OnlineNetwork(FrameNetwork):
         """What enters the first stage: N kernels of things, then one of each stuff class."""
         return first_outputs(self.initial_head.with_stuff(initial, self.things) if self.stuff else initial)
 
-    def last_stage(self, features: Tensor, before: StageOutputs, previous: Tensor | None) -> LinkedOutputs:
+    def last_stage(
+        self, features: Tensor, before: StageOutputs, previous: Tensor | None, begins: Tensor | None = None
+    ) -> LinkedOutputs:
         """The last stage, which looks back.
 
         Args:
             features: ``[B, C, h, w]``.
             before: of the stage before.
             previous: kernels of the last stage of the frame before ``[B, N, C]``; None: a video begins.
+            begins: bool ``[1]``: a video begins, whatever `previous` is; None: as `previous` says.
         """
         stage: Any = self.frame_stages[-1]
         pooled, kernels = stage.pooled(features, before.masks), before.kernels
         if self.fusion is not None and previous is not None:
-            kernels = self.fusion(kernels, previous, pooled)
+            kernels = _unless(begins, kernels, self.fusion(kernels, previous, pooled))
         kernels = stage(pooled, kernels)
         linked = kernels
         if self.linking is not None and previous is not None:
-            linked = self.linking(kernels, previous, pooled)
+            linked = _unless(begins, kernels, self.linking(kernels, previous, pooled))
         return LinkedOutputs(StageOutputs(stage.class_logits(kernels), stage.masks(kernels, features), kernels), linked)
+
+
+def _unless(begins: Tensor | None, kernels: Tensor, linked: Tensor) -> Tensor:
+    """Linked kernels, or where a video begins the kernels as they are."""
+    return linked if begins is None else torch.where(begins, kernels, linked)
 
 
 def build_backbone(name: str) -> ResNet | SwinTransformer:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,12 @@ from torch import Tensor
 
 from vis_core import masks as run_lengths
 from vis_core.masks import RunLengths
+from vis_core.models.video_knet.graphs import online_graphs
 from vis_core.models.video_knet.kernels import StageOutputs
 from vis_core.models.video_knet.network import STAGES, OnlineNetwork
 from vis_core.models.video_knet.panoptic import MaskSizes, Panoptic, candidates, mask_probabilities, merge, to_image
 from vis_core.models.video_knet.vocabulary import SemanticLabels
+from vis_core.nn.graphs import Graph
 from vis_core.nn.input_transform import WithinTransform
 from vis_core.structures import Frame
 from vis_core.system.clip import ClipInstances, ClipModel, size_of
@@ -82,6 +85,22 @@ class ThingInstances(ClipInstances):
         return [run_lengths.encode(owners == self.numbers[row]) for row in rows]
 
 
+class _Answers(NamedTuple):
+    """What the last stage says of a frame.
+
+    Attributes:
+        logits: of the classes ``[1, N, K]``.
+        masks: logits ``[1, N, h, w]``.
+        kernels: ``[1, N, C]``.
+        embeddings: gives what some of the kernels are associated by ``[n, C]``.
+    """
+
+    logits: Tensor
+    masks: Tensor
+    kernels: Tensor
+    embeddings: Callable[[Sequence[int]], Tensor]
+
+
 class VideoKNetOnlineModel(ClipModel[EncodedFrame, ThingInstances]):
     """Things and stuff share the pixels of a frame; the things are the instances, and `semantic_map` tells all.
 
@@ -116,10 +135,16 @@ class VideoKNetOnlineModel(ClipModel[EncodedFrame, ThingInstances]):
         self.previous: Tensor | None = None
         """Kernels of the last stage of the frame before ``[1, N, C]``."""
         self._panoptic: Panoptic | None = None
+        # Without embeddings a network is of this option alone.
+        self.fixed_options = ("association",) if network.association is None else ()
         self._classes = torch.tensor([*semantic.things, *semantic.stuff])
 
     def encode(self, frame: Frame) -> EncodedFrame:
-        image = self.transform(frame.image).to(next(self.network.backbone.parameters()).dtype)
+        image = self.transform(frame.image)
+        if self.exported:
+            features, masks, kernels, semantic = self.exported["frame"](image)
+            return EncodedFrame(features, StageOutputs(None, masks, kernels), semantic)
+        image = image.to(next(self.network.backbone.parameters()).dtype)
         initial = self.network.initial(self.network.maps(image))
         assert initial.semantic is not None
         out = self.network.joined(initial)
@@ -130,14 +155,13 @@ class VideoKNetOnlineModel(ClipModel[EncodedFrame, ThingInstances]):
     def segment(self, clip: Sequence[EncodedFrame], window: Window) -> ThingInstances:
         (frame,) = clip
         network = self.network
-        found = network.last_stage(frame.features, frame.outputs, self.previous)
-        self.previous = found.outputs.kernels
-        assert found.outputs.logits is not None
+        found = self._exported_last_stage(frame) if self.exported else self._last_stage(frame)
+        self.previous = found.kernels
         height, width = frame.features.shape[2:]
         sizes = MaskSizes((8 * height, 8 * width), self.transform.size(*window.size), window.size)
-        masks = found.outputs.masks[0]
+        masks = found.masks[0]
         panoptic = merge(
-            candidates(found.outputs.logits[0].sigmoid(), network.things),
+            candidates(found.logits[0].sigmoid(), network.things),
             lambda kernels: mask_probabilities(masks[kernels], sizes),
             masks.flatten(1).amax(1).sigmoid(),
             self.score_threshold,
@@ -146,17 +170,41 @@ class VideoKNetOnlineModel(ClipModel[EncodedFrame, ThingInstances]):
         self._panoptic = panoptic
         numbers = [i for i, segment in enumerate(panoptic.segments, 1) if segment.thing]
         things = [panoptic.segments[i - 1] for i in numbers]
-        embeds = network.association is not None and self.association == "embedding"
-        kernels = (found.linked if embeds else found.outputs.kernels)[0, [segment.kernel for segment in things]]
+        rows = [segment.kernel for segment in things]
         return ThingInstances(
             scores=np.array([segment.score for segment in things], np.float32),
             labels=np.array([segment.label for segment in things], np.int64),
             boxes=self._boxes(panoptic, numbers, frame.semantic, sizes),
-            embeddings=kernels if network.association is None or not embeds else network.association(kernels),
+            embeddings=found.embeddings(rows),
             owners=panoptic.owners,
             numbers=numbers,
             classes=network.things,
         )
+
+    def _last_stage(self, frame: EncodedFrame) -> _Answers:
+        found = self.network.last_stage(frame.features, frame.outputs, self.previous)
+        logits, masks, kernels = found.outputs
+        association = self.network.association if self.association == "embedding" else None
+
+        def embeddings(rows: Sequence[int]) -> Tensor:
+            return kernels[0, rows] if association is None else association(found.linked[0, rows])  # type: ignore[no-any-return]
+
+        assert logits is not None
+        return _Answers(logits, masks, kernels, embeddings)
+
+    def _exported_last_stage(self, frame: EncodedFrame) -> _Answers:
+        """As `_last_stage`; a network that looks back is told whether there is anything behind it."""
+        network, (_, masks, kernels) = self.network, frame.outputs
+        behind: tuple[Tensor, ...] = ()
+        if network.looks_back:
+            first = self.previous is None
+            behind = kernels if self.previous is None else self.previous, torch.tensor([first])
+        logits, masks, kernels, *embeddings = self.exported["window"](frame.features, masks, kernels, *behind)
+        known = embeddings[0] if embeddings and self.association == "embedding" else kernels
+        return _Answers(logits, masks, kernels, lambda rows: known[0, rows])
+
+    def graphs(self) -> Mapping[str, Graph]:
+        return online_graphs(self.network)
 
     def semantic_map(self) -> npt.NDArray[np.uint8] | None:
         """Of the last frame, uint8 ``[H, W]``: 1 + index in `semantic_class_names`, 0: no class; None: no frame yet."""

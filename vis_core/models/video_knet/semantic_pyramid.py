@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vis_core.nn.position_codes import image_code
+from vis_core.nn.tracing import is_tracing
 from vis_core.nn.winograd import WinogradConv2d
 
 GROUPS = 32
@@ -23,7 +24,7 @@ class ExactGroupNorm(nn.GroupNorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or input.dtype != torch.float32:
+        if (torch.is_grad_enabled() and not is_tracing()) or input.dtype != torch.float32:
             return super().forward(input)
         pixels = input.flatten(2)
         moments = torch.stack((pixels.mean(2), pixels.square().mean(2))).double()
