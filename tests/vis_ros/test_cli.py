@@ -298,7 +298,9 @@ def test_record_writes_each_message_as_it_comes_until_it_is_interrupted(scene, t
         assert line["stamp"] == answer.stamp
         assert line["arrival"] > 10**18
         expected = [{key: value for key, value in track.items() if key != "bbox"} for track in answer.to_coco()]
+        names = [track.pop("class_name") for track in line["tracks"]]
         assert line["tracks"] == expected
+        assert names == [("disc", "box", "star")[track["category_id"] - 1] for track in expected]
     info = json.loads(file.with_name("stream.info.json").read_text())
     labels = sorted({int(label) for answer in answers for label in answer.labels})
     assert info["categories"] == [{"id": label + 1, "name": ("disc", "box", "star")[label]} for label in labels]
