@@ -180,6 +180,7 @@ def segment_videos(
                     if asked_for[file]
                 ]
                 drawn = here / "overlay" if single else here / "overlay" / name
+                source.stop_asked = ends
                 output = VideoOutput(
                     source,
                     segmenter.class_names,
@@ -290,8 +291,8 @@ def _until_stopped(
         output.expect(frame)
         yield frame
         if stop_asked():
-            outcome.stopped = True
-            return
+            break
+    outcome.stopped = stop_asked()
 
 
 def _from_to(source: VideoSource, start: int, stop: int | None) -> Iterator[Frame]:

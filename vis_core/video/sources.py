@@ -55,6 +55,7 @@ class VideoSource(ABC):
         live: frames come when they come, whether or not anybody is ready.
         skipped: what was left out in the latest iteration.
         on_skip: called with each frame left out; default: a warning.
+        stop_asked: asked where a live video waits for its next frame; true ends it there.
     """
 
     length_is_exact = False
@@ -77,6 +78,7 @@ class VideoSource(ABC):
         self.skipped: list[Skipped] = []
         self.notes: list[str] = []
         self.on_skip: Callable[[Skipped], None] = _warn
+        self.stop_asked: Callable[[], bool] = lambda: False
         # Weak, so that leaving a loop early ends the iteration and its thread at once.
         self._running: Callable[[], Generator[Frame, None, None] | None] = lambda: None
 

@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -105,16 +105,18 @@ class Stream(VideoSource):
         capture: cv2.VideoCapture | None = self._capture or _connected(self._address, _OPEN_SECONDS)
         self._capture, count = None, 0
         while capture is not None:
-            pictures = _Newest(capture, count)
+            pictures = _Newest(capture, count, self.stop_asked)
             try:
                 yield from pictures
             finally:
                 pictures.end()
             count = pictures.count
+            if self.stop_asked():
+                return
             how = f"connecting again for up to {self._reconnect:g} s" if self._reconnect else "the video ends here"
             yield Skipped(self._frame_name(count), f"no picture comes any more; {how}")
             capture = self._connected_again()
-        if self._reconnect:
+        if self._reconnect and not self.stop_asked():
             gone = f"did not come back within {self._reconnect:g} s; the video ends here"
             yield Skipped(self._frame_name(count), gone)
 
@@ -124,7 +126,7 @@ class Stream(VideoSource):
     def _connected_again(self) -> cv2.VideoCapture | None:
         """The stream opened anew, or None where it does not come back in time."""
         deadline, pause = time.monotonic() + self._reconnect, 0.5
-        while (left := deadline - time.monotonic()) > 0:
+        while (left := deadline - time.monotonic()) > 0 and not self.stop_asked():
             capture = _connected(self._address, min(_OPEN_SECONDS, left))
             if capture.isOpened():
                 return capture
@@ -147,8 +149,9 @@ class _Newest:
         count: pictures that came.
     """
 
-    def __init__(self, capture: cv2.VideoCapture, count: int) -> None:
+    def __init__(self, capture: cv2.VideoCapture, count: int, stop_asked: Callable[[], bool]) -> None:
         self.count = count
+        self._stop_asked = stop_asked
         self._capture = capture
         self._changed = threading.Condition()
         self._frame: Frame | None = None
@@ -159,7 +162,9 @@ class _Newest:
         while True:
             with self._changed:
                 while self._frame is None and not self._ended:
-                    self._changed.wait(0.5)
+                    self._changed.wait(0.2)
+                    if self._stop_asked():
+                        return
                 frame, self._frame = self._frame, None
             if frame is None:
                 return

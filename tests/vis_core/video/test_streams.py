@@ -163,6 +163,20 @@ def test_whoever_is_slow_gets_the_newest_picture_of_a_live_stream():
     assert max(np.diff(indices)) > 1 and min(np.diff(indices)) >= 1
 
 
+def test_a_live_stream_that_sends_nothing_ends_where_it_is_asked_to():
+    asked = threading.Event()
+
+    def answer(request):
+        send_pictures(request, [9] * 40, 0.005)
+        asked.set()
+        time.sleep(4)  # within the time after which no picture is an end
+
+    with serving(answer) as address, open_address(f"{address}/live") as found:
+        found.on_skip = lambda skipped: pytest.fail(skipped.reason)
+        found.stop_asked = asked.is_set
+        assert len(list(found)) > 0
+
+
 def test_leaving_a_live_stream_leaves_no_thread_at_work():
     with serving(lambda request: send_pictures(request, [9] * 500)) as address:
         with open_address(f"{address}/live") as found:
