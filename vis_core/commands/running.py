@@ -90,7 +90,6 @@ def run_command_line(app: Callable[[], object]) -> None:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     warnings.showwarning = show_warning
-    screen.quiet = output.quiet = False
     try:
         app()
     except VisError as error:
@@ -99,3 +98,5 @@ def run_command_line(app: Callable[[], object]) -> None:
     except OSError as error:
         tell_error(error)
         sys.exit(1)
+    finally:
+        screen.quiet = output.quiet = False
