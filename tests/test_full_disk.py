@@ -59,9 +59,9 @@ def picture():
 
 
 def masks_of_a_frame():
-    from vis_core.commands.video_outputs import _write_labels
+    from vis_core.commands.mask_images import MaskImages
 
-    _write_labels(folder / "000000.png", instances(0))
+    MaskImages(folder, "labels").add(instances(0))
 
 
 def panoptic():
