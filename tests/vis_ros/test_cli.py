@@ -21,7 +21,7 @@ from tests.signals import SIGNALS, disturb_until_it_ends
 from tests.vis_core.video.image_files import picture, with_orientation
 from vis_core.data.file_time import FILE_START
 from vis_core.data.synthetic import synthetic_video, write_youtube_vis
-from vis_ros import cli
+from vis_ros import cli, evaluate_bag_command
 from vis_ros.recordings.bags import ImageBag
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,7 +188,7 @@ def test_a_wrong_topic_lists_what_the_recording_holds(run, scene, bag):
 
 
 def test_an_unknown_video_is_told_before_a_network_is_loaded(run, scene, bag, monkeypatch):
-    monkeypatch.setattr(cli, "load_segmenter", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(evaluate_bag_command, "load_segmenter", lambda *_: pytest.fail("loaded"))
     done = run("evaluate-bag", bag, "--ground-truth", scene.json)
     assert (done.code, "name one with --video" in done.err) == (2, True)
 

@@ -20,7 +20,6 @@ from typing import Any
 from vis_core.commands.published_files import published_files
 from vis_core.errors import InputError, OptionError, nearest
 from vis_core.files.weights_folder import weights_folder
-from vis_core.nn.runtimes import is_exported
 from vis_core.system.option import Option, check_given
 
 _FILE = Path(__file__).with_suffix(".json")
@@ -88,6 +87,8 @@ def check_choice(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the catalogue gives it
         check_given(entry.options, options or {}, f"{name}: ")
+    from vis_core.nn.runtimes import is_exported  # loads NumPy, which --help does without
+
     exported = weights is not None and is_exported(weights)
     precisions = (*_PRECISIONS, "int8") if exported else _PRECISIONS
     if precision not in precisions:
@@ -100,6 +101,8 @@ def check_choice(
 
 def check_weights(weights: Path) -> None:
     """Raises `InputError` where there is no such file, or folder of an exported network."""
+    from vis_core.nn.runtimes import is_exported  # loads NumPy, which --help does without
+
     if not weights.is_file() and not (weights.is_dir() and is_exported(weights)):
         what = "is a folder, not a weight file" if weights.is_dir() else f"no such weight file{_where(weights)}"
         raise InputError(f"{weights}: {what}")
