@@ -86,7 +86,7 @@ class VideoOutput:
         mask_images: images of the masks; None: none.
         panoptic: panoptic images; None: none.
         answers: another form, which gets the tracks that are shown; None: none.
-        drawing: what is drawn; its `min_score` is known.
+        drawing: what is drawn; its `min_score` is known. None: all tracks, by default.
         tables: of the tracks.
         window: that shows the frames with the tracks drawn in.
 
@@ -104,11 +104,12 @@ class VideoOutput:
         mask_images: MaskImages | None,
         panoptic: PanopticOutput | None,
         answers: AnswerWriter | None = None,
-        drawing: Drawing = Drawing(min_score=0.0),
+        drawing: Drawing | None = None,
         tables: Sequence[TrackTable] = (),
         window: Window | None = None,
     ) -> None:
         self._source = source
+        drawing = drawing or Drawing(min_score=0.0)
         self._drawer = TrackDrawer(class_names, drawing)
         self._shown = ShownTracks(drawing.min_score or 0.0)
         self._results = results

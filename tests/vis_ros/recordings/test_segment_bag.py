@@ -87,7 +87,7 @@ def test_definitions_are_those_of_the_messages_that_are_built():
 
 def test_a_recording_becomes_results_an_overlay_and_a_recording_of_the_answers(run, scene, tmp_path):
     out = tmp_path / "out"
-    done = run("segment-bag", scene.bag, "--out", out, "--bag", *SMALL)
+    done = run("segment-bag", scene.bag, "--out", out, "--bag", "--min-score", "0", *SMALL)
     assert done.code == 0, done.err
     assert all(str(out / name) in done.out for name in ("results.json", "overlay.mp4", "vis_bag"))
     assert sorted(path.name for path in out.iterdir()) == [
