@@ -1,11 +1,13 @@
 """Speed and memory of the evaluation beside the tools that it replaces, on data made here.
 
-    python benchmarks/evaluation.py [--rounds 3] [--sets base,hd,long]
+    python benchmarks/evaluation.py [--rounds 3] [--sets base,hd,long] [--quick]
 
 The peers: for AP a plain formulation (pair by pair, two ``merge`` calls a frame, loops over tracks, as the official
-YouTube-VIS evaluator works), for HOTA, CLEAR and Identity the package ``trackeval``, installed from PyPI into a
-temporary folder. First the numbers are compared; then every measurement is a process of its own, which reads the files,
-scores them and tells its seconds (imports not counted) and its peak memory. Rounds are interleaved; the least counts.
+YouTube-VIS evaluator works), for HOTA, CLEAR and Identity the packages ``trackeval`` and ``motrics``, installed from
+PyPI into a temporary folder; one that cannot be installed is left out, and named. First the numbers are compared; then
+every measurement is a process of its own, which reads the files, scores them and tells its CPU time (imports not
+counted) and its peak memory. Rounds are interleaved; the least counts. Other work on the machine disturbs CPU time
+less than seconds.
 """
 
 from __future__ import annotations
@@ -18,108 +20,19 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+from evaluation_sets import SETS, make_set
 from pycocotools import mask as coco_mask
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 TRACK_METRICS = ("hota", "clear", "identity")
-# Videos, frames, height, width, tracks a video, results a video.
-SETS = {
-    "base": (60, 40, 180, 320, 4.5, 33.2),
-    "hd": (12, 40, 720, 1280, 4.5, 33.2),
-    "long": (600, 40, 180, 320, 4.5, 33.2),
-}
-CATEGORIES = 20
-
-
-def make_set(folder: Path, name: str, seed: int = 0) -> tuple[Path, Path]:
-    """Write ground truth and results of wobbling blobs that drift, with results shifted, torn and invented."""
-    videos, frames, height, width, tracks, results = SETS[name]
-    random = np.random.default_rng(seed)
-    ground_truth = {
-        "videos": [],
-        "categories": [{"id": k + 1, "name": f"class_{k + 1}"} for k in range(CATEGORIES)],
-        "annotations": [],
-    }
-    entries = []
-    for number in range(1, videos + 1):
-        folder_name = f"video_{number:04d}"
-        names = [f"{folder_name}/{frame:05d}.jpg" for frame in range(frames)]
-        size = {"width": width, "height": height, "length": frames}
-        ground_truth["videos"].append({"id": number, "file_names": names, **size})
-        true = []
-        for _ in range(max(1, random.poisson(tracks))):
-            blob = _blob(random, height, width)
-            masks = _masks(random, blob, frames, height, width, gap=0.1)
-            category = int(random.integers(1, CATEGORIES + 1))
-            true.append((blob, category))
-            plain = [None if mask is None else _uncompressed(mask) for mask in masks]
-            areas = [None if mask is None else int(coco_mask.area(mask)) for mask in masks]
-            ground_truth["annotations"].append(
-                {
-                    "id": len(ground_truth["annotations"]) + 1,
-                    "video_id": number,
-                    "category_id": category,
-                    "iscrowd": 0,
-                    "height": height,
-                    "width": width,
-                    "segmentations": plain,
-                    "areas": areas,
-                    "bboxes": [None] * frames,
-                }
-            )
-        for _ in range(random.poisson(results)):
-            if random.random() < 0.7:
-                blob, category = true[random.integers(len(true))]
-                blob = blob + random.normal(0, 0.03, blob.shape) * np.array([height, width, height, width, 0, 0, 0])
-                category = category if random.random() < 0.6 else int(random.integers(1, CATEGORIES + 1))
-            else:
-                blob, category = _blob(random, height, width), int(random.integers(1, CATEGORIES + 1))
-            masks = _masks(random, blob, frames, height, width, gap=0.2)
-            text = [None if m is None else {"size": m["size"], "counts": m["counts"].decode()} for m in masks]
-            entries.append(
-                {"video_id": number, "category_id": category, "score": float(random.random()), "segmentations": text}
-            )
-    paths = folder / f"{name}_ground_truth.json", folder / f"{name}_results.json"
-    for path, content in zip(paths, (ground_truth, entries)):
-        path.write_text(json.dumps(content))
-    return paths
-
-
-def _blob(random: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Centre y and x, speed y and x over the video, radius, phase, wobble."""
-    centre = random.uniform(0, 1, 2) * (height, width)
-    speed = random.normal(0, 0.15, 2) * (height, width)
-    return np.array([*centre, *speed, random.uniform(0.05, 0.25) * height, random.uniform(0, 6.28), 0.15])
-
-
-def _masks(random: np.random.Generator, blob: np.ndarray, frames: int, height: int, width: int, gap: float) -> list:
-    first, last = sorted(random.integers(0, frames, 2)) if random.random() < 0.3 else (0, frames - 1)
-    masks = []
-    angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    for frame in range(frames):
-        if not first <= frame <= last or random.random() < gap:
-            masks.append(None)
-            continue
-        y, x = blob[:2] + blob[2:4] * frame / frames
-        radius = blob[4] * (1 + blob[6] * np.sin(3 * angles + blob[5] + frame / 5) + random.normal(0, 0.02, 40))
-        points = np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], 1).clip(0, (width, height))
-        mask = coco_mask.frPyObjects([points.ravel().tolist()], height, width)[0]
-        masks.append(mask if coco_mask.area(mask) else None)
-    return masks
-
-
-def _uncompressed(mask: dict) -> dict:
-    flat = coco_mask.decode(mask).ravel(order="F")
-    edges = np.flatnonzero(np.diff(flat)) + 1
-    runs = np.diff(np.concatenate(([0], edges, [flat.size]))).tolist()
-    return {"size": mask["size"], "counts": [0, *runs] if flat[0] else runs}
+PEERS = {"trackeval": "trackeval", "motrics": "motrics==0.3.0"}
 
 
 def plain_average_precision(ground_truth: Path, results: Path) -> np.ndarray:
@@ -244,6 +157,35 @@ def trackeval_scores(ground_truth: Path, results: Path) -> dict:
     return scores["YouTubeVIS"]["ours"]
 
 
+def motrics_scores(ground_truth: Path, results: Path) -> dict:
+    """HOTA, CLEAR and Identity by motrics, by video and category."""
+    import motrics
+
+    truth, entries = json.loads(ground_truth.read_text()), json.loads(results.read_text())
+    lengths = {video["id"]: video["length"] for video in truth["videos"]}
+    # Of tracks and of results the numbers and the masks, frame by frame.
+    classes: dict[tuple[int, int], tuple[list, ...]] = {}
+    for side, items in enumerate((truth["annotations"], entries)):
+        for number, item in enumerate(items):
+            key = item["video_id"], item["category_id"]
+            if key not in classes:
+                classes[key] = tuple([[] for _ in range(lengths[item["video_id"]])] for _ in range(4))
+            numbers, masks = classes[key][2 * side : 2 * side + 2]
+            for frame, mask in enumerate(item["segmentations"]):
+                if mask:
+                    numbers[frame].append(number)
+                    masks[frame].append(mask)
+    scores = {}
+    for key, (tracks, track_masks, found, found_masks) in classes.items():
+        ious = [motrics.mask_iou_matrix(*pair) for pair in zip(track_masks, found_masks)]
+        scores[key] = (
+            motrics.compute_hota_from_similarity(tracks, found, ious),
+            motrics.compute_clear_from_similarity(tracks, found, ious),
+            motrics.compute_identity_from_similarity(tracks, found, ious),
+        )
+    return scores
+
+
 def ours(ground_truth: Path, results: Path, metrics: tuple[str, ...], jobs: int = 1):
     """Our evaluation of the same files."""
     from vis_core.evaluation import evaluate
@@ -253,13 +195,30 @@ def ours(ground_truth: Path, results: Path, metrics: tuple[str, ...], jobs: int 
         return evaluate(ground_truth, results, metrics, jobs=jobs)
 
 
-def compare(ground_truth: Path, results: Path) -> dict[str, int]:
-    """Check that the numbers agree: AP bit for bit, counts exactly, track scores within 1e-12."""
+def compare(ground_truth: Path, results: Path, peers: list[str]) -> dict[str, int]:
+    """Check that the numbers agree: AP bit for bit, track scores within 1e-12; count where motrics has others."""
     evaluation = ours(ground_truth, results, ("ap", *TRACK_METRICS))
     expected = plain_average_precision(ground_truth, results)
     if not np.array_equal(evaluation.curves.precision, expected):
         raise SystemExit("average precision differs from the plain formulation")
-    scores = trackeval_scores(ground_truth, results)
+    counts = {"AP arrays": int(expected.size)}
+    if "trackeval" in peers:
+        counts["track values"] = _compare_tracks(evaluation, trackeval_scores(ground_truth, results))
+    if "motrics" in peers:
+        others = motrics_scores(ground_truth, results)
+        mine = [evaluation.tracks.of(*key) for key in others]
+        alike = [
+            abs(float(np.mean(of_us["HOTA"]["HOTA"])) - hota.hota) < 1e-9
+            and of_us["CLEAR"]["IDSW"] == clear.num_switches
+            and of_us["Identity"]["IDTP"] == identity.idtp
+            for of_us, (hota, clear, identity) in zip(mine, others.values())
+        ]
+        counts |= {"videos and classes": len(alike), "of these other in motrics": alike.count(False)}
+    return counts
+
+
+def _compare_tracks(evaluation, scores: dict) -> int:
+    """How many values of trackeval were compared; stops at one that is another."""
     classes = {name: number for number, name in evaluation.categories.items()}
     averages = {
         "cls_comb_cls_av": evaluation.tracks.class_average,
@@ -281,7 +240,7 @@ def compare(ground_truth: Path, results: Path) -> dict[str, int]:
                     if worst > 1e-12:
                         raise SystemExit(f"{sequence} {name} {family} {field}: {mine[family][field]} is not {value}")
                     compared += 1
-    return {"AP arrays": int(expected.size), "track values": compared}
+    return compared
 
 
 TASKS = {
@@ -289,68 +248,83 @@ TASKS = {
     "plain AP": plain_average_precision,
     "ours: HOTA, CLEAR, Identity": lambda *paths: ours(*paths, TRACK_METRICS),
     "trackeval": trackeval_scores,
+    "motrics": motrics_scores,
     "ours: all": lambda *paths: ours(*paths, ("ap", *TRACK_METRICS)),
     "ours: all, 2 processes": lambda *paths: ours(*paths, ("ap", *TRACK_METRICS), 2),
 }
 
 
 def measure(task: str, ground_truth: Path, results: Path) -> dict[str, float]:
-    """Seconds of one task in this process, and the peak memory of the process (MiB)."""
+    """CPU seconds of one task in this process, and the peak memory of the process (MiB)."""
     import vis_core.evaluation.evaluator  # noqa: F401
 
-    if task == "trackeval":
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            import trackeval  # noqa: F401
-    began = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        import_module({"trackeval": "trackeval", "motrics": "motrics"}.get(task, "msgspec"))
+    began = _cpu_seconds()
     TASKS[task](ground_truth, results)
-    seconds = time.perf_counter() - began
+    seconds = _cpu_seconds() - began
     # Not getrusage: what it tells outlives the exec of a parent's fork.
     status = Path("/proc/self/status").read_text()
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     return {"seconds": seconds, "mib": peak / 1024}
 
 
-def install_trackeval(folder: Path) -> None:
-    """Install the peer from PyPI, without what only its plots need."""
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), "trackeval"]
-    if subprocess.run(command, check=False).returncode:
-        raise SystemExit("trackeval could not be installed from PyPI; is there a network?")
+def _cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+def install_peers(folder: Path) -> list[str]:
+    """Install the peers from PyPI, without what only their plots need; which of them there are."""
+    there = []
+    for name, requirement in PEERS.items():
+        print(f"installing {requirement}", flush=True)
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), requirement]
+        if subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode:
+            print(f"{name} could not be installed from PyPI (is there a network?): left out", flush=True)
+        else:
+            there.append(name)
+    return there
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sets", default="base,hd,long")
+    parser.add_argument("--sets", default="base,hd,long", help=f"of {', '.join(SETS)}")
+    parser.add_argument("--quick", action="store_true", help="one round of one small set")
     parser.add_argument("--measure", nargs=3, metavar=("TASK", "GROUND_TRUTH", "RESULTS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         task, ground_truth, results = arguments.measure
         print(json.dumps(measure(task, Path(ground_truth), Path(results))))
         return
+    sets, rounds = (["quick"], 1) if arguments.quick else (arguments.sets.split(","), arguments.rounds)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        install_trackeval(folder / "peer")
-        sys.path.insert(0, str(folder / "peer"))
-        environment = {**os.environ, "PYTHONPATH": str(folder / "peer"), "OMP_NUM_THREADS": "1"}
-        for name in arguments.sets.split(","):
-            report(name, folder, environment, arguments.rounds if name == "base" else 1)
+        peers = install_peers(folder / "peer")
+        sys.path.append(str(folder / "peer"))
+        paths = filter(None, (os.environ.get("PYTHONPATH"), str(folder / "peer")))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+        for name in sets:
+            report(name, folder, environment, 1 if name == "long" else rounds, peers)
 
 
-def report(name: str, folder: Path, environment: dict[str, str], rounds: int) -> None:
+def report(name: str, folder: Path, environment: dict[str, str], rounds: int, peers: list[str]) -> None:
     """Make a set, compare the numbers, measure all tasks on it and print the table."""
+    print(f"\n{name}: making it", flush=True)
     paths = make_set(folder, name)
     videos, frames, height, width, *_ = SETS[name]
     truth, entries = (json.loads(path.read_text()) for path in paths)
     counts = f"{len(truth['annotations'])} tracks, {len(entries)} results, {paths[1].stat().st_size / 1e6:.1f} MB"
-    print(f"\n{name}: {videos} videos x {frames} frames at {height}x{width}, {counts}")
+    print(f"{videos} videos x {frames} frames at {height}x{width}, {counts}", flush=True)
     del truth, entries
     if name != "long":
-        print(f"  numbers agree: {compare(*paths)}")
+        print(f"numbers agree: {compare(*paths, peers)}", flush=True)
     best: dict[str, dict[str, float]] = {}
-    for _ in range(rounds):
-        for task in TASKS:
-            if name == "long" and not task.startswith("ours"):
-                continue
+    absent = set(PEERS) - set(peers) | ({"plain AP", *PEERS} if name == "long" else set())
+    for number in range(rounds):
+        for task in [task for task in TASKS if task not in absent]:
             done = subprocess.run(
                 [sys.executable, __file__, "--measure", task, *map(str, paths)],
                 env=environment,
@@ -359,14 +333,19 @@ def report(name: str, folder: Path, environment: dict[str, str], rounds: int) ->
                 check=True,
             )
             found = json.loads(done.stdout.splitlines()[-1])
+            print(f"  round {number + 1}: {task:30s} {found['seconds']:7.2f} s", flush=True)
             before = best.get(task, found)
             best[task] = {key: min(found[key], before[key]) for key in found}
+    print("  least CPU time, peak memory")
     for task, values in best.items():
-        print(f"  {task:30s} {values['seconds']:7.2f} s   peak {values['mib']:6.0f} MiB")
+        print(f"  {task:30s} {values['seconds']:7.2f} s   {values['mib']:6.0f} MiB")
     if "trackeval" in best:
-        peers = best["plain AP"]["seconds"] + best["trackeval"]["seconds"]
-        print(f"  peers together / ours: all = {peers / best['ours: all']['seconds']:.1f}x")
-    print(f"  ours: all, per video: {1e3 * best['ours: all']['seconds'] / videos:.1f} ms")
+        together = best["plain AP"]["seconds"] + best["trackeval"]["seconds"]
+        print(f"  plain AP and trackeval / ours: all = {together / best['ours: all']['seconds']:.1f}")
+    if "motrics" in best:
+        ratio = best["ours: HOTA, CLEAR, Identity"]["seconds"] / best["motrics"]["seconds"]
+        print(f"  ours: HOTA, CLEAR, Identity / motrics = {ratio:.2f}")
+    print(f"  ours: all, {1e3 * best['ours: all']['seconds'] / videos:.1f} ms a video, {rounds} rounds")
 
 
 if __name__ == "__main__":

@@ -29,11 +29,12 @@ from vis_core.evaluation.inputs.tracks import (
 )
 from vis_core.evaluation.metrics import hota, track_scores
 from vis_core.evaluation.metrics.average_precision import Curves, Matches, accumulate, match_video, video_summary
-from vis_core.evaluation.metrics.class_frames import split_by_class
 from vis_core.evaluation.metrics.ignored_regions import without_ignored
 from vis_core.evaluation.metrics.overlaps import overlap
 from vis_core.evaluation.metrics.track_scores import Scores, TrackScores
+from vis_core.evaluation.metrics.video_frames import video_frames
 from vis_core.files.findings import InputWarning
+from vis_core.files.json_files import without_collection
 
 # Metrics by the names of the options, and the families of track scores that they stand for.
 METRICS = ("ap", "hota", "clear", "identity")
@@ -91,6 +92,7 @@ class _Job:
     ignored_regions: tuple[bytes | None, ...] = ()
 
 
+@without_collection()
 def evaluate(
     ground_truth: str | os.PathLike[str] | Mapping[str, Any] | GroundTruth,
     results: str | os.PathLike[str] | Sequence[Mapping[str, Any]] | Results,
@@ -134,7 +136,7 @@ def evaluate(
     results = results.counted(ground_truth.categories, class_agnostic=class_agnostic, compat=compat)
     told = ground_truth.warnings + results.warnings
     for text in told:
-        warnings.warn(text, InputWarning, stacklevel=2)
+        warnings.warn(text, InputWarning, stacklevel=3)
 
     ap, occlusions = "ap" in metrics, ground_truth.has_occlusion
     todo = [
@@ -198,22 +200,19 @@ _in_this_process: list[_Job] = []
 def _score(job: _Job) -> tuple[dict[int, Matches], dict[int, Scores]]:
     """Score one video: what is matched for AP, and the track scores, both by category."""
     groups = group_by_category(job.results, job.tracks, class_agnostic=job.class_agnostic)
-    categories = None if job.class_agnostic else {track.category for track in job.tracks}
     results = job.results
-    overlaps = overlap(results, job.tracks, job.video.size, categories)
+    overlaps = overlap(results, job.tracks, job.video.size, groups)
     if job.ignored_regions:
         regions, size = job.ignored_regions, job.video.size
         results = without_ignored(results, job.tracks, overlaps, groups, regions, size)
         groups = group_by_category(results, job.tracks, class_agnostic=job.class_agnostic)
-        overlaps = overlap(results, job.tracks, size, categories)
+        overlaps = overlap(results, job.tracks, size, groups)
     matches: dict[int, Matches] = {}
     if job.ap:
         matches = match_video(results, job.tracks, overlaps, groups, occlusions=job.occlusions, compat=job.compat)
     scores: dict[int, Scores] = {}
     if job.families:
-        for category, frames in split_by_class(results, job.tracks, overlaps, groups).items():
-            if frames.track_seen.any() or frames.result_seen.any():
-                scores[category] = track_scores.score_class(frames, job.families)
+        scores = track_scores.score_video(video_frames(results, job.tracks, overlaps, groups), job.families)
     return matches, scores
 
 

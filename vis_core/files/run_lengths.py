@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -51,53 +51,56 @@ class CheckedTexts:
     zero_inside: npt.NDArray[np.bool_]
 
 
-def check_texts(texts: Sequence[bytes], pixels: npt.NDArray[np.int64]) -> CheckedTexts:
+def check_texts(data: bytes, lengths: npt.NDArray[np.int64], pixels: npt.NDArray[np.int64]) -> CheckedTexts:
     """Decode many compressed run lengths at once and check them.
 
     Args:
-        texts: ``N`` compressed run lengths.
+        data: ``N`` compressed run lengths, one after the other.
+        lengths: int64 ``[N]``, characters of each.
         pixels: int64 ``[N]``, pixels of the image of each, below 2**31.
     """
-    count = len(texts)
+    count = lengths.size
     status = np.zeros(count, np.int8)
-    areas = np.zeros(count, np.int64)
-    sums = np.zeros(count, np.int64)
+    areas, sums = np.zeros(count, np.int64), np.zeros(count, np.int64)
     zero_inside = np.zeros(count, np.bool_)
-    lengths = np.fromiter(map(len, texts), np.int64, count)
     status[lengths == 0] = EMPTY
     filled = np.flatnonzero(lengths)
     if not filled.size:
         return CheckedTexts(status, areas, sums, zero_inside)
-    lengths = lengths[filled]
     found = np.zeros(filled.size, np.int8)
 
-    codes = _codes(b"".join(texts))
-    text_ends = lengths.cumsum()
+    codes = _codes(data)
+    text_ends = lengths[filled].cumsum()
     ends = codes < 32
-    bad = codes > 63
-    if bad.any():
-        found[np.searchsorted(text_ends, np.flatnonzero(bad), side="right")] = BAD_CHARACTER
+    if codes.max() > 63:
+        found[np.searchsorted(text_ends, np.flatnonzero(codes > 63), side="right")] = BAD_CHARACTER
     found[(found == GOOD) & ~ends[text_ends - 1]] = CUT_OFF
     ends[text_ends - 1] = True  # a text that is cut off must not run into the next one
 
-    numbers, last, groups = _numbers(codes, ends)
-    counts = np.diff(np.searchsorted(last, text_ends), prepend=0)
-    if groups.max() > _MAX_GROUPS:
-        owner = np.searchsorted(text_ends, last[groups > _MAX_GROUPS], side="right")
+    numbers, last, too_long = _numbers(codes, ends)
+    if too_long.size:
+        owner = np.searchsorted(text_ends, too_long, side="right")
         found[owner] = np.where(found[owner] == GOOD, TOO_LARGE, found[owner])
 
-    table, rows = _runs(numbers, counts)
-    if table.min() < 0:
-        owner = np.searchsorted(rows, np.flatnonzero(table.min(axis=1) < 0), side="right") - 1
-        found[owner] = np.where(found[owner] == GOOD, NEGATIVE, found[owner])
-    areas[filled] = np.add.reduceat(table[:, 1], rows, dtype=np.int64)
-    sums[filled] = np.add.reduceat(table[:, 0], rows, dtype=np.int64) + areas[filled]
+    bounds = np.searchsorted(last, text_ends)
+    starts = np.append(0, bounds[:-1])
+    first_zero = numbers[starts] == 0
+    zeros = np.zeros(filled.size, np.int64)
+    totals = []
+    for part in (0, 1):
+        runs, firsts, counts = _every_other_run(numbers, starts, bounds, part)
+        if runs.min() < 0:
+            owner = np.searchsorted((bounds + 1 - part) >> 1, np.flatnonzero(runs < 0), side="right")
+            found[owner] = np.where(found[owner] == GOOD, NEGATIVE, found[owner])
+        totals.append(_sums(runs, firsts, counts))
+        zero = runs == 0
+        zero[-1] = False  # which is no run
+        if zero.any():
+            zeros += _sums(zero, firsts, counts)
+    areas[filled] = np.where(starts & 1, totals[0], totals[1])
+    sums[filled] = totals[0] + totals[1]
     found[(found == GOOD) & (sums[filled] != pixels[filled])] = WRONG_SUM
-    # A first run and the padding may be zero; whatever zero is left stands inside.
-    may_be = (table[rows, 0] == 0).astype(np.int64) + (counts & 1)
-    zero = table == 0
-    if np.count_nonzero(zero) > may_be.sum():
-        zero_inside[filled] = np.add.reduceat(zero.sum(axis=1), rows) > may_be
+    zero_inside[filled] = zeros > first_zero  # a first run may be zero
     status[filled] = found
     return CheckedTexts(status, areas, sums, zero_inside)
 
@@ -108,65 +111,72 @@ def _codes(text: bytes) -> npt.NDArray[np.uint8]:
 
 
 def _numbers(
-    codes: npt.NDArray[np.uint8], ends: npt.NDArray[np.bool_]
+    codes: npt.NDArray[np.uint8], ends: npt.NDArray[np.bool_], wide: bool = False
 ) -> tuple[Integers, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """The signed numbers of concatenated texts, the character where each ends, and its number of groups.
+    """The signed numbers of concatenated texts, the character where each ends, and those where too long ones end.
 
-    They come in 32 bits where all fit in 30: the runs, taken modulo 2**32, are then right where they are between 0
-    and 2**31, and negative elsewhere.
+    They come in 32 bits where all fit in 30 (or are ``wide``): the runs, taken modulo 2**32, are then right where they
+    are between 0 and 2**31, and negative elsewhere.
     """
-    last = np.flatnonzero(ends)
-    groups = np.diff(last, prepend=-1)
-    wide = groups.size > 0 and groups.max() >= _MAX_GROUPS
-    high = codes[last].astype(np.int64 if wide else np.int32)
     # The last group carries the sign; most numbers are that one group.
-    numbers = high - ((high & 16) << 1)
-    more = np.flatnonzero(groups > 1)
-    at = last[more]
-    for _ in range(1, _MAX_GROUPS):
+    values = ((codes ^ np.uint8(16)) - np.uint8(16)).view(np.int8).astype(np.int64 if wide else np.int32)
+    more = np.flatnonzero(ends[1:] > ends[:-1]) + 1
+    at = more
+    for _ in range(1, _MAX_GROUPS if wide else _MAX_GROUPS - 1):
         if not more.size:
             break
         at = at - 1
-        numbers[more] = (numbers[more] << 5) | (codes[at] & 31)
-        still = at > last[more] - groups[more] + 1
+        values[more] = (values[more] << 5) | (codes[at] & 31)
+        still = ~ends[at - 1]  # before the first character stands the last one, which ends a number
         more, at = more[still], at[still]
-    return numbers, last, groups
+    if more.size and not wide:
+        return _numbers(codes, ends, wide=True)
+    last = np.flatnonzero(ends)
+    return values.take(last), last, more
 
 
-def _runs(numbers: Integers, counts: npt.NDArray[np.int64]) -> tuple[Integers, npt.NDArray[np.int64]]:
-    """Undo the differences.
+def _every_other_run(
+    numbers: Integers, starts: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64], part: int
+) -> tuple[Integers, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The runs of texts that stand at even (``part`` 0), or odd (1), places among all numbers.
 
     Args:
         numbers: of all texts.
-        counts: int64 ``[N]``, numbers of each text.
+        starts, bounds: int64 ``[N]``, where those of each text begin, and end.
 
     Returns:
-        table: ``[R, 2]``, background and foreground by turns, the rows of a text together, padded with a zero.
-        rows: int64 ``[N]``, the first row of each text.
+        The runs, and a zero after them; int64 ``[N]`` the first of each text, and how many it has of them.
     """
-    heights = (counts + 1) >> 1
-    row_ends = heights.cumsum()
-    rows = row_ends - heights
-    odd = np.flatnonzero(counts & 1)
-    padded: npt.NDArray[Any] = np.insert(numbers, counts.cumsum()[odd], 0) if odd.size else numbers.copy()
-    table = padded.reshape(-1, 2)
-    leading = table[rows, 0]
-    table[rows, 0] = 0
-    for column in (0, 1):
-        total = table[:, column].cumsum(dtype=table.dtype)
-        total -= np.repeat(total[rows] - table[rows, column], heights)
-        table[:, column] = total
-    table[rows, 0] = leading
-    table[row_ends[odd] - 1, 1] = 0
-    return table, rows
+    runs = np.zeros(((numbers.size + 1 - part) >> 1) + 1, numbers.dtype)
+    runs[:-1] = numbers[part::2]
+    firsts = (starts + 1 - part) >> 1
+    counts = ((bounds + 1 - part) >> 1) - firsts
+    # The first number of a text is a run, and the third as well: differences begin at the fourth.
+    leading = firsts[starts & 1 == part]
+    of_leading = runs[leading]
+    runs[leading] = 0
+    runs[:-1].cumsum(dtype=runs.dtype, out=runs[:-1])
+    before = np.append(runs[-1:], runs)[firsts]
+    runs[:-1] -= np.repeat(before, counts)
+    runs[leading] = of_leading
+    return runs, firsts, counts
+
+
+def _sums(
+    values: npt.NDArray[Any], firsts: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Sums of parts of an array, one after the other."""
+    return np.where(counts > 0, np.add.reduceat(values, firsts, dtype=np.int64), 0)
 
 
 def decode_text(text: bytes) -> npt.NDArray[np.int64]:
     """The runs of one compressed text that has been checked."""
     codes = _codes(text)
     numbers, last, _ = _numbers(codes, codes < 32)
-    table, _ = _runs(numbers, np.array([last.size]))
-    return table.ravel()[: last.size].astype(np.int64)
+    runs = np.empty(last.size, np.int64)
+    for part in (0, 1):
+        runs[part::2] = _every_other_run(numbers, np.array([0]), np.array([last.size]), part)[0][:-1]
+    return runs
 
 
 def merge_zero_runs(runs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -181,32 +191,35 @@ def merge_zero_runs(runs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.concatenate(([0], merged)) if colours[0] else merged
 
 
-def encode_runs(runs: Sequence[Sequence[int]]) -> list[bytes]:
-    """Compressed texts of many masks, each given as runs below 2**31."""
-    lengths = np.fromiter(map(len, runs), np.int64, len(runs))
-    flat = np.fromiter(chain.from_iterable(runs), np.int64, int(lengths.sum()))
+def encode_runs(runs: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> list[bytes]:
+    """Compressed texts of many masks.
+
+    Args:
+        runs: below 2**31, of one mask after the other.
+        lengths: int64 ``[N]``, how many of them each mask has.
+    """
     text_ends = lengths.cumsum()
     starts = text_ends - lengths
-    numbers = flat.copy()
-    numbers[2:] -= flat[:-2]
+    numbers = runs.copy()
+    numbers[2:] -= runs[:-2]
     for position in range(3):
         first = starts[lengths > position] + position
-        numbers[first] = flat[first]
-    magnitude = np.where(numbers < 0, ~numbers, numbers)
+        numbers[first] = runs[first]
+    # Most numbers are one group.
     groups = np.ones(numbers.size, np.int64)
+    long = np.flatnonzero((numbers < -16) | (numbers > 15))
+    magnitude = np.where(numbers[long] < 0, ~numbers[long], numbers[long])
+    groups[long] = 1 + np.searchsorted(1 << (5 * np.arange(1, _MAX_GROUPS) - 1), magnitude, side="right")
+    ends = np.zeros(numbers.size + 1, np.int64)
+    np.cumsum(groups, out=ends[1:])
+    codes = np.empty(int(ends[-1]), np.uint8)
+    codes[ends[:-1]] = _FIRST_CHARACTER + (numbers & 31) + 32 * (groups > 1)
     for group in range(1, _MAX_GROUPS):
-        groups += magnitude >= 1 << (5 * group - 1)
-    ends = groups.cumsum()
-    codes = np.empty(int(ends[-1]) if ends.size else 0, np.uint8)
-    at = np.arange(numbers.size)
-    for group in range(_MAX_GROUPS):
-        if not at.size:
-            break
-        more = groups[at] > group + 1
-        codes[ends[at] - groups[at] + group] = _FIRST_CHARACTER + ((numbers[at] >> (5 * group)) & 31) + 32 * more
-        at = at[more]
+        long = long[groups[long] > group]
+        more = groups[long] > group + 1
+        codes[ends[long] + group] = _FIRST_CHARACTER + ((numbers[long] >> (5 * group)) & 31) + 32 * more
     data = codes.tobytes()
-    bounds = np.concatenate(([0], ends))[np.concatenate((starts, text_ends[-1:]))].tolist()
+    bounds = ends[np.append(starts, text_ends[-1:])].tolist()
     return [data[begin:end] for begin, end in pairwise(bounds)]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from vis_core.files import run_lengths
 from vis_core.files.findings import is_number, shown
 from vis_core.files.polygons import read_polygons
 
-_BATCH_CHARACTERS = 1 << 16
+_BATCH_CHARACTERS = 1 << 17
 
 Masks = list[bytes | None]
 Areas = npt.NDArray[np.int64]
@@ -44,6 +45,19 @@ class _Waiting:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class _PlainRuns:
+    """A mask given as a list of runs, which waits for its check and to be compressed."""
+
+    masks: Masks
+    areas: Areas
+    frame: int
+    runs: list[Any]
+    size: tuple[int, int]
+    entry: str
+    index: int
+
+
 class SegmentationReader:
     """Reads the segmentations of one file.
 
@@ -61,8 +75,7 @@ class SegmentationReader:
         self._texts: list[bytes] = []
         self._text_frames: list[int] = []
         self._tracks: list[_Waiting] = []
-        # Plain runs that have been checked and wait to be compressed.
-        self._runs: list[tuple[Masks, int, list[int]]] = []
+        self._runs: list[_PlainRuns] = []
         self._characters = 0
 
     def add_track(
@@ -82,35 +95,78 @@ class SegmentationReader:
         """
         masks: Masks = [None] * len(segmentations)
         areas = np.full(len(segmentations), -1, np.int64)
-        expected = [size[0], size[1]]
-        texts, frames = self._texts, self._text_frames
-        for frame, segmentation in enumerate(segmentations):
-            if segmentation is None or (isinstance(segmentation, list) and all(part == [] for part in segmentation)):
-                continue
-            if isinstance(segmentation, dict):
-                given = segmentation.get("size")
-                if given == expected or self._check_size(segmentation, size, entry, index, frame):
-                    counts = segmentation.get("counts")
-                    if isinstance(counts, str):
-                        # A character outside latin-1 is no legal one either; what replaces it is refused later.
-                        counts = counts.encode("latin-1", "replace")
-                    if isinstance(counts, bytes):
-                        masks[frame] = counts
-                        texts.append(counts)
-                        frames.append(frame)
-                        self._characters += len(counts)
-                    else:
-                        self._read_plain_runs(counts, masks, areas, frame, size, entry, index)
-            elif isinstance(segmentation, list) and self._polygons:
-                self._read_polygons(segmentation, masks, frame, size, entry, index)
-            else:
-                wanted = "run lengths or polygons" if self._polygons else "run lengths {size, counts}"
-                hint = " (not its text)" if isinstance(segmentation, str) and segmentation[:1] in ("[", "{") else ""
-                self._error(entry, index, frame, f"segmentation {shown(segmentation)}; give {wanted}{hint} or null")
-        self._tracks.append(_Waiting(masks, areas, size, entry, index, len(texts)))
+        if not self._take_alike(segmentations, masks, areas, size, entry, index):
+            for frame, segmentation in enumerate(segmentations):
+                self._take(segmentation, masks, areas, frame, size, entry, index)
+        self._tracks.append(_Waiting(masks, areas, size, entry, index, len(self._texts)))
         if self._characters > _BATCH_CHARACTERS:
             self.finish()
         return masks, areas
+
+    def _take_alike(
+        self, segmentations: Sequence[Any], masks: Masks, areas: Areas, size: tuple[int, int], entry: str, index: int
+    ) -> bool:
+        """Take a track as nearly all are: masks written alike, as run lengths of the right size; or return False."""
+        given = [segmentation for segmentation in segmentations if segmentation is not None]
+        if set(map(type, given)) != {dict}:
+            return False
+        if [segmentation.get("size") for segmentation in given].count([size[0], size[1]]) != len(given):
+            return False
+        counts = [segmentation.get("counts") for segmentation in given]
+        kinds = set(map(type, counts))
+        frames = [frame for frame, segmentation in enumerate(segmentations) if segmentation is not None]
+        if kinds == {str}:
+            texts = [text.encode("latin-1", "replace") for text in counts]
+            for frame, text in zip(frames, texts, strict=True):
+                masks[frame] = text
+            self._texts += texts
+            self._text_frames += frames
+        elif kinds == {list}:
+            self._runs += [
+                _PlainRuns(masks, areas, frame, runs, size, entry, index)
+                for frame, runs in zip(frames, counts, strict=True)
+            ]
+        else:
+            return False
+        self._characters += sum(map(len, counts))
+        return True
+
+    def _take(
+        self,
+        segmentation: Any,
+        masks: Masks,
+        areas: Areas,
+        frame: int,
+        size: tuple[int, int],
+        entry: str,
+        index: int,
+    ) -> None:
+        if segmentation is None or (isinstance(segmentation, list) and all(part == [] for part in segmentation)):
+            return
+        if isinstance(segmentation, dict):
+            if not self._check_size(segmentation, size, entry, index, frame):
+                return
+            counts = segmentation.get("counts")
+            if isinstance(counts, str):
+                # A character outside latin-1 is no legal one either; what replaces it is refused later.
+                counts = counts.encode("latin-1", "replace")
+            if isinstance(counts, bytes):
+                masks[frame] = counts
+                self._texts.append(counts)
+                self._text_frames.append(frame)
+                self._characters += len(counts)
+            elif isinstance(counts, list):
+                self._runs.append(_PlainRuns(masks, areas, frame, counts, size, entry, index))
+                self._characters += len(counts)
+            else:
+                given = "counts missing" if counts is None else f"counts {shown(counts)}; give a text or a list of runs"
+                self._error(entry, index, frame, given)
+        elif isinstance(segmentation, list) and self._polygons:
+            self._read_polygons(segmentation, masks, frame, size, entry, index)
+        else:
+            wanted = "run lengths or polygons" if self._polygons else "run lengths {size, counts}"
+            hint = " (not its text)" if isinstance(segmentation, str) and segmentation[:1] in ("[", "{") else ""
+            self._error(entry, index, frame, f"segmentation {shown(segmentation)}; give {wanted}{hint} or null")
 
     def finish(self) -> None:
         """Check and encode what still waits."""
@@ -118,18 +174,19 @@ class SegmentationReader:
         frames = np.array(self._text_frames, np.int64)
         runs = self._runs
         self._texts, self._text_frames, self._tracks, self._runs, self._characters = [], [], [], [], 0
-        for (masks, frame, _), text in zip(runs, run_lengths.encode_runs([item[2] for item in runs])):
-            masks[frame] = text
+        if runs:
+            self._compress(runs)
         if not texts:
             return
         ends = np.array([track.end for track in tracks])
         pixels = np.repeat([track.size[0] * track.size[1] for track in tracks], np.diff(ends, prepend=0))
-        total = np.cumsum([len(text) for text in texts])
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+        total = lengths.cumsum()
         begin = 0
         while begin < len(texts):
             limit = _BATCH_CHARACTERS + (int(total[begin - 1]) if begin else 0)
             end = max(begin + 1, int(np.searchsorted(total, limit, side="right")))
-            checked = run_lengths.check_texts(texts[begin:end], pixels[begin:end])
+            checked = run_lengths.check_texts(b"".join(texts[begin:end]), lengths[begin:end], pixels[begin:end])
             areas = np.where(checked.status == run_lengths.GOOD, checked.areas, -1)
             first, last = np.searchsorted(ends, (begin, end - 1), side="right").tolist()
             for track in range(first, last + 1):
@@ -146,7 +203,7 @@ class SegmentationReader:
         status = int(checked.status[position])
         if status == run_lengths.GOOD:
             runs = run_lengths.merge_zero_runs(run_lengths.decode_text(text))
-            (track.masks[frame],) = run_lengths.encode_runs([runs.tolist()])
+            (track.masks[frame],) = run_lengths.encode_runs(runs, np.array([runs.size]))
         elif status == run_lengths.WRONG_SUM:
             self._wrong_sum(track.entry, track.index, frame, int(checked.sums[position]), track.size)
         else:
@@ -165,38 +222,42 @@ class SegmentationReader:
         self._error(entry, index, frame, text)
         return False
 
-    def _read_plain_runs(
-        self,
-        counts: Any,
-        masks: Masks,
-        areas: Areas,
-        frame: int,
-        size: tuple[int, int],
-        entry: str,
-        index: int,
-    ) -> None:
-        if not isinstance(counts, list):
-            text = f"counts {shown(counts)}; give a text or a list of runs" if counts is not None else "counts missing"
-            self._error(entry, index, frame, text)
-            return
-        if set(map(type, counts)) - {int}:
-            odd = next((v for v in counts if type(v) is not int and not (type(v) is float and v.is_integer())), None)
-            if odd is not None or None in counts:
-                self._error(entry, index, frame, f"counts hold {shown(odd)}; runs are integers")
-                return
-            self._warn(entry, frame, "counts written as floats", "counts hold whole floats; taken as integers")
-            counts = [int(run) for run in counts]
-        total = sum(counts)
-        if counts and min(counts) < 0:
-            self._error(entry, index, frame, f"counts hold a negative run, {shown(min(counts))}")
+    def _compress(self, masks: list[_PlainRuns]) -> None:
+        """Check lists of runs and compress them."""
+        lists = [mask.runs for mask in masks]
+        flat = _sound_runs(lists, np.array([mask.size[0] * mask.size[1] for mask in masks]))
+        if flat is None:
+            looked_at = [(mask, runs) for mask in masks if (runs := self._plain_runs(mask)) is not None]
+            masks, lists = [mask for mask, _ in looked_at], [runs for _, runs in looked_at]
+            flat = np.array(list(chain.from_iterable(lists)), np.int64)
+        lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+        starts = lengths.cumsum() - lengths
+        foreground = np.arange(flat.size) - np.repeat(starts, lengths) & 1
+        areas = np.add.reduceat(flat * foreground, starts) if masks else starts
+        for mask, text, area in zip(masks, run_lengths.encode_runs(flat, lengths), areas.tolist(), strict=True):
+            mask.masks[mask.frame] = text
+            mask.areas[mask.frame] = area
+
+    def _plain_runs(self, mask: _PlainRuns) -> list[int] | None:
+        """The runs of a mask, without those of length zero inside; or None, and what is wrong is told."""
+        runs, size, place = mask.runs, mask.size, (mask.entry, mask.index, mask.frame)
+        if set(map(type, runs)) - {int}:
+            odd = next((v for v in runs if type(v) is not int and not (type(v) is float and v.is_integer())), None)
+            if odd is not None or None in runs:
+                self._error(*place, f"counts hold {shown(odd)}; runs are integers")
+                return None
+            text = "counts hold whole floats; taken as integers"
+            self._warn(mask.entry, mask.frame, "counts written as floats", text)
+            runs = [int(run) for run in runs]
+        total = sum(runs)
+        if runs and min(runs) < 0:
+            self._error(*place, f"counts hold a negative run, {shown(min(runs))}")
         elif total != size[0] * size[1]:
-            self._wrong_sum(entry, index, frame, total, size)
+            self._wrong_sum(*place, total, size)
         else:
-            areas[frame] = sum(counts[1::2])
-            if 0 in counts[1:]:
-                counts = run_lengths.merge_zero_runs(np.array(counts, np.int64)).tolist()
-            self._runs.append((masks, frame, counts))
-            self._characters += len(counts)
+            merged: list[int] = run_lengths.merge_zero_runs(np.array(runs, np.int64)).tolist()
+            return merged
+        return None
 
     def _read_polygons(
         self,
@@ -227,6 +288,27 @@ class SegmentationReader:
 
     def _warn(self, entry: str, frame: int, kind: str, text: str) -> None:
         self._findings.warn(kind, entry, text, frame=frame if self._frames else None)
+
+
+def _sound_runs(lists: Sequence[list[Any]], pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+    """The runs of many masks, one after the other, if nothing is odd in any of them.
+
+    Args:
+        lists: runs of each mask.
+        pixels: int64 ``[N]``, pixels of the image of each.
+    """
+    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    if not lengths.all() or set(map(type, chain.from_iterable(lists))) != {int}:
+        return None
+    try:
+        runs = np.fromiter(chain.from_iterable(lists), np.int64, int(lengths.sum()))
+    except OverflowError:
+        return None
+    starts = lengths.cumsum() - lengths
+    within = runs.min() >= 0 and runs.max() <= run_lengths.MAX_PIXELS
+    if not within or (np.add.reduceat(runs, starts) != pixels).any():
+        return None
+    return None if np.count_nonzero(runs) + np.count_nonzero(runs[starts] == 0) < runs.size else runs
 
 
 def _meant(counts: str) -> str:

@@ -18,7 +18,7 @@ from vis_core.errors import InputError
 from vis_core.evaluation.evaluator import evaluate
 from vis_core.evaluation.inputs.ground_truth import read_ground_truth
 from vis_core.evaluation.inputs.results import read_results
-from vis_core.evaluation.inputs.tracks import GroundTruth, Results
+from vis_core.evaluation.inputs.tracks import GroundTruth, Results, group_by_category
 from vis_core.evaluation.metrics.overlaps import overlap, video_ious
 from vis_core.files.results_info import UNKNOWN, Origin, ResultsInfo, SegmentedVideo
 from vis_core.files.results_writer import ResultsWriter
@@ -222,7 +222,8 @@ def _without_unlabelled(opened: OpenSet, results: Results) -> Results:
             continue
         best = np.zeros(len(found))
         if tracks:
-            best = video_ious(overlap(found, tracks, item.size, None), found, tracks).max(1)
+            everything = group_by_category(found, tracks, class_agnostic=True)
+            best = video_ious(overlap(found, tracks, item.size, everything), found, tracks).max(1)
         kept[video_id] = tuple(r for r, iou in zip(found, best) if r.category not in unknown or iou >= _MIN_OVERLAP)
     return replace(results, tracks=kept)
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,50 @@ def test_odd_json_is_one_short_error_that_names_file_and_fault(kind):
 
 def test_a_large_number_of_digits_that_python_converts_is_a_number():
     assert parse_json("[" + "1" * 400 + "]", "x", "y") == [int("1" * 400)]
+
+
+LARGE = '"padding": "' + "x" * (1 << 16) + '"'
+SOUND = {
+    "digits": f'{{"id": {"1" * 30}, "small": -{"9" * 25}, "zero": -0, "float": 1e-400, {LARGE}}}',
+    "not finite": f"[NaN, -Infinity, 1e999, {{{LARGE}}}]",
+    "half a character": f'{{"name": "\\ud800", {LARGE}}}',
+    "texts like keys": f'[{{"counts": ":oP", "other": " :", "said": "\\":", {LARGE}}}, ":"]',
+    "spaces": f'[{{"a" : 1, "b"\n:[{{"c"\t: {{}}}}], {LARGE}}}]',
+    "a brace in a text": f'[1, {{"a": "{{", {LARGE}}}]',
+    "an object among numbers": f'[1, "a", {{"b": [1, {{"c": 2}}]}}, {{{LARGE}}}]',
+}
+
+
+@pytest.mark.parametrize("kind", SOUND)
+def test_a_large_text_is_read_as_a_small_one(kind):
+    text = SOUND[kind]
+    assert repr(parse_json(text, "x", "y")) == repr(json.loads(text))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        '{"a": 1, "a": 2}',
+        '{"a" : 1, "a" :2}',
+        '[1, {"a": 1, "b": {"c": {}, "c": {}}}]',
+        '{"counts": ":o", "a": ":", "a": 2}',
+        '{"a": "\\u003ao", "a": ":"}',
+        '{"a": {"b": 1}, "a": "{"}',
+    ],
+)
+def test_keys_that_stand_twice_are_found_in_a_large_text(fault):
+    with pytest.raises(InputError, match=r"holds the key '[ac]' twice"):
+        parse_json(f"[{fault}, {{{LARGE}}}]", "x", "y")
+
+
+def test_a_large_text_that_is_cut_off_is_told_as_a_small_one():
+    with pytest.raises(InputError, match=r"not JSON: .*was it written to its end"):
+        parse_json(f"[{{{LARGE}}}, ", "x", "y")
+
+
+def test_large_texts_are_read_without_the_fast_parser(monkeypatch):
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    assert parse_json(SOUND["spaces"], "x", "y") == json.loads(SOUND["spaces"])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from vis_core.evaluation.inputs.tracks import GroundTruth, Track, Video
 from vis_core.files.annotation_content import AnnotationContent, Entry, read_content
 from vis_core.files.annotation_ids import Ids
 from vis_core.files.findings import Findings, is_number, shown
-from vis_core.files.json_files import parse_json, read_text
+from vis_core.files.json_files import parse_json, read_text, without_collection
 from vis_core.files.redundancy import Redundancy
 from vis_core.files.segmentations import SegmentationReader
 
@@ -24,6 +24,7 @@ _Read = tuple[int, int, list[bytes | None], npt.NDArray[np.int64]]  # id of the 
 OCCLUSION_LEVELS = {"no_occlusion": 0.0, "slight_occlusion": 0.25, "severe_occlusion": 0.75}
 
 
+@without_collection()
 def read_ground_truth(
     source: str | os.PathLike[str] | Mapping[str, Any],
     *,

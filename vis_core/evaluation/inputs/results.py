@@ -12,12 +12,13 @@ from vis_core.evaluation.inputs.classes import ResultClasses
 from vis_core.evaluation.inputs.result_videos import other_video
 from vis_core.evaluation.inputs.tracks import GroundTruth, Result, Results
 from vis_core.files.findings import Findings, is_integer, is_number, shown
-from vis_core.files.json_files import parse_json, read_text
+from vis_core.files.json_files import parse_json, read_text, without_collection
 from vis_core.files.redundancy import Redundancy
 from vis_core.files.results_info import ResultsInfo, read_info
 from vis_core.files.segmentations import Areas, Masks, SegmentationReader
 
 
+@without_collection()
 def read_results(
     source: str | os.PathLike[str] | Sequence[Mapping[str, Any]],
     ground_truth: GroundTruth,

@@ -81,12 +81,6 @@ class Result:
     areas: npt.NDArray[np.int64]
     track_id: int | None = None
 
-    @property
-    def average_area(self) -> float:
-        """Mean area of its masks that are not empty, pixels; 0 if there is none."""
-        filled = self.areas[self.areas > 0]
-        return float(filled.mean()) if filled.size else 0.0
-
 
 @dataclass(frozen=True, slots=True)
 class GroundTruth:

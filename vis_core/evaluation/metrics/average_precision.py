@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from vis_core.evaluation.inputs.tracks import Groups, Result, Track
 from vis_core.evaluation.metrics.overlaps import Overlaps, video_ious
+from vis_core.evaluation.metrics.video_frames import sums
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)
 LIMITS = (1, 10, 100)
+_FEW = 32
 SIZES = {"all": (0.0, 1e10), "small": (0.0, 128.0**2), "medium": (128.0**2, 256.0**2), "large": (256.0**2, 1e10)}
 OCCLUSIONS = {"all": (0.0, 1.0), "light": (0.0, 0.25), "medium": (0.25, 0.5), "heavy": (0.5, 1.0)}
 
@@ -107,6 +109,7 @@ def match_video(
         Matches by category.
     """
     ious = video_ious(overlaps, results, tracks)
+    areas = _average_areas(results)
     matches = {}
     for category, (rows, columns) in groups.items():
         scores = np.array([results[i].score for i in rows], np.float64)
@@ -114,13 +117,21 @@ def match_video(
         best = np.array(rows, np.intp)[order]
         matches[category] = _match(
             scores[order],
-            np.array([results[i].average_area for i in best]),
+            areas[best],
             [tracks[j] for j in columns],
             ious[best][:, columns],
             occlusions,
             compat,
         )
     return matches
+
+
+def _average_areas(results: Sequence[Result]) -> npt.NDArray[np.float64]:
+    """Mean area of the masks of each result that are not empty, pixels; 0 if there is none."""
+    bounds = np.cumsum([0, *(result.areas.size for result in results)])
+    areas = np.concatenate([bounds[:0], *(result.areas for result in results)])
+    filled = np.array(sums(areas > 0, bounds), np.float64)
+    return np.array(sums(np.maximum(areas, 0), bounds), np.float64) / np.maximum(filled, 1)
 
 
 def accumulate(
@@ -251,11 +262,15 @@ def _curve(
     recalls = right / tracks
     precisions = right / (wrong + right + np.spacing(1))
     precisions = np.maximum.accumulate(precisions[:, ::-1], axis=1)[:, ::-1]
-    for t, row in enumerate(recalls):
-        first = row.searchsorted(RECALL_THRESHOLDS, side="left")
-        within = first < scores.size
-        precision[t, within] = precisions[t, first[within]]
-        reached[t, within] = scores[first[within]]
+    # The first result at which each recall is reached.
+    if scores.size <= _FEW:
+        first = (recalls[:, None, :] < RECALL_THRESHOLDS[:, None]).sum(axis=2)
+    else:
+        first = np.stack([row.searchsorted(RECALL_THRESHOLDS, side="left") for row in recalls])
+    within = first < scores.size
+    at = np.minimum(first, scores.size - 1)
+    precision[within] = np.take_along_axis(precisions, at, axis=1)[within]
+    reached[within] = scores[at][within]
     return precision, recalls[:, -1], reached
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from vis_core.evaluation.metrics.class_frames import EPSILON, ClassFrames, Pairs
+from vis_core.evaluation.metrics.video_frames import EPSILON, VideoFrames
 
 Values = dict[str, npt.NDArray[np.float64]]
 
@@ -18,36 +18,54 @@ ALPHAS = np.arange(0.05, 0.99, 0.05)
 COUNTS = ("HOTA_TP", "HOTA_FN", "HOTA_FP")
 
 
-def hota(frames: ClassFrames) -> Values:
-    """Scores of one class in one video; arrays are over the 19 localisation thresholds ``ALPHAS``."""
-    tracks, results = int(frames.track_seen.sum()), int(frames.result_seen.sum())
-    if not tracks or not results:
-        # Most classes of a video are such ones: they share their arrays.
-        values = {**_EMPTY, "HOTA_FN": _ZEROS + tracks if tracks else _ZEROS}
-        return {**values, "HOTA_FP": _ZEROS + results if results else _ZEROS}
+def hota(frames: VideoFrames) -> list[Values]:
+    """Scores of each class in one video; arrays are over the 19 localisation thresholds ``ALPHAS``."""
     track_counts, result_counts = frames.track_seen.sum(axis=0), frames.result_seen.sum(axis=0)
     pairs = frames.pairs
-    matched = pairs.select(_assign(frames, pairs, _alignment(frames, track_counts, result_counts)))
-
-    close = matched.ious[:, None] >= ALPHAS - EPSILON
-    right = close.sum(axis=0).astype(np.float64)
+    matched = pairs.select(frames.assigned(pairs, _alignment(frames, track_counts, result_counts) * pairs.ious))
+    matched = matched.select(np.argsort(matched.classes, kind="stable"))
+    close = (matched.ious[:, None] >= ALPHAS - EPSILON).astype(np.float64)
     # Frames in which each pair of a track and a result is matched, [pairs, alphas].
-    order = np.argsort(matched.tracks * result_counts.size + matched.results, kind="stable")
+    order = np.lexsort((matched.results, matched.tracks))
     track_at, result_at = matched.tracks[order], matched.results[order]
     together = np.zeros((0, ALPHAS.size))
     if order.size:
         first = np.flatnonzero(np.diff(track_at, prepend=-1) | np.diff(result_at, prepend=-1))
-        together = np.add.reduceat(close[order].astype(np.float64), first, axis=0)
+        together = np.add.reduceat(close[order], first, axis=0)
         track_at, result_at = track_at[first], result_at[first]
     of_track, of_result = track_counts[track_at][:, None], result_counts[result_at][:, None]
+    shares = np.concatenate(
+        [together * together / np.maximum(1, of) for of in (of_track + of_result - together, of_track, of_result)],
+        axis=1,
+    )
+    match_bounds = np.searchsorted(matched.classes, np.arange(len(frames.categories) + 1)).tolist()
+    share_bounds = np.searchsorted(track_at, frames.track_bounds).tolist()
+    tracks, results = frames.detections()
+    both = [k for k, found in enumerate(zip(tracks, results, strict=True)) if all(found)]
+    right, located = np.zeros((len(both), ALPHAS.size)), np.zeros((len(both), ALPHAS.size))
+    associated = np.zeros((len(both), 3 * ALPHAS.size))
+    for row, k in enumerate(both):
+        here = slice(*match_bounds[k : k + 2])
+        right[row] = close[here].sum(axis=0)
+        located[row] = matched.ious[here] @ close[here]
+        associated[row] = shares[slice(*share_bounds[k : k + 2])].sum(axis=0)
     matches = np.maximum(1, right)
-    association = {
-        "AssA": (together * together / np.maximum(1, of_track + of_result - together)).sum(axis=0) / matches,
-        "AssRe": (together * together / np.maximum(1, of_track)).sum(axis=0) / matches,
-        "AssPr": (together * together / np.maximum(1, of_result)).sum(axis=0) / matches,
-        "LocA": np.maximum(1e-10, matched.ious @ close) / np.maximum(1e-10, right),
-    }
-    return _with_ratios({"HOTA_TP": right, "HOTA_FN": tracks - right, "HOTA_FP": results - right}, association)
+    names = ("AssA", "AssRe", "AssPr")
+    association = {name: part / matches for name, part in zip(names, np.split(associated, 3, axis=1), strict=True)}
+    association["LocA"] = np.maximum(1e-10, located) / np.maximum(1e-10, right)
+    counts = {"HOTA_TP": right}
+    for name, found in (("HOTA_FN", tracks), ("HOTA_FP", results)):
+        counts[name] = np.array([found[k] for k in both], np.float64)[:, None] - right
+    values = _with_ratios(counts, association)
+    scored = {k: {name: value[row] for name, value in values.items()} for row, k in enumerate(both)}
+    return [scored[k] if k in scored else unmatched(tracks[k], results[k]) for k in range(len(tracks))]
+
+
+def unmatched(tracks: int, results: int) -> Values:
+    """Scores of a class of which only tracks, or results, are seen in a video, so many in all frames."""
+    # Most classes of a video are such ones: they share their arrays.
+    values = {**_EMPTY, "HOTA_FN": _ZEROS + tracks if tracks else _ZEROS}
+    return {**values, "HOTA_FP": _ZEROS + results if results else _ZEROS}
 
 
 def combine(scores: Sequence[Mapping[str, npt.NDArray[np.float64]]]) -> Values:
@@ -69,7 +87,7 @@ def headline(scores: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, float]:
 
 
 def _alignment(
-    frames: ClassFrames, track_counts: npt.NDArray[np.int64], result_counts: npt.NDArray[np.int64]
+    frames: VideoFrames, track_counts: npt.NDArray[np.int64], result_counts: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
     """How well each pair's track and result fit over the whole video: float64 ``[P]``."""
     pairs = frames.pairs
@@ -82,17 +100,6 @@ def _alignment(
     return potential / (track_counts[pairs.tracks] + result_counts[pairs.results] - potential)
 
 
-def _assign(frames: ClassFrames, pairs: Pairs, alignment: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Which pairs the best assignment of each frame holds: bool ``[P]``."""
-    values = alignment * pairs.ious
-    held, hard = frames.plain_assignment(pairs, values)
-    for frame in np.flatnonzero(hard).tolist():
-        here = slice(*np.searchsorted(pairs.frames, (frame, frame + 1)))
-        part = Pairs(pairs.frames[here], pairs.tracks[here], pairs.results[here], pairs.ious[here])
-        held[here] = frames.assign(frame, part, values[here])
-    return held
-
-
 def _with_ratios(counts: Values, association: Values) -> Values:
     right, missed, wrong = (counts[name] for name in COUNTS)
     out = {**counts, **association}
@@ -101,8 +108,8 @@ def _with_ratios(counts: Values, association: Values) -> Values:
     out["DetA"] = right / np.maximum(1, right + missed + wrong)
     out["HOTA"] = np.sqrt(out["DetA"] * out["AssA"])
     out["OWTA"] = np.sqrt(out["DetRe"] * out["AssA"])
-    out["HOTA(0)"] = out["HOTA"][0]
-    out["LocA(0)"] = out["LocA"][0]
+    out["HOTA(0)"] = out["HOTA"].T[0]
+    out["LocA(0)"] = out["LocA"].T[0]
     out["HOTALocA(0)"] = out["HOTA(0)"] * out["LocA(0)"]
     return out
 

@@ -10,26 +10,37 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from vis_core.evaluation.metrics.class_frames import ClassFrames
+from vis_core.evaluation.metrics.video_frames import VideoFrames
 
 COUNTS = ("IDTP", "IDFN", "IDFP")
 THRESHOLD = 0.5
 
 
-def identity(frames: ClassFrames) -> dict[str, float]:
-    """Scores of one class in one video.
+def identity(frames: VideoFrames) -> list[dict[str, float]]:
+    """Scores of each class in one video.
 
     A track and a result that are taken for one another cost the frames in which they do not match, any that is left
     over its own frames; the cheapest choice is the one with most matching frames.
     """
-    tracks, results = int(frames.track_seen.sum()), int(frames.result_seen.sum())
-    near = frames.pairs.ious >= THRESHOLD
-    right = 0
-    if near.any():
-        shape = (frames.track_seen.shape[1], frames.result_seen.shape[1])
-        at_pair = frames.pairs.tracks[near] * shape[1] + frames.pairs.results[near]
-        together = np.bincount(at_pair, minlength=shape[0] * shape[1]).reshape(shape)
-        right = int(together[linear_sum_assignment(together, maximize=True)].sum())
+    near = frames.pairs.select(frames.pairs.ious >= THRESHOLD)
+    right = dict.fromkeys(range(len(frames.categories)), 0)
+    for k in np.unique(near.classes).tolist():
+        tracks, results = frames.track_bounds[k : k + 2], frames.result_bounds[k : k + 2]
+        together = np.zeros((tracks[1] - tracks[0], results[1] - results[0]), np.int64)
+        here = near.classes == k
+        np.add.at(together, (near.tracks[here] - tracks[0], near.results[here] - results[0]), 1)
+        right[k] = int(together[linear_sum_assignment(together, maximize=True)].sum())
+    return [
+        _scores(right[k], tracks, results) for k, (tracks, results) in enumerate(zip(*frames.detections(), strict=True))
+    ]
+
+
+def unmatched(tracks: int, results: int) -> dict[str, float]:
+    """Scores of a class of which only tracks, or results, are seen in a video, so many in all frames."""
+    return _scores(0, tracks, results)
+
+
+def _scores(right: int, tracks: int, results: int) -> dict[str, float]:
     return _with_ratios({"IDTP": float(right), "IDFN": float(tracks - right), "IDFP": float(results - right)})
 
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from vis_core.evaluation.inputs.tracks import Groups, Result, Track
-from vis_core.evaluation.metrics.class_frames import EPSILON, ClassFrames, Pairs, split_by_class
 from vis_core.evaluation.metrics.overlaps import Overlaps
+from vis_core.evaluation.metrics.video_frames import EPSILON, video_frames
 
 _MATCHED = 0.5
 _INSIDE = 0.5
@@ -38,10 +38,11 @@ def without_ignored(
         size: height and width of the video.
     """
     matched = np.zeros((len(results), len(regions)), np.bool_)
-    for category, frames in split_by_class(results, tracks, overlaps, groups).items():
-        rows = np.array(groups[category][0], np.intp)
-        pairs = _matched(frames)
-        matched[rows[pairs.results], pairs.frames] = True
+    frames = video_frames(results, tracks, overlaps, groups)
+    near = frames.pairs.select(frames.pairs.ious >= _MATCHED - EPSILON)
+    pairs = near.select(frames.assigned(near, near.ious))
+    rows = np.array([row for of_category, _ in groups.values() for row in of_category], np.intp)
+    matched[rows[pairs.results], pairs.frames] = True
     removed: dict[int, list[int]] = {}
     for frame, region in enumerate(regions):
         loose = [i for i, result in enumerate(results) if result.masks[frame] is not None and not matched[i, frame]]
@@ -61,17 +62,6 @@ def without_ignored(
                 continue
         kept.append(result)
     return kept
-
-
-def _matched(frames: ClassFrames) -> Pairs:
-    """The pairs that the best assignment of each frame holds, of those with enough overlap."""
-    near = frames.pairs.select(frames.pairs.ious >= _MATCHED - EPSILON)
-    held, hard = frames.plain_assignment(near, near.ious)
-    for frame in np.flatnonzero(hard).tolist():
-        here = slice(*np.searchsorted(near.frames, (frame, frame + 1)))
-        part = Pairs(near.frames[here], near.tracks[here], near.results[here], near.ious[here])
-        held[here] = frames.assign(frame, part, part.ious)
-    return near.select(held)
 
 
 def _without(result: Result, frames: list[int]) -> Result:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
-from vis_core.evaluation.inputs.tracks import Result, Track
+from vis_core.evaluation.inputs.tracks import Groups, Result, Track
+
+_MOST_PAIRS = 1500  # that one call looks at; nearly all are of different frames or groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,50 +33,42 @@ class Overlaps:
     intersections: npt.NDArray[np.int64]
 
 
-def overlap(
-    results: Sequence[Result], tracks: Sequence[Track], size: tuple[int, int], categories: Collection[int] | None
-) -> Overlaps:
-    """Compare all masks of a video, one call a frame.
+def overlap(results: Sequence[Result], tracks: Sequence[Track], size: tuple[int, int], groups: Groups) -> Overlaps:
+    """Compare the masks of a video, those of each group with each other.
 
     Args:
         results: of the video.
         tracks: of the video.
         size: height and width of the video.
-        categories: only results of these are compared (with all tracks); None for all.
+        groups: by category the positions of its results and of its tracks; of other categories nothing is compared.
     """
-    chosen = [i for i, result in enumerate(results) if categories is None or result.category in categories]
-    length = min(
-        max((len(results[i].masks) for i in chosen), default=0), max((len(track.masks) for track in tracks), default=0)
-    )
-    result_frames = _by_frame([(i, results[i].masks) for i in chosen], length)
-    track_frames = _by_frame([(i, track.masks) for i, track in enumerate(tracks)], length)
-    parts: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]] = []
-    counts = np.zeros(length, np.int64)
-    for frame in range(length):
-        result_ids, result_masks = result_frames[frame]
-        track_ids, track_masks = track_frames[frame]
-        if not result_ids or not track_ids:
-            continue
-        ious = coco_mask.iou(
-            [{"size": size, "counts": mask} for mask in result_masks],
-            [{"size": size, "counts": mask} for mask in track_masks],
-            [0] * len(track_masks),
-        )
-        rows, columns = np.nonzero(ious)
-        if rows.size:
-            parts.append((np.array(result_ids)[rows], np.array(track_ids)[columns], ious[rows, columns]))
-            counts[frame] = rows.size
-    frames = np.repeat(np.arange(length), counts)
+    both = [group for group in groups.values() if all(group)]
+    result_masks = [(k, i, results[i].masks) for k, (rows, _) in enumerate(both) for i in rows]
+    track_masks = [(k, j, tracks[j].masks) for k, (_, columns) in enumerate(both) for j in columns]
+    length = min(max((len(masks) for _, _, masks in items), default=0) for items in (result_masks, track_masks))
+    # One call takes several frames: masks of different sizes are never compared, so each frame and group has its own.
+    step = max(1, math.isqrt(_MOST_PAIRS // max(1, len(result_masks) * len(track_masks))))
+    parts: list[tuple[npt.NDArray[Any], ...]] = []
+    for begin in range(0, length, step):
+        end = min(begin + step, length)
+        sizes = [[(size[0], size[1] + k * step + at) for at in range(end - begin)] for k in range(len(both))]
+        result_ids, result_frames, of_results = _given(result_masks, begin, end, sizes)
+        track_ids, _, of_tracks = _given(track_masks, begin, end, sizes)
+        if of_results and of_tracks:
+            ious = coco_mask.iou(of_results, of_tracks, [0] * len(of_tracks))
+            columns, rows = np.nonzero(ious.T > 0)
+            parts.append((result_frames[rows], result_ids[rows], track_ids[columns], ious[rows, columns]))
     if not parts:
         empty = np.zeros(0, np.int64)
-        return Overlaps(frames, empty, empty, np.zeros(0), empty)
-    result_ids_, track_ids_, values = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return Overlaps(empty, empty, empty, np.zeros(0), empty)
+    found = [np.concatenate(part) for part in zip(*parts, strict=True)]
+    frames, result_ids, track_ids, values = (part[np.lexsort(found[2::-1])] for part in found)
     result_areas = np.stack([_padded(result.areas, length) for result in results])
     track_areas = np.stack([_padded(track.areas, length) for track in tracks])
     # The IoU is i / (a + b - i), so i = iou (a + b) / (1 + iou), exact once rounded.
-    total = result_areas[result_ids_, frames] + track_areas[track_ids_, frames]
+    total = result_areas[result_ids, frames] + track_areas[track_ids, frames]
     intersections = np.rint(values * total / (1.0 + values)).astype(np.int64)
-    return Overlaps(frames, result_ids_, track_ids_, values, intersections)
+    return Overlaps(frames, result_ids, track_ids, values, intersections)
 
 
 def video_ious(overlaps: Overlaps, results: Sequence[Result], tracks: Sequence[Track]) -> npt.NDArray[np.float64]:
@@ -101,15 +97,29 @@ def video_ious(overlaps: Overlaps, results: Sequence[Result], tracks: Sequence[T
     return np.divide(shared, union, out=np.zeros(shape), where=union > 0)
 
 
-def _by_frame(items: Sequence[tuple[int, Sequence[bytes | None]]], length: int) -> list[tuple[list[int], list[bytes]]]:
-    """For each frame the items that have a mask there, and the masks."""
-    frames: list[tuple[list[int], list[bytes]]] = [([], []) for _ in range(length)]
-    for number, masks in items:
-        for (numbers, there), mask in zip(frames, masks, strict=False):
-            if mask is not None:
-                numbers.append(number)
-                there.append(mask)
-    return frames
+def _given(
+    items: Sequence[tuple[int, int, Sequence[bytes | None]]],
+    begin: int,
+    end: int,
+    sizes: Sequence[Sequence[tuple[int, int]]],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], list[dict[str, Any]]]:
+    """The masks from one frame to another: their items, their frames, and themselves as pycocotools wants them.
+
+    Args:
+        items: group, number and masks of each.
+        begin, end: frames.
+        sizes: of each group and frame.
+    """
+    numbers: list[int] = []
+    frames: list[int] = []
+    given: list[dict[str, Any]] = []
+    for group, number, masks in items:
+        there = [frame for frame, mask in enumerate(masks[begin:end], begin) if mask is not None]
+        of_group = sizes[group]
+        given += [{"size": of_group[frame - begin], "counts": masks[frame]} for frame in there]
+        frames += there
+        numbers += [number] * len(there)
+    return np.array(numbers, np.int64), np.array(frames, np.int64), given
 
 
 def _padded(areas: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:

@@ -9,16 +9,21 @@ from typing import Any
 import numpy as np
 
 from vis_core.evaluation.metrics import clear, hota, identity
-from vis_core.evaluation.metrics.class_frames import ClassFrames, Pairs
+from vis_core.evaluation.metrics.video_frames import VideoFrames
 
 Family = dict[str, Any]
 # Scores by family: "HOTA", "CLEAR", "Identity".
 Scores = dict[str, Family]
 
-_SCORE: dict[str, Callable[[ClassFrames], Family]] = {
+_SCORE: dict[str, Callable[[VideoFrames], Sequence[Family]]] = {
     "HOTA": hota.hota,
     "CLEAR": clear.clear,
     "Identity": identity.identity,
+}
+_NOTHING: dict[str, Family] = {
+    "HOTA": hota.unmatched(0, 0),
+    "CLEAR": clear.unmatched(0, 0, 0),
+    "Identity": identity.unmatched(0, 0),
 }
 _COMBINE: dict[str, Callable[[Sequence[Family]], Family]] = {
     "HOTA": hota.combine,
@@ -52,12 +57,17 @@ class TrackScores:
     def of(self, video: int, category: int) -> Scores:
         """Scores of a class in a video; also where neither track nor result occurs."""
         found = self.by_video_and_class[video].get(category)
-        return found if found is not None else score_class(_NOTHING, tuple(self.detection_average))
+        return found if found is not None else {family: _NOTHING[family] for family in self.detection_average}
 
 
-def score_class(frames: ClassFrames, families: Iterable[str]) -> Scores:
-    """Scores of one class in one video."""
-    return {family: _SCORE[family](frames) for family in families}
+def score_video(frames: VideoFrames, families: Iterable[str]) -> dict[int, Scores]:
+    """Scores of each class in one video, by category id; not of those of which nothing is seen."""
+    of_family = {family: _SCORE[family](frames) for family in families}
+    return {
+        category: {family: scores[k] for family, scores in of_family.items()}
+        for k, (category, tracks, results) in enumerate(zip(frames.categories, *frames.detections(), strict=True))
+        if tracks or results
+    }
 
 
 def summarise(
@@ -93,15 +103,9 @@ def _average(classes: Sequence[Scores], families: Sequence[str]) -> Scores:
     """Mean over classes; counts are summed."""
     out: Scores = {}
     for family in families:
-        of_classes = [scores[family] for scores in classes] or [_SCORE[family](_NOTHING)]
+        of_classes = [scores[family] for scores in classes] or [_NOTHING[family]]
         out[family] = {
             name: (np.sum if name in _COUNTS[family] else np.mean)([scores[name] for scores in of_classes], axis=0)
             for name in of_classes[0]
         }
     return out
-
-
-_NO_INDEX = np.zeros(0, np.int64)
-_NOTHING = ClassFrames(
-    np.zeros((0, 0), np.bool_), np.zeros((0, 0), np.bool_), Pairs(_NO_INDEX, _NO_INDEX, _NO_INDEX, np.zeros(0))
-)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vis_core.evaluation.inputs.tracks import GroundTruth, Result, Results, Track, Video, group_by_category
-from vis_core.evaluation.metrics.class_frames import ClassFrames, split_by_class
-from vis_core.evaluation.metrics.clear import follow
+from vis_core.evaluation.metrics.clear import matches
 from vis_core.evaluation.metrics.overlaps import overlap
+from vis_core.evaluation.metrics.video_frames import VideoFrames, video_frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,9 @@ def worst_incidents(
     for number, video in ground_truth.videos.items():
         tracks, answers = ground_truth.tracks[number], results.tracks[number]
         groups = group_by_category(answers, tracks, class_agnostic=class_agnostic)
-        wanted = None if class_agnostic else {track.category for track in tracks}
-        overlaps = overlap(answers, tracks, video.size, wanted)
-        for category, frames in split_by_class(answers, tracks, overlaps, groups).items():
-            rows, columns = groups[category]
+        overlaps = overlap(answers, tracks, video.size, groups)
+        of_classes = video_frames(answers, tracks, overlaps, groups).each()
+        for (category, (rows, columns)), frames in zip(groups.items(), of_classes, strict=True):
             mine = [tracks[j] for j in columns]
             theirs = [answers[i] for i in rows]
             found += _of_class(video, category, mine, theirs, frames)
@@ -67,21 +66,20 @@ def worst_incidents(
 
 
 def _of_class(
-    video: Video, category: int, tracks: list[Track], results: list[Result], frames: ClassFrames
+    video: Video, category: int, tracks: list[Track], results: list[Result], frames: VideoFrames
 ) -> Iterator[Incident]:
     matched = np.zeros(frames.track_seen.shape, np.bool_)
     ever: dict[int, tuple[int, int]] = {}
-    if frames.result_seen.any():
-        for step in follow(frames):
-            for position, result in step.now.items():
-                matched[step.frame, position] = True
-                before, at = ever.get(position, (result, step.frame))
-                if before != result:
-                    shown = _around(at, step.frame, len(matched))
-                    pixels = int(tracks[position].areas[step.frame])
-                    both = (results[before], results[result])
-                    yield Incident("switch", video, tracks[position], category, shown, step.frame, 1, both, pixels)
-                ever[position] = (result, step.frame)
+    pairs, _ = matches(frames)
+    for frame, position, result in zip(pairs.frames.tolist(), pairs.tracks.tolist(), pairs.results.tolist()):
+        matched[frame, position] = True
+        before, at = ever.get(position, (result, frame))
+        if before != result:
+            shown = _around(at, frame, len(matched))
+            pixels = int(tracks[position].areas[frame])
+            both = (results[before], results[result])
+            yield Incident("switch", video, tracks[position], category, shown, frame, 1, both, pixels)
+        ever[position] = (result, frame)
     for position, track in enumerate(tracks):
         visible = np.flatnonzero(frames.track_seen[:, position])
         missed = ~matched[visible, position]

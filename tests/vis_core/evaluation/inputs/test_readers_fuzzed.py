@@ -14,7 +14,8 @@ from pycocotools import mask as coco_mask
 from vis_core.errors import InputError
 from vis_core.evaluation import evaluate
 from vis_core.evaluation.evaluator import METRICS
-from vis_core.files.run_lengths import GOOD, check_texts, decode_text, encode_runs, merge_zero_runs
+from vis_core.files import run_lengths
+from vis_core.files.run_lengths import GOOD, CheckedTexts, decode_text, merge_zero_runs
 
 _CASES = Path(__file__).parents[3] / "parity" / "cases" / "evaluation" / "malformed"
 BASE = json.loads((_CASES / "index.json").read_text())["base"]
@@ -100,6 +101,15 @@ def test_any_file_content_is_scored_or_refused(tmp_path_factory, content):
             evaluate(BASE["ground_truth"], path)
         except InputError as error:
             assert "results" in str(error)  # noqa: PT017
+
+
+def check_texts(texts: list[bytes], pixels: np.ndarray) -> CheckedTexts:
+    return run_lengths.check_texts(b"".join(texts), np.array([len(text) for text in texts], np.int64), pixels)
+
+
+def encode_runs(masks: list[list[int]]) -> list[bytes]:
+    runs = np.array([run for mask in masks for run in mask], np.int64)
+    return run_lengths.encode_runs(runs, np.array([len(mask) for mask in masks], np.int64))
 
 
 @settings(max_examples=300, deadline=None)
