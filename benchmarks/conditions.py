@@ -100,7 +100,7 @@ class WholeClip:
 
 
 def take_turns(
-    runs: Mapping[str, Callable[[], Any]], rounds: int, frames: int | Mapping[str, int]
+    runs: Mapping[str, Callable[[], Any]], rounds: int, frames: int | Mapping[str, int], quick: bool = False
 ) -> tuple[dict[str, Seconds], dict[str, Any]]:
     """Seconds a frame of each run, and what each gave last; all run once in each round, and once before to warm up.
 
@@ -108,10 +108,11 @@ def take_turns(
         runs: by name.
         rounds: their number.
         frames: that each works on, for all or by name.
+        quick: leave the warming up out.
     """
     seconds: dict[str, Seconds] = {name: [] for name in runs}
     results = {}
-    for number in range(rounds + 1):
+    for number in range(int(quick), rounds + 1):
         for name, run in runs.items():
             start = time.perf_counter(), time.process_time()
             results[name] = run()

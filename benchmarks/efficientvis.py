@@ -172,7 +172,7 @@ def main(
             variants["bf16, prefetch"] = Stream(weights, "bf16", length, prefetch=True)
     neighbours = Neighbours()
     runs = {name: partial(run, frames) for name, run in variants.items()}
-    seconds, results = take_turns(runs, rounds, length)
+    seconds, results = take_turns(runs, rounds, length, quick)
     title = f"EfficientVIS, 640x360, a clip of {length}, {threads} threads, {cpu_name()}"
     columns = "seconds a frame", "ratio", "CPU seconds", "ratio", "scores differ", "boxes, pixels", "least mask IoU"
     table = Table("", *columns, title=title)

@@ -152,7 +152,7 @@ def main(
     if precision._has_fast_bfloat16():
         runs["bf16"] = Clip(network, "bf16")
     neighbours = Neighbours()
-    seconds, results = take_turns({name: partial(run, frames) for name, run in runs.items()}, rounds, length)
+    seconds, results = take_turns({name: partial(run, frames) for name, run in runs.items()}, rounds, length, quick)
     title = f"VisTR, ResNet-50, 533x300, a clip of {length}, {threads} threads, {cpu_name()}"
     table = Table(
         "", "seconds a frame", "ratio", "CPU seconds", "ratio", "scores differ", "least mask IoU", title=title

@@ -213,7 +213,7 @@ def main(
         rounds, compared = 1, LENGTH + 2
     torch.set_num_threads(threads)
     if rounds:
-        measure(first_frames(video, 2 if quick else LENGTH, (360, 640)), threads, rounds)
+        measure(first_frames(video, 2 if quick else LENGTH, (360, 640)), threads, rounds, quick)
     if compared:
         with tempfile.TemporaryDirectory() as folder:
             if weights is None:
@@ -227,7 +227,7 @@ def main(
         console.print(f"masks agree to an IoU of {np.median(overlaps):.3f}, {np.quantile(overlaps, 0.05):.3f} (5th)")
 
 
-def measure(frames: list[Frame], threads: int, rounds: int) -> None:
+def measure(frames: list[Frame], threads: int, rounds: int, quick: bool) -> None:
     """Print the table of times."""
     network = random_network()
     variants: dict[str, Any] = {"plain": PlainClip(network)}
@@ -242,7 +242,7 @@ def measure(frames: list[Frame], threads: int, rounds: int) -> None:
     neighbours = Neighbours()
     runs = {name: partial(run, frames) for name, run in variants.items()}
     counts = {name: min(4, len(frames)) if isinstance(run, Stream) else len(frames) for name, run in variants.items()}
-    seconds, results = take_turns(runs, rounds, counts)
+    seconds, results = take_turns(runs, rounds, counts, quick)
     title = f"TeViT, MsgShifT, 640x360, a clip of {len(frames)}, {threads} threads, {cpu_name()}"
     columns = "seconds a frame", "ratio", "CPU seconds", "ratio", "scores differ", "boxes, pixels", "least mask IoU"
     table = Table("", *columns, title=title)

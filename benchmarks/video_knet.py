@@ -187,7 +187,7 @@ def main(
         variants["online, 1248x384"] = Stream("video-knet-online", files["video-knet-online"]), wide
     neighbours = Neighbours()
     runs = {name: partial(run, given) for name, (run, given) in variants.items()}
-    seconds, results = take_turns(runs, rounds, length)
+    seconds, results = take_turns(runs, rounds, length, quick)
     title = f"Video K-Net, ResNet-50, 640x360, a clip of {length}, {threads} threads, {cpu_name()}"
     table = Table(
         "", "seconds a frame", "ratio", "CPU seconds", "ratio", "scores differ", "least mask IoU", title=title
