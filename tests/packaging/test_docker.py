@@ -34,7 +34,7 @@ def test_it_begins_with_a_distribution_and_takes_what_exists():
 def test_its_versions_are_those_of_the_package():
     ranges = dict(re.findall(r'^  "([a-z]+)(>=[\d.]+)",$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
     asked = dict(re.findall(r"'([a-z]+)(>=[\d.]+)'", DOCKERFILE.read_text()))
-    assert asked == {name: ranges[name] for name in ("torch", "typer", "rich")}
+    assert asked == {name: ranges[name] for name in ("torch", "typer", "rich", "av")}
     line = re.search(r"^pip install '.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert line
     assert dict(re.findall(r"'([a-z]+)(>=[\d.]+)'", line[0])) == asked
