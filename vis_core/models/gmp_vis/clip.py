@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vis_core.models.gmp_vis.clip_graphs import graphs
 from vis_core.models.gmp_vis.clip_instances import SlotInstances, VideoResults
 from vis_core.models.gmp_vis.clip_network import ClipNetwork, ClipStates
 from vis_core.models.gmp_vis.linking import Looks, clip_starts, link
+from vis_core.nn.graphs import Graph
 from vis_core.nn.input_transform import ShortSideTransform
 from vis_core.nn.mask_resize import MaskResize
 from vis_core.structures import Frame
@@ -110,22 +112,34 @@ class _ClipModel(ClipModel[FrameTokens, Found]):
         self.transform = transform.to(self.device)
 
     def encode(self, frame: Frame) -> FrameTokens:
-        image = self.transform(frame.image).to(next(self.network.backbone.parameters()).dtype)
-        maps = self.network.maps(image)
+        image = self.transform(frame.image)
+        if self.exported:
+            tokens, *adapted = self.exported["frame"](image)
+            return FrameTokens(tokens, tuple(adapted))
+        maps = self.network.maps(image.to(next(self.network.backbone.parameters()).dtype))
         return FrameTokens(self.network.tokens(maps[3]), self.network.adapted(maps))
 
     def _looked_at(self, frames: Sequence[FrameTokens], first: int, size: tuple[int, int]) -> Clip:
         """What the network says of at most as many frames as it has queries for; fewer are repeated in turn."""
         network, count = self.network, len(frames)
         turns = [t % count for t in range(network.clip_length)]
-        states = network.states(torch.cat([x.tokens for x in frames])[turns])
-        last = states.queries[-1, :count].transpose(0, 1)
+        tokens = torch.cat([x.tokens for x in frames])[turns]
         aspect = torch.tensor(size[::-1], device=self.device) / float(np.hypot(*size))
-        embeddings = network.embeddings(states) if self.link_embeddings else None
+        embeddings: Tensor | None
+        if self.exported:
+            last, memory, logits, boxes, *embedded = self.exported["window"](tokens)
+            states = ClipStates(last[None], memory, None)
+            embeddings = embedded[0] if self.link_embeddings else None
+            logits, boxes = logits[:count].transpose(0, 1), boxes[:count].transpose(0, 1)
+        else:
+            states = network.states(tokens)
+            last = states.queries[-1, :count].transpose(0, 1)
+            logits, boxes = network.logits(last), network.boxes(last)
+            embeddings = network.embeddings(states) if self.link_embeddings else None
         return Clip(
             first,
-            network.logits(last),
-            network.boxes(last)[..., :2] * aspect,
+            logits,
+            boxes[..., :2] * aspect,
             None if embeddings is None else embeddings[:count].transpose(0, 1),
             lambda slots: self._mask_logits(states, frames, turns, slots),
         )
@@ -134,7 +148,17 @@ class _ClipModel(ClipModel[FrameTokens, Found]):
         self, states: ClipStates, frames: Sequence[FrameTokens], turns: Sequence[int], slots: Sequence[int]
     ) -> Tensor:
         adapted = [torch.cat(of_level)[list(turns)] for of_level in zip(*(x.adapted for x in frames))]
-        return self.network.masks(states, adapted, slots)[:, : len(frames)]
+        if not self.exported:
+            return self.network.masks(states, adapted, slots)[:, : len(frames)]
+        masks = [
+            self.exported["masks"](states.queries[-1][:, slot : slot + 1], states.memory, *adapted)[0] for slot in slots
+        ]
+        return torch.cat(
+            [adapted[2].new_empty((0, len(frames), *adapted[2].shape[2:])), *(x[:, : len(frames)] for x in masks)]
+        )
+
+    def graphs(self) -> Mapping[str, Graph]:
+        return graphs(self.network)
 
     def _resize(self, clip: Sequence[FrameTokens], size: tuple[int, int]) -> MaskResize:
         height, width = clip[0].adapted[-1].shape[2:]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vis_core.nn.deformable_attention import sampled_by_rows
+from vis_core.nn.tracing import is_tracing
 from vis_core.nn.winograd import WinogradConv2d
 
 _GROUPS = 8
@@ -72,7 +73,7 @@ class DeformableConvolution(nn.Module):
         bases = torch.stack((x0[..., None] - 1 + taps % 3, y0[..., None] - 1 + taps // 3), -1).flatten(0, 1)
         kernels = self.weight.float().flatten(2).permute(2, 1, 0)  # [9, C, D]
         ones = offsets.new_ones((), dtype=torch.float32)
-        images = max(1, _PIXELS // (height * width)) if device.type == "cpu" else batch
+        images = max(1, _PIXELS // (height * width)) if device.type == "cpu" and not is_tracing() else batch
         found = []
         for part, moved in zip(x.float().split(images), offsets.float().split(images)):
             pixels = part.permute(0, 2, 3, 1).flatten(1, 2)
