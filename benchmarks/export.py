@@ -1,7 +1,7 @@
 """Seconds a frame of a system as it ships and of its exported networks on a CPU, and how near their answers are.
 
     python benchmarks/export.py [VIDEO] [--system visolo-lite] [--calibrate train.json --images images]
-        [--form onnx:fp32 --form openvino:int8] [--option convolution=winograd] [--keep exported/]
+        [--form onnx:fp32 --form onnx:int8] [--option convolution=winograd] [--keep exported/]
 
 The whole step, image to tracks. All take turns in each round: convolutions as PyTorch runs them (plain), the system
 as it ships (default precision), and each exported form. Answers are compared with those of PyTorch in float32 by the
@@ -37,7 +37,7 @@ from vis_core.nn.runtimes import exported_path
 from vis_core.structures import Frame
 from vis_core.system.segmenter import Segmenter
 
-FORMS = ["onnx:fp32", "onnx:int8", "openvino:fp32", "openvino:bf16", "openvino:int8"]
+FORMS = ["onnx:fp32", "onnx:int8", "openvino:fp32", "openvino:bf16"]
 
 
 def plain(segmenter: Segmenter) -> Segmenter:
@@ -57,6 +57,7 @@ def main(
         list[str] | None, typer.Option(help="FORMAT:PRECISION; default: all, int8 with --calibrate")
     ] = None,
     calibrate: Annotated[Path | None, typer.Option(help="images for int8: video, folder or JSON")] = None,
+    calibration: Annotated[int, typer.Option(help="how many of them")] = 100,
     images: Annotated[Path | None, typer.Option(help="folder of the JSON's images")] = None,
     option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, of the system")] = None,
     keep: Annotated[
@@ -86,7 +87,7 @@ def main(
         target = exported_path(folder / f"{system}_{name.replace(':', '_')}", name.partition(":")[0])
         if not target.exists():
             tell(f"exporting {name}")
-            shown = [] if calibrate is None else frames_of(calibrate, images, 100)
+            shown = [] if calibrate is None else frames_of(calibrate, images, calibration)
             export(system, weights, target, *name.split(":"), shown, fixed)
         runs[name] = load(target)
     wanted = answers(reference, frames)

@@ -109,6 +109,8 @@ def export_segmenter(
         )
     if (form, precision) == ("onnx", "bf16"):
         raise ExportError("bf16 in ONNX: ONNX Runtime's CPU has no kernels for it; use --format openvino, or int8")
+    if (form, precision) == ("openvino", "int8"):
+        raise ExportError("int8 in OpenVINO: what it gave was too far from float32 (docs/deploy.md); use --format onnx")
     if precision == "int8" and not frames:
         raise ExportError("int8: give real images to calibrate on, --calibrate DATA.json: a hundred will do")
     model = _model(segmenter)
@@ -118,7 +120,7 @@ def export_segmenter(
     if form == "openvino":
         models = {name: converted(x) for name, x in models.items()}
     if precision == "int8":
-        models = quantised(form, models, graphs, excluded, partial(_recorded_inputs, segmenter, graphs, frames))
+        models = quantised(models, graphs, excluded, partial(_recorded_inputs, segmenter, graphs, frames))
     about = {
         "format": exported.FORMAT,
         "system": "",
@@ -200,7 +202,7 @@ def _running(model: ClipModel[Any, Any], runs: Mapping[str, TensorRun]) -> Itera
 def _versions() -> dict[str, str]:
     """Of what has a part in an export."""
     found = {"vis_ros": vis_core.__version__}
-    for name in ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf"):
+    for name in ("torch", "onnx", "onnxscript", "onnxruntime", "openvino"):
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return found

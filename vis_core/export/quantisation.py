@@ -1,13 +1,11 @@
 """Networks in 8 bits: static, weights per channel, ranges of activations from real images.
 
-Only convolutions and products with weights are quantised, for in those the time is spent; what lies between them stays
-in float32, unless the runtime joins it to them.
+Only convolutions are quantised, for in those the time is spent; what lies between them stays in float32, unless the
+runtime joins it to them.
 """
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +13,6 @@ from typing import Any
 
 from torch import Tensor
 
-from vis_core.errors import MissingDependencyError
 from vis_core.nn.graphs import Graph
 
 Inputs = Mapping[str, "list[tuple[Tensor, ...]]"]
@@ -23,30 +20,24 @@ Inputs = Mapping[str, "list[tuple[Tensor, ...]]"]
 
 
 def quantised(
-    form: str,
     models: Mapping[str, Any],
     graphs: Mapping[str, Graph],
     excluded: Mapping[str, Collection[str]],
     record: Callable[[], Inputs],
 ) -> dict[str, Any]:
-    """Graphs in 8 bits, but for what must stay in float32.
+    """ONNX graphs in 8 bits, but for what must stay in float32.
 
     Args:
-        form: ``onnx`` or ``openvino``.
-        models: by name, of that form.
+        models: by name.
         graphs: what they were made from.
-        excluded: of each, the nodes that stay in float32; where none is left, it stays whole.
+        excluded: of each, the nodes that stay in float32.
         record: gives what each is asked in real images.
-
-    Raises:
-        MissingDependencyError: NNCF is not installed.
     """
     asked = record()
-    quantise = _quantised_onnx if form == "onnx" else _quantised_openvino
     found = {}
     for name, model in models.items():
         inputs = [{key: x.numpy() for key, x in zip(graphs[name].inputs, one)} for one in asked[name]]
-        found[name] = model if "" in graphs[name].float32 else quantise(model, inputs, sorted(excluded[name]))
+        found[name] = model if "" in graphs[name].float32 else _quantised_onnx(model, inputs, sorted(excluded[name]))
     return found
 
 
@@ -83,22 +74,3 @@ def _quantised_onnx(model: Any, inputs: list[dict[str, Any]], excluded: list[str
             weight_type=QuantType.QInt8,
         )
         return onnx.load(target)
-
-
-def _quantised_openvino(model: Any, inputs: list[dict[str, Any]], excluded: list[str]) -> Any:
-    """By NNCF; group norms and reshapes stay in float32, and weights have 7 bits, as above."""
-    try:
-        import nncf
-        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
-    except ImportError as error:
-        raise MissingDependencyError("nncf is needed for int8: pip install 'vis_ros[openvino]'") from error
-    patterns = [f"{re.escape(name)}(/.*)?" for name in excluded]
-    nncf.set_log_level(logging.ERROR)
-    return nncf.quantize(
-        model,
-        nncf.Dataset(inputs),
-        subset_size=len(inputs),
-        preset=nncf.QuantizationPreset.MIXED,
-        ignored_scope=nncf.IgnoredScope(patterns=patterns, types=["MVN", "Reshape"], validate=False),
-        advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
-    )

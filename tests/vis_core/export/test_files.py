@@ -104,9 +104,7 @@ def test_a_network_in_8_bits_keeps_the_parts_in_float32_that_it_is_told_to(trace
     excluded = nodes_within(traced, graph.float32)
     assert [node.op_type for node in traced.graph.node if node.name in excluded] == ["Conv"]
     images = [(torch.rand(1, 3, 8, 12),) for _ in range(4)]
-    (model,) = quantised(
-        "onnx", {"frame": traced}, {"frame": graph}, {"frame": excluded}, lambda: {"frame": images}
-    ).values()
+    (model,) = quantised({"frame": traced}, {"frame": graph}, {"frame": excluded}, lambda: {"frame": images}).values()
     kinds = {x.name: x.data_type for x in model.graph.initializer}
     weights = [kinds.get(node.input[1]) for node in model.graph.node if node.op_type == "Conv"]
     assert weights == [None, 1]  # from 8 bits; float32
