@@ -48,6 +48,8 @@ class EfficientVISModel(ClipModel[FrameMaps, EfficientVISInstances]):
         presence_threshold: least score in a frame of an instance that is there.
     """
 
+    not_exported = "ONNX Runtime stops where boxes are pooled from a pyramid of features"
+
     network: EfficientVISNetwork
 
     def __init__(

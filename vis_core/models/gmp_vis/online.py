@@ -87,6 +87,8 @@ class GMPVISModel(ClipModel[EncodedFrame, FrameInstances]):
         max_instances: instances of a frame at most.
     """
 
+    not_exported = "PyTorch's exporter stops in the deformable convolutions of its mask branch"
+
     network: OnlineNetwork
 
     def __init__(

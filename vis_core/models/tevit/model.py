@@ -55,6 +55,8 @@ class TeViTModel(ClipModel[FrameFeatures, TeViTInstances]):
         max_instances: pairs of query and class of a window at most.
     """
 
+    not_exported = "ONNX Runtime stops where boxes are pooled from a pyramid of features"
+
     network: TeViTNetwork
 
     def __init__(
