@@ -47,7 +47,7 @@ def run(monkeypatch, *arguments):
 
 def test_vis_systems_lists_it_and_its_options(monkeypatch, capfd):
     assert run(monkeypatch, "systems") == 0
-    assert "│ stub " in capfd.readouterr().out
+    assert "\nstub\n" in capfd.readouterr().out
     assert run(monkeypatch, "systems", "stub") == 0
     shown = capfd.readouterr().out
     assert all(text in shown for text in ("clip_length", "brightness", "0 to 255", "max_lost_frames"))

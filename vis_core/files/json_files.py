@@ -13,8 +13,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vis_core.errors import InputError, printable
 
 MAX_BYTES = 4 << 30
@@ -144,6 +142,8 @@ def _objects(content: Any, count: int) -> list[dict[str, Any]] | None:
 
 def _most_keys(text: str) -> int:
     """How many colons of a JSON text stand behind a quote or a space: at least as many as it has keys."""
+    import numpy as np  # for large texts alone: help and errors are told without it
+
     count = 0
     for begin in range(0, len(text), _FIRST):
         part = np.frombuffer(text[begin : begin + _FIRST + 1].encode("utf-8"), np.uint8)

@@ -33,7 +33,7 @@ def test_options_that_are_no_part_of_the_graphs_are_chosen_when_a_file_is_loaded
 
 
 def test_a_file_refuses_what_contradicts_it(onnx):
-    with pytest.raises(OptionError, match=r"input_size=\(96, 96\\).*narrow.onnx was exported with input_size"):
+    with pytest.raises(OptionError, match=r"input_size=\(96, 96\).*narrow.onnx was exported with input_size"):
         vis_core.load("visolo", onnx, input_size=(96, 96))
     with pytest.raises(OptionError, match="exported with fp32"):
         vis_core.load("visolo", onnx, precision="bf16")

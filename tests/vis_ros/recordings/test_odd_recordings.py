@@ -259,7 +259,7 @@ def test_a_file_is_unpacked_to_a_hundred_times_its_size_and_no_further(tmp_path,
     refused(folder, r"bag\.db3\.zstd: takes more than .* has no more; set TMPDIR")
 
 
-@pytest.mark.filterwarnings("ignore:/image stamp .*skipped")
+@pytest.mark.filterwarnings("ignore:/image stamp .*skipped", "ignore:.*is cut off")
 @pytest.mark.parametrize("mode", ["NONE", "MESSAGE", "STORAGE"])
 def test_a_recording_with_any_bytes_changed_is_read_or_refused_in_words(tmp_path, mode):
     storage, suffix = ("mcap", "mcap") if mode == "STORAGE" else ("sqlite3", "db3")

@@ -244,7 +244,7 @@ def test_live_answers_are_those_of_the_same_frames_stepped_directly(scene, tmp_p
     assert metrics["latency_ms"]["max"] == pytest.approx(max(latencies))
     assert sum(len(line["tracks"]) for line in lines) > 0
     assert {frozenset(track) for line in lines for track in line["tracks"]} == {
-        frozenset(("track_id", "category_id", "score", "segmentation"))
+        frozenset(("track_id", "category_id", "class_name", "score", "segmentation"))
     }
     assert children() == []
 
