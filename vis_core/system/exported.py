@@ -30,7 +30,7 @@ _STATED: Mapping[str, Callable[[Any], bool]] = {
     "precision": lambda x: x in PRECISIONS,
     "weights": lambda x: x is None or isinstance(x, dict),
     "weights_metadata": lambda x: isinstance(x, dict),
-    "graphs": lambda x: isinstance(x, dict) and len(x) > 0 and all(name.isidentifier() for name in x),
+    "graphs": lambda x: isinstance(x, dict) and len(x) > 0 and all(_is_graph(*row) for row in x.items()),
 }
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int64": torch.int64}
 
@@ -78,7 +78,10 @@ class ExportedNetwork:
         """Tensors of the shapes of the weights, which are zeros: what a network is built by. None: there were none."""
         if self.about["weights"] is None:
             return None
-        return {key: _tensor(*stated) for key, stated in self.about["weights"].items()}
+        try:
+            return {key: _tensor(*stated) for key, stated in self.about["weights"].items()}
+        except (TypeError, ValueError, KeyError, RuntimeError, OverflowError) as error:
+            raise CheckpointError(f"{self.path}: what it states of its weights: {printable(error)}") from error
 
 
 def read(path: str | Path, device: str) -> ExportedNetwork:
@@ -102,12 +105,17 @@ def read(path: str | Path, device: str) -> ExportedNetwork:
         for name in others:
             if (content := session.metadata.get(GRAPH_KEY + name)) is None:
                 raise CheckpointError(f"{path}: graph {name!r} is missing; export it anew")
-            runs[name] = onnx_session(base64.b64decode(content), device, threads)
+            try:
+                graph = base64.b64decode(content, validate=True)
+            except ValueError as error:
+                raise CheckpointError(f"{path}: graph {name!r}: {printable(error)}") from error
+            runs[name] = onnx_session(graph, device, threads)
     else:
         try:
             text = (path / ABOUT_FILE).read_text("utf-8")
-        except OSError as error:
-            raise CheckpointError(f"{path}: no exported network: {ABOUT_FILE}: {error.strerror}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "no text in UTF-8"
+            raise CheckpointError(f"{path}: no exported network: {ABOUT_FILE}: {reason}") from error
         about = _about(path, text)
         runs = {
             name: openvino_model(path / f"{name}.xml", device, threads, graph["precision"])
@@ -164,6 +172,15 @@ def _tensor(dtype: str, shape: list[int], values: list[Any] | None) -> Tensor:
     return torch.zeros((), dtype=_DTYPES[dtype]).expand(shape)
 
 
+def _is_graph(name: str, stated: Any) -> bool:
+    return (
+        name.isidentifier()
+        and isinstance(stated, dict)
+        and all(isinstance(stated.get(what), list) for what in ("inputs", "outputs"))
+        and stated.get("precision") in PRECISIONS
+    )
+
+
 def _about(path: Path, text: str | None) -> dict[str, Any]:
     """What an exported network states, of a form that can be read."""
     if text is None:
@@ -177,6 +194,6 @@ def _about(path: Path, text: str | None) -> dict[str, Any]:
         for key, fits in _STATED.items():
             if not fits(about[key]):
                 raise ValueError(f"{key}: {printable(about[key], 100)}")
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: what it states of itself cannot be read: {printable(error)}") from error
     return about  # type: ignore[no-any-return]

@@ -88,10 +88,15 @@ def test_a_file_that_is_none_of_ours_or_states_what_cannot_be_is_refused(traced,
         ({"precision": "int4"}, "precision: int4"),
         ({"graphs": {}}, "graphs: {}"),
         ({"graphs": graphs}, r"graph 'frame' has inputs \['image'\], and states \['picture'\]"),
-        ({"graphs": {**ABOUT["graphs"], "third": {}}}, "graph 'third' is missing"),
+        ({"graphs": {**ABOUT["graphs"], "third": {}}}, "graphs: {'frame'"),
+        ({"graphs": {**ABOUT["graphs"], "third": ABOUT["graphs"]["frame"]}}, "graph 'third' is missing"),
     ):
         with pytest.raises(CheckpointError, match=words):
             exported.read(written(traced, tmp_path / "odd.onnx", **changes), "cpu")
+    for stated in (3, ["float99", [1], None], ["float32", [-1], None], ["int64", [9], [1]]):
+        network = exported.read(written(traced, tmp_path / "odd.onnx", weights={"a": stated}), "cpu")
+        with pytest.raises(CheckpointError, match=r"odd\.onnx: what it states of its weights"):
+            network.weights()
     (tmp_path / "empty_openvino_model").mkdir()
     with pytest.raises(CheckpointError, match=r"about\.json: No such file"):
         exported.read(tmp_path / "empty_openvino_model", "cpu")
