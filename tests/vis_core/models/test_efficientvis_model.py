@@ -216,6 +216,7 @@ def small(shared, fill):
     return make
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_a_long_video(small):
     segmenter, sizes = small(5, 2, threshold=0.2), []
     for i in range(400):

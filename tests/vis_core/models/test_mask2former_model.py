@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.costs import by_cost
 from tests.vis_core.models.made_of_networks import mask2former_vis
 from tests.vis_core.models.painted_queries import CLASSES, PaintedQueries, picture
 from tests.vis_core.models.recorded_videos import RecordedVideo
@@ -93,7 +94,7 @@ def test_windows_that_share_no_frame_are_refused(length, stride):
 CASES = ["case_r50_clip5", "case_r50_odd", "case_swinb_t2", "case_swint_odd"]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", by_cost(CASES, "case_swinb_t2"))
 def test_a_video_handed_over_whole_gives_the_published_results(name, shared, fill, weights_folder):
     video = RecordedVideo(shared / "parity" / "mask2former" / name, fill)
     segmenter = video.load("mask2former-vis", weights_folder, unbounded=True)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.costs import by_cost
 from tests.vis_core.models.recorded_tevit import Case, recorded_weights
 from vis_core.models.tevit import published
 from vis_core.models.tevit.instances import best_pairs
@@ -59,7 +60,7 @@ def test_regions_are_pooled_and_boxes_moved_as_recorded(shared):
     assert not case.unchecked
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", by_cost(CASES, "case_5_swin"))
 @torch.inference_mode()
 def test_every_part_gives_the_recorded_numbers(name, network_of, shared):
     case = Case(shared, name)
@@ -128,6 +129,7 @@ def test_every_part_gives_the_recorded_numbers(name, network_of, shared):
     assert not [array for array in case.unchecked if not array.startswith(inside)]
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_swin_gives_the_recorded_tokens_block_by_block(network_of, shared):
     case = Case(shared, "case_5_swin")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.costs import by_cost
 from tests.vis_core.models.recorded_video_knet import Case, FilledWeights
 from vis_core.models.video_knet.kernels import StageOutputs
 from vis_core.models.video_knet.network import STAGES, FrameKernels, first_outputs
@@ -111,7 +112,7 @@ def check_clip_stages(case, network, frames):
     torch.testing.assert_close(masks, outputs[2].masks[:, chosen], rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", by_cost(CASES, "clip_swinb", "clip_published_size"))
 @torch.inference_mode()
 def test_every_part_of_the_clip_network_is_as_recorded(name, shared, weights):
     case, network = Case(shared, name), weights.clip_network(CASES[name])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.costs import by_cost
 from tests.vis_core.models.recorded_video_knet import Case, FilledWeights, SmallBackbone
 from vis_core.models.video_knet import build_online, panoptic, published
 from vis_core.models.video_knet.network import STAGES, OnlineNetwork, Sizes
@@ -107,7 +108,7 @@ def check_network(case, at, network, image, previous):
     return last
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", by_cost(CASES, "online_kitti_swinb"))
 def test_networks_segments_and_identities_are_as_recorded(name, shared, weights):
     case = Case(shared, name)
     segmenter = built(weights.tensors(CASES[name]), published_id_alignment=True)

@@ -152,11 +152,12 @@ VIDEOS = [
     "case_5_bounded_memory",
     "case_9_resnet101",
 ]
+SLOW = ("case_3_long", "case_4_published_size", "case_9_resnet101")
 
 
 def asked(name, quirks=False, convolution="direct"):
     """One of the parameters of the next test; the longer cases are slow, and each kind is left in a shorter one."""
-    marks = [pytest.mark.slow] if name in ("case_3_long", "case_9_resnet101") else []
+    marks = [pytest.mark.slow] if name in SLOW or convolution != "direct" else []
     return pytest.param(name, quirks, convolution, marks=marks)
 
 

@@ -42,6 +42,7 @@ def same(a, b):
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on_as_if_it_had_not_been_bit_for_bit(config, trained, vis, written, tmp_path):
     moments = ("forward:5", "write:1", "write:2", "rename:1", "rename:2", "rename:3")
     killed = {f"run{i}": vis("train", written(f"run{i}"), FAKE_KILL=moment) for i, moment in enumerate(moments)}
