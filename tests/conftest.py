@@ -24,6 +24,11 @@ __all__ = ["context", "described", "make_stage"]
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The benchmarks come last: together they take as long as all other slow tests."""
+    items.sort(key=lambda item: item.path.name == "test_benchmarks.py" and "slow" in item.keywords)
+
+
 _unasked: list[str] = []
 
 
