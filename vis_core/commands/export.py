@@ -25,7 +25,7 @@ def export(
     stem: Annotated[Path, typer.Option("--output", "-o", metavar="STEM", help="STEM.onnx or STEM_openvino_model/.")],
     weights: Weights = None,
     form: Annotated[str, typer.Option("--format", help="onnx or openvino.")] = "onnx",
-    precision: Annotated[str, typer.Option(help="fp32, bf16 (openvino) or int8 (onnx).")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 (openvino) or int8.")] = "fp32",
     batch: Annotated[int, typer.Option(min=1, help="Frames in a call: 1, as systems take them.")] = 1,
     calibrate: Annotated[
         Path | None,

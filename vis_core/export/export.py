@@ -109,18 +109,16 @@ def export_segmenter(
         )
     if (form, precision) == ("onnx", "bf16"):
         raise ExportError("bf16 in ONNX: ONNX Runtime's CPU has no kernels for it; use --format openvino, or int8")
-    if (form, precision) == ("openvino", "int8"):
-        raise ExportError("int8 in OpenVINO: what it gave was too far from float32 (docs/deploy.md); use --format onnx")
     if precision == "int8" and not frames:
         raise ExportError("int8: give real images to calibrate on, --calibrate DATA.json: a hundred will do")
     model = _model(segmenter)
     graphs = model.graphs()
     models = {name: traced(name, graph) for name, graph in graphs.items()}
     excluded = {name: nodes_within(models[name], graph.float32) for name, graph in graphs.items()}
-    if form == "openvino":
-        models = {name: converted(x) for name, x in models.items()}
     if precision == "int8":
         models = quantised(models, graphs, excluded, partial(_recorded_inputs, segmenter, graphs, frames))
+    if form == "openvino":
+        models = {name: converted(x) for name, x in models.items()}
     about = {
         "format": exported.FORMAT,
         "system": "",
