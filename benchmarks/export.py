@@ -45,7 +45,8 @@ def plain(segmenter: Segmenter) -> Segmenter:
     for module in segmenter.network.modules():
         if isinstance(module, PackableConv2d):
             module._packed = None
-            module.__dict__.pop("_widened", None)
+        if getattr(module, "_widened", None):  # of EfficientNet-Lite's
+            module._widened = []
     return segmenter
 
 
