@@ -238,19 +238,8 @@ def has_ended(process: psutil.Process) -> bool:
 
 def test_an_interrupted_live_run_ends_its_node_and_leaves_no_score(scene, bag, tmp_path, domain):
     out = tmp_path / "out"
-    arguments = (
-        "--ground-truth",
-        scene.json,
-        "--video",
-        1,
-        "--live",
-        "--rate",
-        0.01,
-        "--class-agnostic",
-        "--out",
-        out,
-        *TINY,
-    )
+    chosen = ("--ground-truth", scene.json, "--video", 1, "--class-agnostic")
+    arguments = (*chosen, "--live", "--rate", 0.01, "--out", out, *TINY)
     with process(domain, "evaluate-bag", bag, *arguments) as command:
         waiting = threading.Event()
         while not (nodes := psutil.Process(command.pid).children()):
