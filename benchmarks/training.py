@@ -29,7 +29,7 @@ from vis_core.data.annotation_files import read_annotations
 from vis_core.data.augmentation import Augmentation
 from vis_core.data.sources import open_sources
 from vis_core.data.synthetic import CLASS_NAMES, synthetic_video, write_youtube_vis
-from vis_core.models.visolo import lite, trainable_lite
+from vis_core.models.visolo import shipped, trainable_lite
 
 PLAIN = {"frozen_stride": 0, "max_mask_cells": 252, "mask_stride": 1}
 RECIPE = {"frozen_stride": 8}
@@ -66,8 +66,8 @@ def main(
     rounds: Annotated[int, typer.Option(help="steps of each variant")] = 5,
     batch: Annotated[int, typer.Option(help="clips of a step")] = 8,
     frames: Annotated[int, typer.Option(help="of a clip")] = 2,
-    height: Annotated[int, typer.Option(help="of the network's input")] = lite.INPUT_SIZE[0],
-    width: Annotated[int, typer.Option(help="of the network's input")] = lite.INPUT_SIZE[1],
+    height: Annotated[int, typer.Option(help="of the network's input")] = shipped.INPUT_SIZE[0],
+    width: Annotated[int, typer.Option(help="of the network's input")] = shipped.INPUT_SIZE[1],
     quick: Quick = False,
 ) -> None:
     """Time a training step, variant against variant."""

@@ -160,7 +160,7 @@ def test_options_are_read_from_the_signature_of_what_takes_them():
     assert [name for name, option in options.items() if option.optional] == ["frames", "limit"]
     assert options["threshold"] == Option("a score", 0, 1, live=True, default=0.1)
 
-    def without(threshold: Annotated[float, Option("a score")]): ...
+    def without(*, threshold: Annotated[float, Option("a score")]): ...
 
     with pytest.raises(TypeError, match=r"option threshold of .* has no default"):
         options_of(without)

@@ -5,13 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from vis_core.system.option import Option, options_of
-from vis_core.system.segmenter import Segmenter
-from vis_core.system.trainable import Trainable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vis_core.system.segmenter import Segmenter
+    from vis_core.system.trainable import Trainable
+
+
+def deferred(module: str, name: str) -> Callable[..., Any]:
+    """A function whose module is imported when it is called: an entry is read without PyTorch."""
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        return getattr(import_module(module), name)(*arguments, **named)
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,7 @@ class PublishedFormat:
 
 @dataclass(frozen=True)
 class System:
-    """The catalogue's entry of a system.
+    """The catalogue's entry of a system, which names and describes it without importing PyTorch.
 
     Attributes:
         name: as in ``vis_core.load(name)``.
@@ -38,6 +51,7 @@ class System:
         build: ``build(tensors, metadata, device, precision, **options)`` makes the segmenter; ``tensors`` in our names,
             or None for random weights; ``metadata`` of the weight file; every option present and checked. Its
             signature states the options.
+        takes_exported: `build` takes an `ExportedNetwork` in place of tensors too, and imports no PyTorch then.
         published: the published checkpoints; None: there are none in a form of their own.
         checkpoints_licence: licence of the published checkpoints, shown when one is loaded.
         checkpoints_source: where they are to be had.
@@ -62,6 +76,7 @@ class System:
     shown_score: float = 0.0
     trainable: Callable[..., Trainable] | None = None
     starting_weights: Mapping[str, Callable[[], Path]] = field(default_factory=dict)
+    takes_exported: bool = False
 
     @cached_property
     def options(self) -> Mapping[str, Option]:

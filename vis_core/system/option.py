@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from vis_core.data.vocabularies import VOCABULARIES
@@ -95,7 +96,9 @@ class Option:
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:
-    """The options that a function takes: its arguments that are annotated with an `Option`, in order.
+    """The options that a function takes: its keyword arguments that are annotated with an `Option`, in order.
+
+    The types of its other arguments may be known to a type checker alone, as PyTorch's are.
 
     Raises:
         TypeError: one of them has no default.
@@ -103,9 +106,11 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
     parameters = inspect.signature(function).parameters
     typed: Any = function.func if isinstance(function, partial) else function
     typed = typed.__init__ if inspect.isclass(typed) else typed  # type: ignore[misc]
+    keywords = {name for name, parameter in parameters.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+    stated = SimpleNamespace(__annotations__={k: x for k, x in typed.__annotations__.items() if k in keywords})
     found = {}
-    for name, hint in get_type_hints(typed, include_extras=True).items():
-        if get_origin(hint) is not Annotated or name not in parameters:
+    for name, hint in get_type_hints(stated, typed.__globals__, include_extras=True).items():
+        if get_origin(hint) is not Annotated:
             continue
         kind, *extras = get_args(hint)
         option = next((extra for extra in extras if isinstance(extra, Option)), None)

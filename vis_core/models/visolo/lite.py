@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from vis_core.errors import CheckpointError, ExportError
+from vis_core.errors import ExportError
 from vis_core.masks import RunLengths
 from vis_core.models.visolo import test_time_augmentation
 from vis_core.models.visolo.detection import Detections
 from vis_core.models.visolo.guided_filter import guided, without_specks
-from vis_core.models.visolo.lite_network import NAME
 from vis_core.models.visolo.memory import FrameMemory
 from vis_core.models.visolo.model import FrameFeatures, GridReading, ViewFeatures, VISOLOModel
-from vis_core.models.visolo.test_time_augmentation import OTHER_VIEWS, View
+from vis_core.models.visolo.shipped import OTHER_VIEWS
+from vis_core.models.visolo.test_time_augmentation import View
 from vis_core.nn.concurrency import SideBySide
 from vis_core.nn.graphs import Graph
 from vis_core.structures import Frame
-
-CLASS_NAMES = ("person", "vehicle", "animal")
-INPUT_SIZE = (256, 448)
 
 
 class VISOLOLiteModel(VISOLOModel):
@@ -106,21 +101,3 @@ class VISOLOLiteModel(VISOLOModel):
 
     def nbytes(self) -> int:
         return super().nbytes() + sum(view.memory.nbytes() for view in self._views)
-
-
-def default_weights() -> Path | None:
-    """The weight file that is part of the package, None if it is not installed."""
-    path = Path(str(resources.files("vis_core.models.visolo"))) / "visolo_lite.safetensors"
-    return path if path.is_file() else None
-
-
-def shipped_weights() -> Path:
-    """The weight file that is part of the package, to train from.
-
-    Raises:
-        CheckpointError: it is not there.
-    """
-    path = default_weights()
-    if path is None:
-        raise CheckpointError(f"{NAME}: this installation has no visolo_lite.safetensors; install the package anew")
-    return path

@@ -10,13 +10,9 @@ from torch.nn import functional as F
 
 from vis_core.errors import CheckpointError
 from vis_core.models.visolo.network import VISOLONetwork
+from vis_core.models.visolo.shipped import GRID, GRID_KEY, MASK_WIDTH, NAME, WIDTH
 from vis_core.nn.backbones.efficientnet_lite import EfficientNetLite
 
-NAME = "visolo-lite"
-WIDTH, MASK_WIDTH = 128, 64
-GRID = (16, 28)  # denser than in the paper: one cell, one object
-GRID_KEY = "grid"
-"""Of the tensor of a weight file that holds rows and columns of the grid."""
 _WIDTHS, _GRIDS = range(64, 513, 64), range(4, 65)
 
 

@@ -13,8 +13,6 @@ from vis_core.models.visolo.model import GridReading
 from vis_core.nn.input_transform import InputTransform
 from vis_core.structures import Frame
 
-OTHER_VIEWS = ((1.25, True), (1.5, False), (1.0, True))
-"""Size, relative to the network's input, and whether mirrored, of the second to fourth view of a frame."""
 _MULTIPLE = 16
 
 

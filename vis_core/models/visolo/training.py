@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from vis_core.data.clips import TrainingClip
 from vis_core.models.visolo import losses
-from vis_core.models.visolo.lite_network import GRID_KEY
 from vis_core.models.visolo.network import VISOLONetwork
+from vis_core.models.visolo.shipped import GRID_KEY
 from vis_core.system.trainable import AllReduceSum, Trainable
 
 MASK_WEIGHT = 3.0
