@@ -1,27 +1,69 @@
 """Two independent parts of a network at once on a CPU: of one frame, or of a frame and the next one.
 
 Most operations of a small network are so short that waking the other threads for them takes as long as they do. While
-one part waits for that, the other works.
+one part waits for that, the other works. Nothing here loads PyTorch: an exported network runs without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
-import torch
-
 _First = TypeVar("_First")
 _Second = TypeVar("_Second")
+_chosen: int | None = None
+
+
+@contextmanager
+def without_gradients() -> Iterator[None]:
+    """Inside, PyTorch keeps nothing for gradients, in this thread; nothing to do where it is not loaded."""
+    with getattr(sys.modules.get("torch"), "inference_mode", nullcontext)():
+        yield
+
+
+def thread_count() -> int:
+    """CPU threads of a network: PyTorch's where it is loaded, else those that were set, else OMP_NUM_THREADS or all."""
+    if (torch := sys.modules.get("torch")) is not None:
+        return int(torch.get_num_threads())
+    if _chosen is not None:
+        return _chosen
+    of_environment = os.environ.get("OMP_NUM_THREADS", "")
+    if of_environment.isdecimal() and int(of_environment):
+        return int(of_environment)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_thread_count(threads: int) -> None:
+    """Choose the CPU threads of networks that are loaded after this, in this process."""
+    global _chosen
+    _chosen = threads
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
+
+
+def load_torch() -> None:
+    """Import PyTorch; the first time, it gets the threads that were chosen before.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    loaded = sys.modules.get("torch") is not None
+    import torch
+
+    if not loaded and _chosen is not None:
+        torch.set_num_threads(_chosen)
 
 
 class SideBySide:
     """Runs two functions at once without gradients: one where it is called, the other in a thread of its own.
 
-    Where PyTorch has one thread there is nothing to share: they run one after the other.
+    Where a network has one thread there is nothing to share: they run one after the other.
     """
 
     def __init__(self) -> None:
@@ -29,7 +71,7 @@ class SideBySide:
 
     def __call__(self, first: Callable[[], _First], second: Callable[[], _Second]) -> tuple[_First, _Second]:
         """The results of both; an error of either is raised when both have ended."""
-        if torch.get_num_threads() < 2:
+        if thread_count() < 2:
             return _without_gradients(first), _without_gradients(second)
         other = self._beside.submit(_without_gradients, second)
         try:
@@ -91,5 +133,5 @@ class Prefetcher(Generic[_First, _Second]):
 
 
 def _without_gradients(function: Callable[[], _First]) -> _First:
-    with torch.inference_mode():
+    with without_gradients():
         return function()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor, nn
 
 from vis_core.errors import ExportError
 from vis_core.masks import RunLengths
-from vis_core.nn.graphs import Graph
 from vis_core.structures import Frame
 from vis_core.tracking.associator import Window
 
-TensorRun = Callable[..., tuple[Tensor, ...]]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from vis_core.nn.graphs import Graph
+
+TensorRun = Callable[..., "tuple[Tensor, ...]"]
 """A piece of a network, exported: tensors in, tensors out, on the host."""
 
 
@@ -67,7 +70,7 @@ class ClipModel(ABC, Generic[Features, Found]):
     An option of the system that is live is an attribute of the same name.
 
     Attributes:
-        network: the neural network, on its device.
+        network: the neural network, on its device; None: it was exported, and its system runs it without PyTorch.
         class_names: name of each label.
         semantic_class_names: of the classes of `semantic_map`, things and stuff; empty: there is none.
         exported: where the network was exported, what to run in place of each of its pieces, which has no weights here.
@@ -75,7 +78,7 @@ class ClipModel(ABC, Generic[Features, Found]):
         not_exported: why its network cannot be exported, where it cannot.
     """
 
-    network: nn.Module
+    network: nn.Module | None
     class_names: tuple[str, ...]
     semantic_class_names: tuple[str, ...] = ()
     exported: Mapping[str, TensorRun] = {}
@@ -123,6 +126,6 @@ class ClipModel(ABC, Generic[Features, Found]):
         return 0
 
 
-def size_of(*tensors: Any) -> int:
-    """Bytes of tensors, those that are None left out."""
-    return sum(x.numel() * x.element_size() for x in tensors if x is not None)
+def size_of(*arrays: Any) -> int:
+    """Bytes of tensors or arrays, those that are None left out."""
+    return sum(x.nbytes for x in arrays if x is not None)

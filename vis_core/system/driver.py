@@ -11,10 +11,9 @@ from typing import Any, Generic
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from vis_core.errors import OptionError
-from vis_core.nn.concurrency import Prefetcher
+from vis_core.nn.concurrency import Prefetcher, thread_count, without_gradients
 from vis_core.structures import Frame, Instances
 from vis_core.system.clip import ClipModel, Features, Found
 from vis_core.system.segmenter import Image, Segmenter, frame_of
@@ -55,7 +54,8 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
         self.semantic_class_names = model.semantic_class_names
         self.clip_length, self.stride = clip_length, stride
         self.delay = sys.maxsize if clip_length is None else stride - 1
-        self._device = next((p.device for p in model.network.parameters()), torch.device("cpu"))
+        weights = () if model.network is None else model.network.parameters()
+        self._on_cpu = next((x.device.type for x in weights), "cpu") == "cpu"
         self._prefetcher: Prefetcher[Frame, Features] = Prefetcher(model.encode_ahead)
         self._owed: deque[Frame] = deque()
         """The frames without an answer, without their images."""
@@ -67,13 +67,13 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
 
     @property
     def prefetches(self) -> bool:  # type: ignore[override]
-        return self._device.type == "cpu" and torch.get_num_threads() > 1
+        return self._on_cpu and thread_count() > 1
 
     def prefetch(self, frame: Frame) -> None:
         if self.prefetches:
             self._prefetcher.begin(frame)
 
-    @torch.inference_mode()
+    @without_gradients()
     def step(self, frame: Frame | Image, bgr: bool = False) -> list[Instances]:
         frame = frame_of(frame, bgr, self._before)
         answers: list[Instances] = []
@@ -94,14 +94,15 @@ class StreamSegmenter(Segmenter, Generic[Features, Found]):
             answers += self._answer()
         return answers
 
-    @torch.inference_mode()
+    @without_gradients()
     def flush(self) -> list[Instances]:
         return self._answer() if self._owed else []
 
-    @torch.inference_mode()
+    @without_gradients()
     def another(self) -> StreamSegmenter[Features, Found]:
         network, lifecycle = self.network, self.lifecycle.another()
-        known: dict[int, Any] = {id(x): x for x in (*network.modules(), *network.parameters(), *network.buffers())}
+        shared = () if network is None else (*network.modules(), *network.parameters(), *network.buffers())
+        known: dict[int, Any] = {id(x): x for x in shared}
         known[id(self.lifecycle)] = lifecycle
         model, associator = deepcopy((self.model, self.associator), known)  # together: one may hold the other
         other = StreamSegmenter(model, associator, lifecycle, self.clip_length, self.stride)

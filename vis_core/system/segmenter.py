@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
 from vis_core.errors import InputError, OptionError
 from vis_core.structures import Frame, Instances
 from vis_core.system.option import Option
 from vis_core.video.sources import DEFAULT_FPS
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Image = npt.NDArray[np.uint8]
 _INTERVAL = round(1e9 / DEFAULT_FPS)
@@ -46,7 +48,7 @@ class Segmenter(ABC):
             print(instances.stamp, instances.track_ids)
 
     Attributes:
-        network: the neural network, on its device.
+        network: the neural network, on its device; None: it was exported, and its system runs it without PyTorch.
         class_names: name of each label.
         delay: frames between a frame and its answer, at most; 0 for an online system.
         prefetches: whether `prefetch` makes it quicker where it runs.
@@ -58,7 +60,7 @@ class Segmenter(ABC):
         options: of its system, by name, as ``vis_core.load`` leaves them; none where it was made otherwise.
     """
 
-    network: nn.Module
+    network: nn.Module | None
     class_names: tuple[str, ...]
     semantic_class_names: tuple[str, ...] = ()
     delay: int = 0

@@ -1,12 +1,15 @@
 """Two parts of a network at once: both results, without gradients, errors, and one thread."""
 
+import os
+import subprocess
+import sys
 import threading
 from copy import deepcopy
 
 import pytest
 import torch
 
-from vis_core.nn.concurrency import Prefetcher, SideBySide
+from vis_core.nn.concurrency import Prefetcher, SideBySide, set_thread_count, thread_count
 
 
 @pytest.fixture(params=[1, 2])
@@ -90,3 +93,27 @@ def test_an_error_is_raised_where_the_item_is_taken():
 def test_a_copy_runs_both_in_a_thread_of_its_own(threads):
     both = SideBySide()
     assert both(lambda: 1, lambda: 2) == deepcopy(both)(lambda: 1, lambda: 2) == (1, 2)
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+from vis_core.nn.concurrency import Prefetcher, SideBySide, set_thread_count, thread_count
+found = [thread_count()]
+set_thread_count(3)
+ahead, item = Prefetcher(lambda item: item[0]), ["a"]
+ahead.begin(item)
+print(*found, thread_count(), ahead.take(item), *SideBySide()(lambda: 1, lambda: 2))
+"""
+
+
+def test_without_torch_the_threads_are_those_of_the_environment_until_they_are_chosen():
+    environment = {**os.environ, "OMP_NUM_THREADS": "5"}
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, env=environment)
+    assert done.stdout.split() == ["5", "3", "a", "1", "2"], done.stderr
+
+
+def test_with_torch_the_threads_are_its_own(threads):
+    assert thread_count() == threads
+    set_thread_count(3 - threads)
+    assert torch.get_num_threads() == thread_count() == 3 - threads
