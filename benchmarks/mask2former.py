@@ -147,10 +147,11 @@ def main(
 
 def plain_network(name: str, weights: Path | None) -> Mask2FormerVISNetwork:
     """The network in the default layout, its norms not folded, sampling by grid."""
-    from vis_core.models.mask2former_vis import _random_network, published
+    from vis_core.models.mask2former_vis import published
+    from vis_core.models.mask2former_vis.building import random_network
 
     if weights is None:
-        network = _random_network("resnet50", 40, 100, seed=0)
+        network = random_network("resnet50", 40, 100, seed=0)
     else:
         tensors, metadata = vis_core.checkpoints.read_tensors(weights)
         ours = tensors if "system" in metadata else published.convert(tensors)

@@ -51,7 +51,8 @@ class System:
         build: ``build(tensors, metadata, device, precision, **options)`` makes the segmenter; ``tensors`` in our names,
             or None for random weights; ``metadata`` of the weight file; every option present and checked. Its
             signature states the options.
-        takes_exported: `build` takes an `ExportedNetwork` in place of tensors too, and imports no PyTorch then.
+        build_exported: ``build_exported(runs, class_names, **options)`` makes the segmenter of exported graphs and
+            imports no PyTorch; None: `build` does, from zeros for weights.
         published: the published checkpoints; None: there are none in a form of their own.
         checkpoints_licence: licence of the published checkpoints, shown when one is loaded.
         checkpoints_source: where they are to be had.
@@ -76,7 +77,7 @@ class System:
     shown_score: float = 0.0
     trainable: Callable[..., Trainable] | None = None
     starting_weights: Mapping[str, Callable[[], Path]] = field(default_factory=dict)
-    takes_exported: bool = False
+    build_exported: Callable[..., Segmenter] | None = None
 
     @cached_property
     def options(self) -> Mapping[str, Option]:

@@ -20,8 +20,6 @@ from vis_core.nn.boxes import box_iou
 from vis_core.tracking.associator import Associator, Window
 from vis_core.tracking.lifecycle import TrackLifecycle
 
-METRICS = ("bisoftmax", "softmax", "cosine")
-
 
 class EmbeddedInstances(Protocol):
     """What is linked by embeddings: N instances of one frame."""
@@ -118,8 +116,8 @@ class QuasiDenseAssociator(Associator[EmbeddedInstances]):
         backdrop_frames: frames whose backdrops are remembered.
         momentum: share of the new embedding in what is remembered.
         same_label: only what has the label of the track continues it.
-        metric: one of `METRICS`: the mean of the softmax over what is remembered and that over the detections, the
-            first one alone, or the cosine.
+        metric: ``bisoftmax``, the mean of the softmax over what is remembered and that over the detections;
+            ``softmax``, the first one alone; or ``cosine``.
         backdrop_overlap: IoU with a better detection above which a weak detection is left out, and none is a backdrop.
         duplicate_overlap: the same above which any detection is left out.
         suppression_similarity: above it a weak detection that resembles a track is left out.

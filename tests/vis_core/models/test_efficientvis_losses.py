@@ -13,7 +13,8 @@ from vis_core.errors import CheckpointError, OptionError
 from vis_core.models.efficientvis import losses, published
 from vis_core.models.efficientvis.losses import TaughtClip
 from vis_core.models.efficientvis.network import EfficientVISNetwork
-from vis_core.models.efficientvis.training import EfficientVISTraining, carried_queries, start_from, trainable
+from vis_core.models.efficientvis.trainables import trainable
+from vis_core.models.efficientvis.training import EfficientVISTraining, carried_queries, start_from
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
 from vis_core.nn.region_losses import Match, match_stages, matching_costs
 from vis_core.nn.region_queries import Dimensions

@@ -5,11 +5,8 @@ import pytest
 import torch
 
 from tests.vis_core.models.recorded_efficientvis import SMALL, Case, as_recorded, small_network
-from vis_core.models.efficientvis.network import (
-    ATTENTIONS,
-    EfficientVISNetwork,
-    neighbour_weights,
-)
+from vis_core.models.efficientvis.choices import ATTENTIONS
+from vis_core.models.efficientvis.network import EfficientVISNetwork, neighbour_weights
 from vis_core.nn.region_queries import pooled
 from vis_core.nn.roi_align import box_levels
 

@@ -12,7 +12,7 @@ from vis_core.checkpoints import write_tensors
 from vis_core.data.vocabularies import OVIS, YOUTUBE_VIS_2019, YOUTUBE_VIS_2021
 from vis_core.errors import CheckpointError, OptionError
 from vis_core.models.mask2former_vis import MASK2FORMER_VIS, MINVIS
-from vis_core.models.mask2former_vis.network import BACKBONES
+from vis_core.models.mask2former_vis.choices import BACKBONES
 from vis_core.nn import precision
 from vis_core.structures import Frame
 

@@ -10,9 +10,10 @@ from tests.vis_core.models.recorded_tevit import Case, recorded_weights
 from tests.vis_core.nn.region_targets import LEFT, MIDDLE, NOWHERE, RIGHT, clip_of, outputs_of, wanted_of
 from vis_core.data.clips import TrainingClip
 from vis_core.models.tevit import losses, published
+from vis_core.models.tevit.choices import INTERACTIONS, MESSENGERS
 from vis_core.models.tevit.losses import Positives, TaughtClip, batch_losses, mask_loss, mask_targets
-from vis_core.models.tevit.msgshift import MESSENGERS, MsgShifT
-from vis_core.models.tevit.network import INTERACTIONS, TeViTNetwork
+from vis_core.models.tevit.msgshift import MsgShifT
+from vis_core.models.tevit.network import TeViTNetwork
 from vis_core.models.tevit.training import TeViTTraining
 from vis_core.nn.region_losses import Match, matching_costs, weighed_costs
 from vis_core.nn.region_queries import Dimensions

@@ -7,7 +7,8 @@ import torch
 
 from tests.vis_core.models.recorded_tevit import Case, recorded_weights
 from vis_core.errors import CheckpointError
-from vis_core.models.tevit.msgshift import MESSENGERS, SHIFTS, FirstBlock, MsgShifT, direction, shifted
+from vis_core.models.tevit.choices import MESSENGERS, SHIFTS
+from vis_core.models.tevit.msgshift import FirstBlock, MsgShifT, direction, shifted
 from vis_core.models.tevit.pvt import Block, from_pvt, is_pvt
 
 

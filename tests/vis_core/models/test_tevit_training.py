@@ -8,7 +8,8 @@ from vis_core.errors import CheckpointError, OptionError
 from vis_core.models.tevit import SYSTEM, published
 from vis_core.models.tevit.msgshift import MsgShifT
 from vis_core.models.tevit.network import TeViTNetwork
-from vis_core.models.tevit.training import TeViTTraining, start_from, trainable
+from vis_core.models.tevit.trainables import trainable
+from vis_core.models.tevit.training import TeViTTraining, start_from
 from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.backbones.swin import VARIANTS, SwinTransformer, SwinVariant
 from vis_core.nn.region_queries import Dimensions

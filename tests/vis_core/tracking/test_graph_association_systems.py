@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import vis_core
-import vis_core.models.video_knet as video_knet_systems
 from tests.vis_core.models.painted_queries import CLASSES, PaintedQueries, picture
 from tests.vis_core.models.small_lite import small, write
 from tests.vis_core.models.test_video_knet_online import frames_like, small_network
@@ -13,7 +12,7 @@ from vis_core import catalog
 from vis_core.errors import CheckpointError, OptionError
 from vis_core.models.mask2former_vis.minvis import MinVISModel
 from vis_core.models.mask2former_vis.model import PixelEncoder
-from vis_core.models.video_knet import build_online
+from vis_core.models.video_knet import build_online, building
 from vis_core.models.video_knet.network import ClipNetwork, Sizes
 from vis_core.structures import Frame
 from vis_core.system.driver import StreamSegmenter
@@ -46,7 +45,7 @@ def minvis(tmp_path, **options):
 @pytest.fixture
 def video_knet(monkeypatch):
     def load(network=None, **options):
-        monkeypatch.setattr(video_knet_systems, "_online_network", lambda *_: network or small_network())
+        monkeypatch.setattr(building, "online_network", lambda *_: network or small_network())
         given = {"score_threshold": 0.0, "birth_score": 0.0, **options}
         return build_online(None, {}, torch.device("cpu"), "fp32", **check_options(options_of(build_online), given))
 
@@ -130,8 +129,8 @@ def test_minvis_keeps_its_objects_by_graph_too():
 def test_weights_of_any_k_net_can_be_linked_by_graph():
     network = ClipNetwork("resnet50", "fpn", 40, Sizes(kernels=8, width=32, heads=8, hidden=64))
     with pytest.raises(CheckpointError, match="'kernel' or 'graph'"):
-        video_knet_systems._online_network(network.state_dict(), "embedding")
-    assert video_knet_systems._online_network(network.state_dict(), "graph").association is None
+        building.online_network(network.state_dict(), "embedding")
+    assert building.online_network(network.state_dict(), "graph").association is None
 
 
 def test_published_alignment_of_identities_belongs_to_the_published_association(video_knet):

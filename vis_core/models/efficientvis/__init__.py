@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from torch import Tensor
-
-from vis_core.checkpoints import load_tensors
 from vis_core.data.vocabularies import class_names_of
-from vis_core.errors import CheckpointError
-from vis_core.models.efficientvis import published
-from vis_core.models.efficientvis.instances import EfficientVISInstances
-from vis_core.models.efficientvis.model import EfficientVISModel
-from vis_core.models.efficientvis.network import (
+from vis_core.models.efficientvis.choices import (
     ATTENTIONS,
+    CARRIES,
     DYNAMIC_CONVOLUTIONS,
+    LINKINGS,
+    PROPOSALS,
     QUERIES_OVER_TIME,
-    EfficientVISNetwork,
 )
-from vis_core.models.efficientvis.slots import CARRIES, PROPOSALS, Slots
-from vis_core.models.efficientvis.training import trainable
-from vis_core.nn.precision import exact_type
-from vis_core.nn.prepacked_convolution import pack_convolutions
-from vis_core.nn.winograd import use_winograd
-from vis_core.system.driver import StreamSegmenter, check_windows
-from vis_core.system.entry import PublishedFormat, System
+from vis_core.models.efficientvis.trainables import trainable
+from vis_core.system.entry import PublishedFormat, System, deferred
 from vis_core.system.option import Option, Vocabulary
-from vis_core.system.segmenter import Segmenter
-from vis_core.tracking.associator import Associator
-from vis_core.tracking.lifecycle import TrackLifecycle
-from vis_core.tracking.overlap import OverlapAssociator
 
-LINKINGS = ("queries", "handcrafted")
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from vis_core.models.efficientvis.instances import EfficientVISInstances
+    from vis_core.system.segmenter import Segmenter
+    from vis_core.tracking.associator import Associator
+
 NAME = "efficientvis"
 
 
@@ -94,6 +86,13 @@ def build(
     vocabulary: Vocabulary = "auto",
 ) -> Segmenter:
     """EfficientVIS; depth, classes and number of queries are the tensors', without any ResNet-50's, 40 and 10."""
+    from vis_core.models.efficientvis.building import ready_network
+    from vis_core.models.efficientvis.model import EfficientVISModel
+    from vis_core.models.efficientvis.slots import Slots
+    from vis_core.system.driver import StreamSegmenter, check_windows
+    from vis_core.tracking.lifecycle import TrackLifecycle
+    from vis_core.tracking.overlap import OverlapAssociator
+
     slots = Slots(carry, proposals_carry, max_lost_clips) if linking == "queries" else None
     associator: Associator[EfficientVISInstances] = slots or OverlapAssociator(link_threshold, same_label=True)
     if stride is None:
@@ -104,38 +103,14 @@ def build(
         "dynamic_convolution": dynamic_convolution,
         "queries_over_time": queries_over_time,
     }
-    network = _network(tensors, options)
-    network.eval().requires_grad_(False)
-    network.backbone.fold_norms()
-    for stage in network.head.stages():
-        stage.mask_head.fold_norms()
-    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    # With `auto` in float32: of rounded maps, boxes drift from stage to stage, and masks with them.
-    network.backbone.to(exact_type(precision))
-    pack_convolutions(network)
-    use_winograd(network)
+    network = ready_network(tensors, device, precision, options)
     names = class_names_of(metadata, network.classes, vocabulary)
     model = EfficientVISModel(network, names, slots, input_size, score_threshold, presence_threshold)
     # The slots end tracks by a rule of their own; a window may be longer than any age.
     return StreamSegmenter(model, associator, TrackLifecycle(None), clip_length, stride)
 
 
-def _network(tensors: Mapping[str, Tensor] | None, options: Mapping[str, str]) -> EfficientVISNetwork:
-    if tensors is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = EfficientVISNetwork(**options)  # type: ignore[arg-type]
-            network.initialise()
-        return network
-    try:
-        sizes = published.sizes(tensors)
-        published.check_complete(tensors)
-    except CheckpointError as error:
-        raise CheckpointError(f"{NAME}: {error}") from error
-    network = EfficientVISNetwork(*sizes, **options)  # type: ignore[arg-type]
-    load_tensors(network, tensors, NAME)
-    return network
-
+_PUBLISHED = f"{__name__}.published"
 
 SYSTEM = System(
     name=NAME,
@@ -143,7 +118,7 @@ SYSTEM = System(
     paper="Wu et al., Efficient Video Instance Segmentation via Tracklet Query and Proposal, CVPR 2022, "
     "arXiv 2203.01853",
     build=build,
-    published=PublishedFormat(published.recognise, published.convert),
+    published=PublishedFormat(deferred(_PUBLISHED, "recognise"), deferred(_PUBLISHED, "convert")),
     checkpoints_licence="none are public; Sparse R-CNN's and QueryInst's, to train from: MIT",
     checkpoints_source="nowhere; to train from: github.com/PeizeSun/SparseR-CNN, github.com/hustvl/QueryInst",
     figures={

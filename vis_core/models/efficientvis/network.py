@@ -30,9 +30,6 @@ from vis_core.nn.region_queries import (
 )
 from vis_core.nn.roi_align import Level
 
-ATTENTIONS = ("factorised", "spatial", "temporal", "joint")
-DYNAMIC_CONVOLUTIONS = ("temporal", "still")
-QUERIES_OVER_TIME = ("disentangled", "shared")
 _SMALLEST_NORM = 1e-6
 
 
@@ -83,9 +80,9 @@ class Stage(QueryStage):
         dimensions: of the head.
         classes: K.
         tracklets: with attention over time and a mask head.
-        attention: one of `ATTENTIONS`.
-        dynamic_convolution: one of `DYNAMIC_CONVOLUTIONS`.
-        queries_over_time: one of `QUERIES_OVER_TIME`; shared: the mean over the clip is every frame's query.
+        attention: one of `choices.ATTENTIONS`.
+        dynamic_convolution: one of `choices.DYNAMIC_CONVOLUTIONS`.
+        queries_over_time: one of `choices.QUERIES_OVER_TIME`; shared: the mean over the clip is every frame's query.
     """
 
     def __init__(

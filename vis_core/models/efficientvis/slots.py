@@ -12,9 +12,6 @@ from vis_core.system.clip import size_of
 from vis_core.tracking.associator import Associator, Window
 from vis_core.tracking.lifecycle import TrackLifecycle
 
-CARRIES = ("confident", "all")
-PROPOSALS = ("learned", "last")
-
 
 class Slots(Associator[EfficientVISInstances]):
     """A slot is a query's place: the next clip starts there from the query of this one, so the slot is the track.

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from torch import Tensor
-
-from vis_core.checkpoints import load_tensors
 from vis_core.data.vocabularies import class_names_of
 from vis_core.errors import CheckpointError
-from vis_core.models.gmp_vis import online_network, online_training, published
-from vis_core.models.gmp_vis.memory_attention import MEMORY_FEATURES
-from vis_core.models.gmp_vis.online import FrameInstances, GMPVISModel
-from vis_core.models.gmp_vis.online_network import OnlineNetwork
-from vis_core.models.gmp_vis.vistr import VISTR, build_vistr, prepare
-from vis_core.system.driver import StreamSegmenter
-from vis_core.system.entry import PublishedFormat, System
+from vis_core.models.gmp_vis.trainables import trainable_online
+from vis_core.models.gmp_vis.vistr import VISTR, build_vistr
+from vis_core.system.entry import PublishedFormat, System, deferred
 from vis_core.system.option import Option, Vocabulary
-from vis_core.system.segmenter import Segmenter
-from vis_core.tracking.graph_association import GraphAssociator
-from vis_core.tracking.lifecycle import TrackLifecycle
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from vis_core.models.gmp_vis.online import FrameInstances
+    from vis_core.system.segmenter import Segmenter
+    from vis_core.tracking.graph_association import GraphAssociator
 
 NAME = "gmp-vis"
 MODES = ("auto", "online", "published")
@@ -73,6 +70,13 @@ def build(
     Raises:
         CheckpointError: the tensors are of the other mode, or do not fit.
     """
+    from vis_core.models.gmp_vis.building import online_network, prepare
+    from vis_core.models.gmp_vis.memory_attention import MEMORY_FEATURES
+    from vis_core.models.gmp_vis.online import GMPVISModel
+    from vis_core.system.driver import StreamSegmenter
+    from vis_core.tracking.graph_association import GraphAssociator
+    from vis_core.tracking.lifecycle import TrackLifecycle
+
     if tensors is not None:
         found = "online" if "level_embed" in tensors else "published"
         if mode not in ("auto", found):
@@ -90,7 +94,7 @@ def build(
             max_lost_frames=max_lost_frames,
             vocabulary=vocabulary,
         )
-    network = _online_network(tensors)
+    network = online_network(tensors)
     prepare(network, device, precision)
     associator: GraphAssociator[FrameInstances] = GraphAssociator(
         edge_weight,
@@ -104,34 +108,21 @@ def build(
     return StreamSegmenter(model, associator, TrackLifecycle(max_lost_frames, None))
 
 
-def _online_network(tensors: Mapping[str, Tensor] | None) -> OnlineNetwork:
-    if tensors is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = OnlineNetwork(50, 40)
-            network.initialise()
-        return network
-    try:
-        network = OnlineNetwork(*online_network.arguments_of(tensors))
-    except CheckpointError as error:
-        raise CheckpointError(f"{NAME}: {error}") from error
-    load_tensors(network, tensors, NAME)
-    return network
-
+_PUBLISHED = f"{__name__}.published"
 
 GMP_VIS = System(
     name=NAME,
     title="GMP-VIS",
     paper="Qin et al., A Graph Matching Perspective with Transformers on Video Instance Segmentation, CVPR 2023",
     build=build,
-    published=PublishedFormat(published.is_gmp_vis, published.convert),
+    published=PublishedFormat(deferred(_PUBLISHED, "is_gmp_vis"), deferred(_PUBLISHED, "convert")),
     checkpoints_licence="none are public, and the code states none",
     checkpoints_source="nowhere; VisTR's, whose network the published code has: linked from github.com/Epiphqny/VisTR",
     figures={
         "YouTube-VIS 2019 val, ResNet-50": "AP 37.4, AP50 57.4, AP75 37.2, AR1 39.5, AR10 44.2; 73.7 frames/s",
         "YouTube-VIS 2019 val, ResNet-101": "AP 40.4, AP50 55.6, AP75 40.5, AR1 42.8, AR10 46.6; 60.1 frames/s",
     },
-    trainable=online_training.trainable,
+    trainable=trainable_online,
 )
 
 SYSTEMS = (GMP_VIS, VISTR)

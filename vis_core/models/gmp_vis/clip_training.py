@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -19,10 +18,8 @@ from vis_core.models.gmp_vis.clip_network import ClipNetwork, ClipStates
 from vis_core.models.gmp_vis.graph_losses import Graph, matching_losses
 from vis_core.models.gmp_vis.online_losses import mask_losses
 from vis_core.nn.backbones import resnet
-from vis_core.nn.backbones.resnet import BLOCKS, ResNet
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
 from vis_core.nn.region_losses import Match, Targets
-from vis_core.system.option import Option
 from vis_core.system.trainable import AllReduceSum, Trainable
 
 
@@ -201,54 +198,6 @@ class ClipTraining(Trainable):
         boxes = targets.boxes[numbers, t]
         centres = (boxes[:, :2] + boxes[:, 2:]) / 2 / targets.sides[:2].norm()
         return Graph(embeddings[match.queries[there]], centres, numbers)
-
-
-def trainable(
-    class_names: tuple[str, ...],
-    tensors: Mapping[str, Tensor] | None,
-    generator: torch.Generator,
-    *,
-    depth: Annotated[int, Option("of the ResNet, 50 or 101", 50, 101)] = 50,
-    clip_length: Annotated[
-        int, Option("frames that the network looks at together, those of a clip of the training: clip.frames", 2, 128)
-    ] = 36,
-    dropout: Annotated[float, Option("of the transformer, as published 0.1", 0, 0.9)] = 0.1,
-    published_quirks: Annotated[
-        bool,
-        Option(
-            "train as the code of GMP-VIS does: slots are assigned to the instances they are least like, some frames "
-            "teach another one's, earlier layers and embeddings are not taught"
-        ),
-    ] = False,
-    permutation_weight: Annotated[float, Option("of the loss of the matched graphs of two frames", 0, 1000)] = 1.0,
-    contrastive_weight: Annotated[float, Option("of the contrastive loss of the embeddings", 0, 1000)] = 1.0,
-    edge_weight: Annotated[float, Option("what edges weigh in the matching that is taught", 0, 100)] = 1.0,
-) -> ClipTraining:
-    """What the trainer trains: stem and res2 of the backbone are frozen.
-
-    Args:
-        class_names: of the labels.
-        tensors: a VisTR or published GMP-VIS of any class count and clip length under our names, or ImageNet weights of
-            a ResNet with torchvision's keys; None: none.
-        generator: its seed is that of the first weights.
-        depth: of the ResNet.
-        clip_length: frames of a clip; weights for longer clips give their first frames' queries.
-        dropout: see `ClipNetwork`.
-        published_quirks: see `ClipTraining`, as are the others.
-        permutation_weight: the same.
-        contrastive_weight: the same.
-        edge_weight: the same.
-    """
-    if depth not in BLOCKS:
-        raise OptionError(f"vistr: depth {depth} is none of {', '.join(map(str, BLOCKS))}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator.initial_seed())
-        network = ClipNetwork(ResNet(depth), clip_length, len(class_names), dropout=dropout)
-        network.initialise()
-    if tensors is not None:
-        start_from(network, tensors)
-    frozen = [network.get_submodule(part) for part in ("backbone.stem", "backbone.res2")]
-    return ClipTraining(network, frozen, published_quirks, permutation_weight, contrastive_weight, edge_weight)
 
 
 def start_from(network: ClipNetwork, tensors: Mapping[str, Tensor]) -> None:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vis_core.checkpoints import load_fitting
 from vis_core.data.clips import TrainingClip
-from vis_core.errors import OptionError
 from vis_core.models.gmp_vis import online_losses as losses
 from vis_core.models.gmp_vis.graph_losses import Graph, matching_losses
 from vis_core.models.gmp_vis.memory_attention import MEMORY_FEATURES
 from vis_core.models.gmp_vis.online_losses import GIOU_WEIGHT, L1_WEIGHT, Said
-from vis_core.models.gmp_vis.online_network import DEFAULT, FrameOutputs, OnlineNetwork
-from vis_core.nn.backbones import resnet
-from vis_core.nn.backbones.resnet import BLOCKS
+from vis_core.models.gmp_vis.online_network import FrameOutputs, OnlineNetwork
 from vis_core.nn.deformable_attention import MultiScaleDeformableAttention, sampled_by_grid
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
 from vis_core.nn.region_losses import Match, Targets
-from vis_core.system.option import Option
 from vis_core.system.trainable import AllReduceSum, Trainable
 
 FORGOTTEN = 0.2
@@ -183,44 +178,3 @@ class OnlineTraining(Trainable):
             for row, number in enumerate(numbers.tolist()):
                 seen.setdefault(number, []).append(_Sight(t, features[row], embeddings[row], centres[row]))
         return found
-
-
-def trainable(
-    class_names: tuple[str, ...],
-    tensors: Mapping[str, Tensor] | None,
-    generator: torch.Generator,
-    *,
-    depth: Annotated[int, Option("of the ResNet, 50 or 101", 50, 101)] = 50,
-    queries: Annotated[int, Option("instances of a frame at most", 1, 1000)] = 100,
-    temporal: Annotated[
-        bool, Option("what instances are matched by looks at what was remembered of the tracks")
-    ] = False,
-    permutation_weight: Annotated[float, Option("of the loss of the matched graphs of two frames", 0, 1000)] = 1.0,
-    contrastive_weight: Annotated[float, Option("of the contrastive loss of the embeddings", 0, 1000)] = 1.0,
-    edge_weight: Annotated[float, Option("what edges weigh in the matching that is taught", 0, 100)] = 1.0,
-) -> OnlineTraining:
-    """What the trainer trains: stem and res2 of the backbone are frozen.
-
-    Args:
-        class_names: of the labels.
-        tensors: an online GMP-VIS of any class count, or ImageNet weights of a ResNet with torchvision's keys; None.
-        generator: its seed is that of the first weights.
-        depth: of the ResNet.
-        queries: instances of a frame at most.
-        temporal: see `OnlineNetwork`.
-        permutation_weight: see `OnlineTraining`, as are contrastive_weight and edge_weight.
-        contrastive_weight: the same.
-        edge_weight: the same.
-    """
-    if depth not in BLOCKS:
-        raise OptionError(f"gmp-vis: depth {depth} is none of {', '.join(map(str, BLOCKS))}")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator.initial_seed())
-        network = OnlineNetwork(depth, len(class_names), temporal, DEFAULT._replace(queries=queries))
-        network.initialise()
-    if tensors is not None:
-        if resnet.is_torchvision(tensors):
-            tensors = {f"backbone.{key}": x for key, x in resnet.from_torchvision(tensors).items()}
-        load_fitting(network, tensors, "gmp-vis")
-    frozen = [network.get_submodule(part) for part in ("backbone.stem", "backbone.res2")]
-    return OnlineTraining(network, frozen, permutation_weight, contrastive_weight, edge_weight)

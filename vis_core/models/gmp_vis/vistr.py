@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from torch import Tensor
-
-from vis_core.checkpoints import load_tensors
 from vis_core.data.vocabularies import class_names_of
-from vis_core.errors import CheckpointError, OptionError
-from vis_core.models.gmp_vis import clip_training, published
-from vis_core.models.gmp_vis.clip import VisTRModel, VisTRVideoModel, WholePixels
-from vis_core.models.gmp_vis.clip_network import ClipNetwork
-from vis_core.models.gmp_vis.linking import ClipAssociator, VideoAssociator
-from vis_core.models.gmp_vis.online_network import OnlineNetwork
-from vis_core.nn.backbones.resnet import ResNet
-from vis_core.nn.memory_format import channels_last
-from vis_core.nn.precision import exact_type
-from vis_core.nn.prepacked_convolution import pack_convolutions
-from vis_core.nn.winograd import use_winograd
-from vis_core.system.driver import StreamSegmenter
-from vis_core.system.entry import PublishedFormat, System
+from vis_core.errors import OptionError
+from vis_core.models.gmp_vis.trainables import trainable_vistr
+from vis_core.system.entry import PublishedFormat, System, deferred
 from vis_core.system.option import MaxLostFrames, MaxLostTracks, Option, Vocabulary
-from vis_core.system.segmenter import Segmenter
-from vis_core.tracking.lifecycle import TrackLifecycle
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from vis_core.system.segmenter import Segmenter
 
 NAME = "vistr"
 PUBLISHED_SHORT_SIDE = 300
@@ -84,6 +74,12 @@ def build_vistr(
         CheckpointError: the tensors do not fit.
         OptionError: windows would share too few frames, or there are no embeddings to link by.
     """
+    from vis_core.models.gmp_vis.building import clip_network, prepare
+    from vis_core.models.gmp_vis.clip import VisTRModel, VisTRVideoModel, WholePixels
+    from vis_core.models.gmp_vis.linking import ClipAssociator, VideoAssociator
+    from vis_core.system.driver import StreamSegmenter
+    from vis_core.tracking.lifecycle import TrackLifecycle
+
     network = clip_network(tensors)
     if link_embeddings and not network.matching:
         raise OptionError("option link_embeddings: these weights have no embeddings; they are a file of VisTR")
@@ -104,49 +100,19 @@ def build_vistr(
     return StreamSegmenter(model, associator, lifecycle, network.clip_length, longest if stride is None else stride)
 
 
-def clip_network(tensors: Mapping[str, Tensor] | None) -> ClipNetwork:
-    """The network of tensors under our names; of None, the published one with random weights.
-
-    Raises:
-        CheckpointError: the tensors do not fit.
-    """
-    if tensors is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = ClipNetwork(ResNet(50))
-            network.initialise()
-        return network
-    try:
-        network = published.network_of(tensors)
-    except CheckpointError as error:
-        raise CheckpointError(f"{NAME}: {error}") from error
-    load_tensors(network, tensors, NAME)
-    return network
-
-
-def prepare(network: ClipNetwork | OnlineNetwork, device: torch.device, precision: str) -> None:
-    """Move a network to a device, in the form that runs fastest there."""
-    network.eval().requires_grad_(False)
-    if isinstance(network.backbone, ResNet):
-        network.backbone.fold_norms()
-    channels_last(network.to(device))
-    # With `auto` in float32: slots differ by little beside what they have in common; refined boxes take masks along.
-    network.run_in(exact_type(precision))
-    pack_convolutions(network)
-    use_winograd(network)
-
+_PUBLISHED = "vis_core.models.gmp_vis.published"
 
 VISTR = System(
     name=NAME,
     title="VisTR",
     paper="Wang et al., End-to-End Video Instance Segmentation with Transformers, CVPR 2021, arXiv 2011.14503",
     build=build_vistr,
-    published=PublishedFormat(published.is_vistr, published.convert),
+    published=PublishedFormat(deferred(_PUBLISHED, "is_vistr"), deferred(_PUBLISHED, "convert")),
     checkpoints_licence="Apache-2.0, that of their repository; none is stated for the files themselves",
     checkpoints_source="linked from github.com/Epiphqny/VisTR",
     figures={
         "YouTube-VIS 2019 val, ResNet-50": "AP 35.6, AP50 56.8, AP75 37.0, AR1 35.2, AR10 40.2 (vistr_r50.pth)",
         "YouTube-VIS 2019 val, ResNet-101": "AP 38.6, AP50 61.3, AP75 42.3, AR1 37.6, AR10 44.2 (vistr_r101.pth)",
     },
-    trainable=clip_training.trainable,
+    trainable=trainable_vistr,
 )

@@ -4,33 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
-from torch import Tensor
-
-from vis_core.checkpoints import load_fitting, load_tensors
 from vis_core.data.vocabularies import class_names_of
-from vis_core.errors import CheckpointError
-from vis_core.models.mask2former_vis import losses, published
-from vis_core.models.mask2former_vis.decoding import QueryInstances
-from vis_core.models.mask2former_vis.minvis import MinVISInstances, MinVISModel, MinVISVideoModel
-from vis_core.models.mask2former_vis.model import Mask2FormerVISModel, PixelEncoder
-from vis_core.models.mask2former_vis.network import BACKBONES, Mask2FormerVISNetwork
-from vis_core.models.mask2former_vis.slots import SlotAssociator
-from vis_core.models.mask2former_vis.training import Mask2FormerVISTraining
-from vis_core.nn.backbones import resnet
-from vis_core.nn.backbones.resnet import ResNet
-from vis_core.nn.precision import exact_type
-from vis_core.system.clip import ClipModel
-from vis_core.system.driver import StreamSegmenter
-from vis_core.system.entry import PublishedFormat, System
+from vis_core.models.mask2former_vis.trainables import trainable
+from vis_core.system.entry import PublishedFormat, System, deferred
 from vis_core.system.option import GRAPH, EdgeWeight, MaxLostFrames, MaxLostTracks, Option, Vocabulary, linkage
-from vis_core.system.segmenter import Segmenter
-from vis_core.tracking.associator import Associator
-from vis_core.tracking.graph_association import Detections, GraphAssociator
-from vis_core.tracking.lifecycle import TrackLifecycle
-from vis_core.tracking.overlap import OverlapAssociator
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from vis_core.models.mask2former_vis.decoding import QueryInstances
+    from vis_core.models.mask2former_vis.minvis import MinVISInstances
+    from vis_core.system.clip import ClipModel
+    from vis_core.system.segmenter import Segmenter
+    from vis_core.tracking.associator import Associator
 
 _ShortSide = Annotated[
     int | None,
@@ -69,7 +58,13 @@ def _build_mask2former_vis(
         float, Option("least IoU of the masks of an instance and the track that it continues", 0, 1)
     ] = 0.3,
 ) -> Segmenter:
-    network = _network("mask2former-vis", tensors, device, precision)
+    from vis_core.models.mask2former_vis.building import ready_network
+    from vis_core.models.mask2former_vis.model import Mask2FormerVISModel, PixelEncoder
+    from vis_core.system.driver import StreamSegmenter
+    from vis_core.tracking.lifecycle import TrackLifecycle
+    from vis_core.tracking.overlap import OverlapAssociator
+
+    network = ready_network("mask2former-vis", tensors, device, precision)
     names = class_names_of(metadata, network.classes, vocabulary)
     encoder = PixelEncoder(network, short_side, longest_side)
     model = Mask2FormerVISModel(network, names, encoder, unbounded, score_threshold, max_instances)
@@ -101,7 +96,15 @@ def _build_minvis(
     association: Annotated[str, linkage("in slots, by queries, as published", "slots")] = "slots",
     edge_weight: EdgeWeight = 1.0,
 ) -> Segmenter:
-    network = _network("minvis", tensors, device, precision)
+    from vis_core.models.mask2former_vis.building import ready_network
+    from vis_core.models.mask2former_vis.minvis import MinVISModel, MinVISVideoModel
+    from vis_core.models.mask2former_vis.model import PixelEncoder
+    from vis_core.models.mask2former_vis.slots import SlotAssociator
+    from vis_core.system.driver import StreamSegmenter
+    from vis_core.tracking.graph_association import Detections, GraphAssociator
+    from vis_core.tracking.lifecycle import TrackLifecycle
+
+    network = ready_network("minvis", tensors, device, precision)
     names = class_names_of(metadata, network.classes, vocabulary)
     encoder = PixelEncoder(network, short_side, longest_side)
     if unbounded:
@@ -115,83 +118,11 @@ def _build_minvis(
 
 def _whole_video(model: ClipModel[Any, QueryInstances]) -> Segmenter:
     """The video as one clip, in which no track ends."""
+    from vis_core.system.driver import StreamSegmenter
+    from vis_core.tracking.lifecycle import TrackLifecycle
+    from vis_core.tracking.overlap import OverlapAssociator
+
     return StreamSegmenter(model, OverlapAssociator(0.3), TrackLifecycle(None, None), clip_length=None)
-
-
-def _network(
-    name: str, tensors: Mapping[str, Tensor] | None, device: torch.device, precision: str
-) -> Mask2FormerVISNetwork:
-    """The network; backbone, classes and queries are the tensors', without any ResNet-50's, 40 and 100.
-
-    The backbone runs in the type that the precision asks for, both decoders in float32. With ``auto`` all is float32: a
-    backbone in bfloat16 changes masks down to an IoU of 0.73 at the 5th percentile (benchmarks/precision.py).
-    """
-    if tensors is None:
-        network = _random_network("resnet50", 40, 100, seed=0)
-    else:
-        try:
-            network = Mask2FormerVISNetwork(*published.sizes(tensors))
-        except CheckpointError as error:
-            raise CheckpointError(f"{name}: {error}") from error
-        load_tensors(network, tensors, name)
-    network.eval().requires_grad_(False)
-    if isinstance(network.backbone, ResNet):
-        network.backbone.fold_norms()
-    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.backbone.to(exact_type(precision))
-    return network
-
-
-def _random_network(backbone: str, classes: int, queries: int, seed: int) -> Mask2FormerVISNetwork:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = Mask2FormerVISNetwork(backbone, classes, queries)
-        network.initialise()
-    return network
-
-
-_Backbone = Annotated[str, Option("of the network", choices=BACKBONES)]
-_Queries = Annotated[int, Option("instances of a clip at most; published for Swin-L: 200", 1, 1000)]
-_Points = Annotated[int, Option("of a mask that are compared", 4, 1000000)]
-_LabelsFromVisibleFrame = Annotated[
-    bool,
-    Option(
-        "an instance that the last frame of a clip does not show keeps its label; as published it is taught as no "
-        "object"
-    ),
-]
-
-
-def _trainable(
-    space_time: bool,
-    class_names: tuple[str, ...],
-    tensors: Mapping[str, Tensor] | None,
-    generator: torch.Generator,
-    *,
-    backbone: _Backbone = "resnet50",
-    queries: _Queries = 100,
-    points: _Points = losses.POINTS,
-    labels_from_visible_frame: _LabelsFromVisibleFrame = False,
-) -> Mask2FormerVISTraining:
-    """What the trainer trains: all of the network but the frozen norms of a ResNet.
-
-    Args:
-        space_time: see `Mask2FormerVISTraining`, as are points and labels_from_visible_frame.
-        class_names: of the labels.
-        tensors: a Mask2Former of images or videos, of any class count, or ImageNet weights of a ResNet with
-            torchvision's keys; None: none.
-        generator: its seed is that of the first weights.
-        backbone: one of `BACKBONES`.
-        queries: instances of a clip at most.
-        points: of a mask that are compared.
-        labels_from_visible_frame: what an instance that the last frame does not show is taught as.
-    """
-    network = _random_network(backbone, len(class_names), queries, generator.initial_seed())
-    if tensors is not None:
-        if resnet.is_torchvision(tensors):
-            tensors = {f"backbone.{key}": x for key, x in resnet.from_torchvision(tensors).items()}
-        load_fitting(network, tensors, "mask2former-vis" if space_time else "minvis")
-    return Mask2FormerVISTraining(network, space_time, points, labels_from_visible_frame)
 
 
 _FIGURES = {
@@ -221,16 +152,19 @@ _FIGURES = {
     },
 }
 
+_PUBLISHED = f"{__name__}.published"
+_PUBLISHED_FORMAT = PublishedFormat(deferred(_PUBLISHED, "recognise"), deferred(_PUBLISHED, "convert"))
+
 MASK2FORMER_VIS = System(
     name="mask2former-vis",
     title="Mask2Former-VIS",
     paper="Cheng et al., Mask2Former for Video Instance Segmentation, arXiv 2112.10764",
     build=_build_mask2former_vis,
-    published=PublishedFormat(published.recognise, published.convert),
+    published=_PUBLISHED_FORMAT,
     checkpoints_licence="CC BY-NC 4.0: non-commercial use only (its code: MIT)",
     checkpoints_source="github.com/facebookresearch/Mask2Former, MODEL_ZOO.md, Video Instance Segmentation",
     figures=_FIGURES["mask2former-vis"],
-    trainable=partial(_trainable, True),
+    trainable=partial(trainable, True),
 )
 
 MINVIS = System(
@@ -239,11 +173,11 @@ MINVIS = System(
     paper="Huang et al., MinVIS: A Minimal Video Instance Segmentation Framework without Video-based Training, "
     "NeurIPS 2022, arXiv 2208.02245",
     build=_build_minvis,
-    published=PublishedFormat(published.recognise, published.convert),
+    published=_PUBLISHED_FORMAT,
     checkpoints_licence="CC BY-NC-SA 4.0: non-commercial use only (its code: Nvidia Source Code License-NC)",
     checkpoints_source="huggingface.co/deahuang/MinVIS-Model-Zoo, linked from github.com/NVlabs/MinVIS, MODEL_ZOO.md",
     figures=_FIGURES["minvis"],
-    trainable=partial(_trainable, False),
+    trainable=partial(trainable, False),
 )
 
 SYSTEMS = (MASK2FORMER_VIS, MINVIS)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vis_core.models.mask2former_vis.choices import POINTS
 from vis_core.nn.matching import linear_sum_assignment
 from vis_core.system.trainable import AllReduceSum
 
 CLASS_WEIGHT, MASK_WEIGHT, DICE_WEIGHT = 2.0, 5.0, 5.0
 NO_OBJECT_WEIGHT = 0.1
-POINTS = 12544
 OVERSAMPLING, IMPORTANT_SHARE = 3, 0.75
 
 Draw = Callable[[int, int], Tensor]

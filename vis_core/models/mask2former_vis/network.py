@@ -14,16 +14,14 @@ from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.backbones.swin import VARIANTS, SwinTransformer
 from vis_core.nn.pixel_decoder import PixelDecoder, PixelFeatures
 
-__all__ = ["BACKBONES", "Mask2FormerVISNetwork", "PixelFeatures", "QueryOutputs"]
-
-BACKBONES = ("resnet50", "resnet101", *(f"swin_{name}" for name in VARIANTS))
+__all__ = ["Mask2FormerVISNetwork", "PixelFeatures", "QueryOutputs"]
 
 
 class Mask2FormerVISNetwork(nn.Module):
     """All modules of both systems, which have the same parameters.
 
     Args:
-        backbone: one of `BACKBONES`, or a module with ``channels`` that gives maps at strides 4, 8, 16 and 32.
+        backbone: one of `choices.BACKBONES`, or a module with ``channels`` that gives maps at strides 4, 8, 16 and 32.
         classes: number of categories.
         queries: number of queries.
         width: channels of both decoders, a multiple of 32; 256 in the paper.
@@ -73,6 +71,6 @@ class Mask2FormerVISNetwork(nn.Module):
 
 
 def build_backbone(name: str) -> ResNet | SwinTransformer:
-    """One of `BACKBONES`."""
+    """One of `choices.BACKBONES`."""
     kind, _, variant = name.partition("_")
     return SwinTransformer(VARIANTS[variant]) if kind == "swin" else ResNet(int(name.removeprefix("resnet")))

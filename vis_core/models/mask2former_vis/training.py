@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from vis_core.data.clips import TrainingClip
 from vis_core.models.mask2former_vis import losses
+from vis_core.models.mask2former_vis.choices import POINTS
 from vis_core.models.mask2former_vis.losses import Draw, Losses, Predictions, Targets
 from vis_core.models.mask2former_vis.network import Mask2FormerVISNetwork
 from vis_core.models.mask2former_vis.transformer_decoder import mask_logits
@@ -38,7 +39,7 @@ class Mask2FormerVISTraining(Trainable):
         self,
         network: Mask2FormerVISNetwork,
         space_time: bool,
-        points: int = losses.POINTS,
+        points: int = POINTS,
         labels_from_visible_frame: bool = False,
     ) -> None:
         super().__init__(network, IMAGENET_MEAN, IMAGENET_STD)

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from torch import Tensor
-
-from vis_core.checkpoints import load_tensors
 from vis_core.data.vocabularies import class_names_of
-from vis_core.errors import CheckpointError
-from vis_core.models.tevit import published
-from vis_core.models.tevit.model import BACKBONE_RUNS, TeViTModel
-from vis_core.models.tevit.msgshift import SHIFTS, MsgShifT
-from vis_core.models.tevit.network import INTERACTIONS, TeViTNetwork
-from vis_core.models.tevit.training import trainable
-from vis_core.nn.backbones.resnet import ResNet
-from vis_core.nn.backbones.swin import SwinTransformer
-from vis_core.nn.precision import exact_type
-from vis_core.nn.prepacked_convolution import pack_convolutions
-from vis_core.nn.winograd import use_winograd
-from vis_core.system.driver import StreamSegmenter
-from vis_core.system.entry import PublishedFormat, System
+from vis_core.models.tevit.choices import BACKBONE_RUNS, INTERACTIONS, SHIFTS
+from vis_core.models.tevit.trainables import trainable
+from vis_core.system.entry import PublishedFormat, System, deferred
 from vis_core.system.option import MaxLostFrames, MaxLostTracks, Option, Vocabulary
-from vis_core.system.segmenter import Segmenter
-from vis_core.tracking.lifecycle import TrackLifecycle
-from vis_core.tracking.overlap import OverlapAssociator
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from vis_core.system.segmenter import Segmenter
 
 NAME = "tevit"
 PUBLISHED_SIZE, PUBLISHED_SWIN_SIZE = (360, 640), (480, 1333)
@@ -88,19 +77,14 @@ def build(
     vocabulary: Vocabulary = "auto",
 ) -> Segmenter:
     """TeViT; backbone, classes and number of queries are the tensors', without any MsgShifT's, 40 and 100."""
-    network = _network(tensors, metadata, shift, query_interaction)
-    network.eval().requires_grad_(False)
-    for stage in network.head.stages():
-        stage.mask_head.fold_norms()
-    if isinstance(network.backbone, ResNet):
-        network.backbone.fold_norms()
-    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    # With `auto` in float32: of rounded maps, boxes drift from stage to stage, and masks with them.
-    network.backbone.to(exact_type(precision))
-    if isinstance(network.backbone, MsgShifT):
-        network.backbone.prepare()
-    pack_convolutions(network)
-    use_winograd(network)
+    from vis_core.models.tevit.building import ready_network
+    from vis_core.models.tevit.model import TeViTModel
+    from vis_core.nn.backbones.swin import SwinTransformer
+    from vis_core.system.driver import StreamSegmenter
+    from vis_core.tracking.lifecycle import TrackLifecycle
+    from vis_core.tracking.overlap import OverlapAssociator
+
+    network = ready_network(tensors, metadata, device, precision, shift, query_interaction)
     names = class_names_of(metadata, network.classes, vocabulary)
     sides = PUBLISHED_SWIN_SIZE if isinstance(network.backbone, SwinTransformer) else PUBLISHED_SIZE
     model = TeViTModel(
@@ -120,26 +104,7 @@ def build(
     return StreamSegmenter(model, associator, lifecycle, clip_length, clip_length - 1 if stride is None else stride)
 
 
-def _network(
-    tensors: Mapping[str, Tensor] | None, metadata: Mapping[str, str], shift: str, query_interaction: str
-) -> TeViTNetwork:
-    if tensors is None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = TeViTNetwork(MsgShifT(shift=shift), query_interaction=query_interaction)
-            network.initialise()
-        return network
-    try:
-        if "format" not in metadata:  # what was trained here without messengers is like an image model
-            published.check_complete(tensors)
-        classes, queries, dimensions = published.sizes(tensors)
-        backbone = published.backbone_of(tensors, shift=shift)
-    except CheckpointError as error:
-        raise CheckpointError(f"{NAME}: {error}") from error
-    network = TeViTNetwork(backbone, classes, queries, dimensions, query_interaction)
-    load_tensors(network, tensors, NAME)
-    return network
-
+_PUBLISHED = f"{__name__}.published"
 
 SYSTEM = System(
     name=NAME,
@@ -147,7 +112,7 @@ SYSTEM = System(
     paper="Yang et al., Temporally Efficient Vision Transformer for Video Instance Segmentation, CVPR 2022, "
     "arXiv 2204.08412",
     build=build,
-    published=PublishedFormat(published.recognise, published.convert),
+    published=PublishedFormat(deferred(_PUBLISHED, "recognise"), deferred(_PUBLISHED, "convert")),
     checkpoints_licence="MIT, that of their repository; none is stated for the files themselves",
     checkpoints_source="github.com/hustvl/Storage, release v1.1.0, linked from github.com/hustvl/TeViT",
     figures={

@@ -17,8 +17,6 @@ from vis_core.structures import Frame
 from vis_core.system.clip import ClipModel, size_of
 from vis_core.tracking.associator import Window
 
-BACKBONE_RUNS = ("window", "stream")
-
 
 @dataclass(eq=False)
 class FrameFeatures:

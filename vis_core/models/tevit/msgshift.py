@@ -14,13 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vis_core.models.tevit.choices import MESSENGERS, SHIFTS
 from vis_core.models.tevit.pvt import EPS, HEAD_WIDTH, Block, Embedding, map_of
 from vis_core.nn.attention import Attention
 from vis_core.nn.backbones.swin import MLP
 from vis_core.nn.prepacked_convolution import pack_convolutions
 
-SHIFTS = ("cyclic", "clamp")
-MESSENGERS = ("shift", "attention", "none")
 STEPS = (1, -1, 2, -2)  # frames that the groups of tokens move by
 REDUCTIONS = (8, 4, 2, 1)
 EXPANSIONS = (8, 8, 4, 4)
@@ -277,7 +276,7 @@ def shifted(tokens: Tensor, frames: int, way: int, shift: str) -> Tensor:
 
     Args:
         way: 1, or -1 for the steps backwards, 0 for none.
-        shift: one of `SHIFTS`.
+        shift: one of `choices.SHIFTS`.
     """
     if not way or frames == 1 or not tokens.shape[1]:
         return tokens

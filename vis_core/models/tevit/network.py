@@ -30,7 +30,6 @@ from vis_core.nn.region_queries import (
 )
 from vis_core.nn.roi_align import Level, pyramid_roi_align
 
-INTERACTIONS = ("spatiotemporal", "spatial", "joint")
 Backbone = MsgShifT | ResNet | SwinTransformer
 _LARGEST_GROWTH = math.log(1000 / 16)
 _FINEST_SIDE = 56  # of a box on the level of stride 4, pixels; half of the least on that of stride 8
@@ -52,7 +51,7 @@ class Stage(QueryStage):
     Args:
         dimensions: of the head.
         classes: K.
-        query_interaction: one of `INTERACTIONS`; joint: over all queries of all frames at once.
+        query_interaction: one of `choices.INTERACTIONS`; joint: over all queries of all frames at once.
     """
 
     def __init__(self, dimensions: Dimensions, classes: int, query_interaction: str = "spatiotemporal") -> None:

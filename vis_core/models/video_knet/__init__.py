@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from torch import Tensor
-
-from vis_core.checkpoints import load_tensors
 from vis_core.data.vocabularies import class_names_of
-from vis_core.errors import CheckpointError, OptionError
-from vis_core.models.video_knet import online_training, published, training
-from vis_core.models.video_knet.clip import VideoKNetModel
-from vis_core.models.video_knet.network import ClipNetwork, FrameNetwork, OnlineNetwork
-from vis_core.models.video_knet.online import ASSOCIATIONS, ThingInstances, VideoKNetOnlineModel
-from vis_core.models.video_knet.vocabulary import known_labels, numbered_stuff
-from vis_core.nn.backbones.resnet import ResNet
-from vis_core.nn.precision import exact_type
-from vis_core.nn.prepacked_convolution import pack_convolutions
-from vis_core.nn.winograd import use_winograd
-from vis_core.system.driver import StreamSegmenter
-from vis_core.system.entry import PublishedFormat, System
+from vis_core.errors import OptionError
+from vis_core.models.video_knet.choices import ASSOCIATIONS, CLIP, METRICS, ONLINE
+from vis_core.models.video_knet.trainables import trainable_clip, trainable_online
+from vis_core.system.entry import PublishedFormat, System, deferred
 from vis_core.system.option import GRAPH, EdgeWeight, MaxLostFrames, MaxLostTracks, Option, Vocabulary, linkage
-from vis_core.system.segmenter import Segmenter
-from vis_core.tracking.associator import Associator
-from vis_core.tracking.graph_association import Detections, GraphAssociator
-from vis_core.tracking.lifecycle import TrackLifecycle
-from vis_core.tracking.overlap import OverlapAssociator
-from vis_core.tracking.quasi_dense import METRICS, QuasiDenseAssociator
 
-CLIP, ONLINE = "video-knet", "video-knet-online"
-_Network = TypeVar("_Network", bound=FrameNetwork)
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from vis_core.models.video_knet.online import ThingInstances
+    from vis_core.system.segmenter import Segmenter
+    from vis_core.tracking.associator import Associator
 
 
 def build_clip(
@@ -59,7 +46,13 @@ def build_clip(
     vocabulary: Vocabulary = "auto",
 ) -> Segmenter:
     """The clip system; backbone, neck, classes and kernels are the tensors', without any ResNet-50's, 40 and 100."""
-    network = _ready(_clip_network(tensors), device, precision)
+    from vis_core.models.video_knet.building import clip_network, ready
+    from vis_core.models.video_knet.clip import VideoKNetModel
+    from vis_core.system.driver import StreamSegmenter
+    from vis_core.tracking.lifecycle import TrackLifecycle
+    from vis_core.tracking.overlap import OverlapAssociator
+
+    network = ready(clip_network(tensors), device, precision)
     names = class_names_of(metadata, network.classes, vocabulary)
     model = VideoKNetModel(network, names, input_size, unbounded, score_threshold, max_instances)
     associator = OverlapAssociator(link_overlap)
@@ -100,9 +93,17 @@ def build_online(
     vocabulary: Vocabulary = "auto",
 ) -> Segmenter:
     """The online system; its parts are those that the tensors hold, without any ResNet-50's for 40 things, no stuff."""
+    from vis_core.models.video_knet import building
+    from vis_core.models.video_knet.online import VideoKNetOnlineModel
+    from vis_core.models.video_knet.vocabulary import known_labels, numbered_stuff
+    from vis_core.system.driver import StreamSegmenter
+    from vis_core.tracking.graph_association import Detections, GraphAssociator
+    from vis_core.tracking.lifecycle import TrackLifecycle
+    from vis_core.tracking.quasi_dense import QuasiDenseAssociator
+
     if association == GRAPH and published_id_alignment:
         raise OptionError(f"option association: {GRAPH} has no published_id_alignment")
-    network = _ready(_online_network(tensors, association), device, precision)
+    network = building.ready(building.online_network(tensors, association), device, precision)
     known = known_labels(network.things, network.stuff)
     if known is not None and "class_names" not in metadata:
         names = tuple(known.names[i] for i in known.things)
@@ -126,90 +127,25 @@ def build_online(
     return StreamSegmenter(model, associator, TrackLifecycle(None if published_id_alignment else max_lost_frames, None))
 
 
-def _clip_network(tensors: Mapping[str, Tensor] | None) -> ClipNetwork:
-    if tensors is None:
-        return _random(ClipNetwork, "resnet50", "fpn", 40)
-    found = _told(CLIP, published.frame_sizes, tensors)
-    network = ClipNetwork(found.backbone, found.neck, found.classes, found.sizes)
-    load_tensors(network, tensors, CLIP)
-    return network
-
-
-def _online_network(tensors: Mapping[str, Tensor] | None, association: str) -> OnlineNetwork:
-    if tensors is None:
-        return _random(OnlineNetwork, "resnet50", "fpn", 40)
-    if association != "embedding":
-        tensors = {key: x for key, x in tensors.items() if not key.startswith("clip_stages.")}
-    found = _told(ONLINE, published.frame_sizes, tensors)
-    links = _told(ONLINE, published.links, tensors, found.classes)
-    if links.embedding_layers is None and association == "embedding":
-        of_clips = f"load them as {CLIP!r}, or " if any(key.startswith("clip_stages.") for key in tensors) else ""
-        raise CheckpointError(
-            f"{ONLINE}: association.output.weight is missing: the weights hold no embeddings; {of_clips}use "
-            f"association 'kernel' or {GRAPH!r}"
-        )
-    network = OnlineNetwork(
-        found.backbone,
-        found.neck,
-        links.things,
-        found.classes - links.things,
-        links.linking,
-        links.fusion,
-        links.embedding_layers,
-        found.sizes,
-    )
-    own = {"thing_classes": torch.tensor(links.things)}
-    load_tensors(network, own | dict(tensors), ONLINE)
-    return network
-
-
-def _told(name: str, function: Any, *arguments: Any) -> Any:
-    """What the tensors tell; an error names the system."""
-    try:
-        return function(*arguments)
-    except CheckpointError as error:
-        raise CheckpointError(f"{name}: {error}") from error
-
-
-def _random(kind: type[_Network], *arguments: Any) -> _Network:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = kind(*arguments)
-        network.initialise()
-    return network
-
-
-def _ready(network: _Network, device: torch.device, precision: str) -> _Network:
-    """The network for inference; with ``auto`` all of it is float32: a kernel's pooling mask is hard."""
-    network.eval().requires_grad_(False)
-    if isinstance(network.backbone, ResNet):
-        network.backbone.fold_norms()
-    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.backbone.to(exact_type(precision))
-    pack_convolutions(network)
-    use_winograd(network)
-    network.join_finest_level()
-    return network
-
-
 _PAPER = (
     "Li et al., Video K-Net: A Simple, Strong, and Unified Baseline for Video Segmentation, CVPR 2022, arXiv 2204.04656"
 )
 _SOURCE = "github.com/lxtGH/Video-K-Net, README (OneDrive and Baidu)"
+_PUBLISHED = f"{__name__}.published"
 
 VIDEO_KNET = System(
     name=CLIP,
     title="Video K-Net",
     paper=_PAPER,
     build=build_clip,
-    published=PublishedFormat(published.is_clip, published.convert),
+    published=PublishedFormat(deferred(_PUBLISHED, "is_clip"), deferred(_PUBLISHED, "convert")),
     checkpoints_licence="none stated (its code: MIT)",
     checkpoints_source=_SOURCE,
     figures={
         "YouTube-VIS 2019 val, ResNet-50": "AP 40.5",
         "YouTube-VIS 2019 val, Swin-B": "AP 54.1 (51.5 in an earlier version of the paper)",
     },
-    trainable=training.trainable,
+    trainable=trainable_clip,
 )
 
 VIDEO_KNET_ONLINE = System(
@@ -217,11 +153,11 @@ VIDEO_KNET_ONLINE = System(
     title="Video K-Net, online",
     paper=_PAPER,
     build=build_online,
-    published=PublishedFormat(published.is_online, published.convert),
+    published=PublishedFormat(deferred(_PUBLISHED, "is_online"), deferred(_PUBLISHED, "convert")),
     checkpoints_licence="none stated (its code: MIT)",
     checkpoints_source=_SOURCE,
     figures={"VIPSeg": "VPQ 39.8 (panoptic)"},
-    trainable=online_training.trainable,
+    trainable=trainable_online,
 )
 
 SYSTEMS = (VIDEO_KNET, VIDEO_KNET_ONLINE)

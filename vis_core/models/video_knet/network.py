@@ -19,9 +19,6 @@ from vis_core.nn.feature_pyramid import FeaturePyramid
 from vis_core.nn.pixel_decoder import PixelDecoder
 from vis_core.nn.winograd import pays
 
-BACKBONES = ("resnet50", "resnet101", *(f"swin_{name}" for name in VARIANTS))
-NECKS = ("fpn", "deformable")
-LINKINGS = ("ffn", "update")
 STAGES = 3
 _WINDOW = 7  # of every Swin transformer here
 
@@ -44,8 +41,8 @@ class FrameNetwork(nn.Module):
     """What both systems have in common: kernels of each frame by itself, in three stages.
 
     Args:
-        backbone: one of `BACKBONES`, or a module with ``channels`` that gives maps at strides 4, 8, 16 and 32.
-        neck: one of `NECKS`.
+        backbone: one of `choices.BACKBONES`, or a module with ``channels`` that gives maps at strides 4, 8, 16 and 32.
+        neck: one of `choices.NECKS`.
         classes: number of categories, things before stuff.
         sizes: all others.
     """
@@ -269,7 +266,7 @@ class OnlineNetwork(FrameNetwork):
         neck: the same.
         things: number of thing classes.
         stuff: number of stuff classes, each with a kernel of its own; may be 0.
-        linking: how kernels for the embeddings look at those of the frame before: one of `LINKINGS`, or none.
+        linking: how kernels for the embeddings look at those of the frame before: one of `choices.LINKINGS`, or none.
         fusion: kernels look at those of the frame before as the last stage begins, too.
         embedding_layers: see `AssociationHead`; None: there is none, kernels are compared as they are.
         sizes: see `FrameNetwork`.
@@ -343,7 +340,7 @@ def _unless(begins: Tensor | None, kernels: Tensor, linked: Tensor) -> Tensor:
 
 
 def build_backbone(name: str) -> ResNet | SwinTransformer:
-    """One of `BACKBONES`; every Swin transformer has windows of 7 and loses as many residuals as published."""
+    """One of `choices.BACKBONES`; every Swin transformer has windows of 7 and loses as many residuals as published."""
     kind, _, variant = name.partition("_")
     if kind == "swin":
         return SwinTransformer(replace(VARIANTS[variant], window=_WINDOW), 0.2 if variant == "large" else 0.3)

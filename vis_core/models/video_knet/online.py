@@ -25,7 +25,6 @@ from vis_core.structures import Frame
 from vis_core.system.clip import ClipInstances, ClipModel, size_of
 from vis_core.tracking.associator import Window
 
-ASSOCIATIONS = ("embedding", "kernel")
 _EMPTY_BOX = (-1.0, -1.0, 10.0, 10.0)  # the published one
 
 
@@ -110,7 +109,7 @@ class VideoKNetOnlineModel(ClipModel[EncodedFrame, ThingInstances]):
         semantic: classes of the semantic map.
         short_side: shorter side of the network's image, pixels; None: as frames come.
         score_threshold: least score of a thing.
-        association: what things are associated by: one of `ASSOCIATIONS`, their own or the kernel itself.
+        association: what things are associated by: one of `choices.ASSOCIATIONS`, their own or the kernel itself.
         published: boxes as the published code has them: what looks like a thing is looked up as if there were no
             padding, and a mask without any such pixel has one and the same small box.
     """

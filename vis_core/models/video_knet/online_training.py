@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -18,18 +17,13 @@ from vis_core.models.video_knet.association_losses import (
 )
 from vis_core.models.video_knet.kernels import StageOutputs
 from vis_core.models.video_knet.losses import Match, Predictions, Targets
-from vis_core.models.video_knet.network import LINKINGS, PUBLISHED, STAGES, OnlineNetwork
+from vis_core.models.video_knet.network import STAGES, OnlineNetwork
 from vis_core.models.video_knet.semantic_pyramid import doubled
 from vis_core.models.video_knet.training import (
-    Backbone,
-    Kernels,
     KNetTraining,
-    Neck,
     stage_losses,
-    start_from,
     summed,
 )
-from vis_core.system.option import Option
 from vis_core.system.trainable import AllReduceSum
 
 _TARGET_STRIDE = 2
@@ -195,41 +189,3 @@ class OnlineTraining(KNetTraining):
             sides.append(association(kernels[b, match.kernels]))
             numbers.append(torch.tensor(instances[b], dtype=torch.int64, device=kernels.device)[match.instances])
         return (sides[0], sides[1]), numbers[0][:, None] == numbers[1]
-
-
-def trainable(
-    class_names: tuple[str, ...],
-    tensors: Mapping[str, Tensor] | None,
-    generator: torch.Generator,
-    *,
-    backbone: Backbone = "resnet50",
-    neck: Neck = "fpn",
-    kernels: Kernels = 100,
-    linking: Annotated[
-        str, Option("how kernels for the embeddings look at those of the frame before", choices=LINKINGS)
-    ] = "ffn",
-    fusion: Annotated[bool, Option("kernels look at those of the frame before as the last stage begins, too")] = False,
-    embedding_layers: Annotated[int, Option("linear layers before the last one of the embeddings", 0, 9)] = 2,
-) -> OnlineTraining:
-    """What the trainer trains: things alone, without stuff, on clips of two frames.
-
-    Args:
-        class_names: of the labels.
-        tensors: a K-Net of images or a Video K-Net under our names, of any class count, or ImageNet weights of a ResNet
-            with torchvision's keys; None: none.
-        generator: its seed is that of the first weights.
-        backbone: one of `BACKBONES`.
-        neck: one of `NECKS`.
-        kernels: instances of a frame at most.
-        linking: one of `LINKINGS`.
-        fusion: see `OnlineNetwork`.
-        embedding_layers: see `AssociationHead`.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator.initial_seed())
-        sizes = PUBLISHED._replace(kernels=kernels)
-        network = OnlineNetwork(backbone, neck, len(class_names), 0, linking, fusion, embedding_layers, sizes)
-        network.initialise()
-    if tensors is not None:
-        start_from(network, tensors, "video-knet-online")
-    return OnlineTraining(network)

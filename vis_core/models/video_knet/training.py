@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -17,9 +16,6 @@ from vis_core.models.video_knet import losses
 from vis_core.models.video_knet.kernels import StageOutputs
 from vis_core.models.video_knet.losses import Match, Predictions, Targets, soft_masks
 from vis_core.models.video_knet.network import (
-    BACKBONES,
-    NECKS,
-    PUBLISHED,
     STAGES,
     ClipNetwork,
     FrameNetwork,
@@ -29,7 +25,6 @@ from vis_core.models.video_knet.semantic_pyramid import doubled
 from vis_core.nn.backbones import resnet
 from vis_core.nn.backbones.resnet import FrozenBatchNorm, ResNet
 from vis_core.nn.input_transform import IMAGENET_MEAN, IMAGENET_STD
-from vis_core.system.option import Option
 from vis_core.system.trainable import AllReduceSum, Trainable
 
 _MULTIPLE_OF = 32
@@ -242,37 +237,3 @@ def start_from(network: FrameNetwork, tensors: Mapping[str, Tensor], source: str
     if resnet.is_torchvision(tensors):
         tensors = {f"backbone.{key}": x for key, x in resnet.from_torchvision(tensors).items()}
     load_fitting(network, {key: x for key, x in tensors.items() if key != "thing_classes"}, source)
-
-
-Backbone = Annotated[str, Option("of the network", choices=BACKBONES)]
-Neck = Annotated[str, Option("of the network: a feature pyramid, or a deformable pixel decoder", choices=NECKS)]
-Kernels = Annotated[int, Option("instances at most", 1, 1000)]
-
-
-def trainable(
-    class_names: tuple[str, ...],
-    tensors: Mapping[str, Tensor] | None,
-    generator: torch.Generator,
-    *,
-    backbone: Backbone = "resnet50",
-    neck: Neck = "fpn",
-    kernels: Kernels = 100,
-) -> ClipTraining:
-    """What the trainer trains.
-
-    Args:
-        class_names: of the labels.
-        tensors: a K-Net of images or a Video K-Net under our names, of any class count, or ImageNet weights of a ResNet
-            with torchvision's keys; None: none.
-        generator: its seed is that of the first weights.
-        backbone: one of `BACKBONES`.
-        neck: one of `NECKS`.
-        kernels: instances of a clip at most.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator.initial_seed())
-        network = ClipNetwork(backbone, neck, len(class_names), PUBLISHED._replace(kernels=kernels))
-        network.initialise()
-    if tensors is not None:
-        start_from(network, tensors, "video-knet")
-    return ClipTraining(network)

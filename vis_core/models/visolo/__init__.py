@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from vis_core.data.vocabularies import class_names_of, numbered, stated_names
 from vis_core.models.visolo import shipped
-from vis_core.models.visolo.trainable import trainable, trainable_lite
+from vis_core.models.visolo.trainables import trainable, trainable_lite
 from vis_core.system.entry import PublishedFormat, System, deferred
 from vis_core.system.option import GRAPH, EdgeWeight, MaxLostFrames, MaxLostTracks, Option, Vocabulary, linkage
 

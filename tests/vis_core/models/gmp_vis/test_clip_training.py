@@ -9,11 +9,12 @@ from tests.vis_core.models.gmp_vis.small_clip import TinyBackbone, small_network
 from vis_core.data.clips import TrainingClip
 from vis_core.data.synthetic import CLASS_NAMES
 from vis_core.errors import CheckpointError, OptionError
+from vis_core.models.gmp_vis.building import clip_network
 from vis_core.models.gmp_vis.clip import VisTRModel, WholePixels
 from vis_core.models.gmp_vis.clip_network import ClipNetwork
-from vis_core.models.gmp_vis.clip_training import ClipTraining, start_from, trainable
+from vis_core.models.gmp_vis.clip_training import ClipTraining, start_from
 from vis_core.models.gmp_vis.linking import ClipAssociator
-from vis_core.models.gmp_vis.vistr import clip_network
+from vis_core.models.gmp_vis.trainables import trainable_vistr as trainable
 from vis_core.system.driver import StreamSegmenter
 from vis_core.system.option import check_options, options_of
 from vis_core.tracking.lifecycle import TrackLifecycle
