@@ -1,4 +1,7 @@
-"""The systems by name, and how one is made from a weight file."""
+"""The systems by name, and how one is made from a weight file.
+
+The catalogue is read without PyTorch, which is imported when a network is made of it.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,20 @@ import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from vis_core import checkpoints
-from vis_core.checkpoints import FORMAT
-from vis_core.errors import CheckpointError, OptionError, nearest, printable
+from vis_core.errors import CheckpointError, MissingDependencyError, OptionError, nearest, printable
 from vis_core.files.weights_folder import find_weights
 from vis_core.models import efficientvis, gmp_vis, mask2former_vis, tevit, video_knet, visolo
-from vis_core.nn.runtimes import is_exported
-from vis_core.system import exported
 from vis_core.system.entry import System
 from vis_core.system.option import check_options
-from vis_core.system.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from vis_core.system.exported import ExportedNetwork
+    from vis_core.system.segmenter import Segmenter
 
 SYSTEMS: Mapping[str, System] = {
     system.name: system
@@ -55,7 +57,10 @@ def load(
     Raises:
         OptionError: an unknown name or option, or a value out of range.
         CheckpointError: the weights do not fit, or are unsafe to load.
+        MissingDependencyError: PyTorch, or what runs an exported network, is needed and not installed.
     """
+    from vis_core.nn.runtimes import is_exported
+
     system = find(name)
     weights = system.default_weights() if weights is None else find_weights(weights)
     if weights is not None and is_exported(weights):
@@ -63,6 +68,7 @@ def load(
     if precision not in PRECISIONS:
         raise OptionError(f"precision {precision!r} is none of {', '.join(PRECISIONS)}")
     checked = check_options(system.options, options, f"{name}: ")
+    _import_torch(f"{name}: {weights or 'without weights'}")
     tensors, metadata = (None, {}) if weights is None else read_weights(system, weights)
     if tensors is None:
         warnings.warn(f"{name}: no weights given, so they are random and the masks mean nothing", stacklevel=2)
@@ -73,13 +79,49 @@ def load(
 
 def _load_exported(system: System, path: Path, device: str, precision: str, given: Mapping[str, Any]) -> Segmenter:
     """A system on an exported network; what is not of the network runs on the CPU."""
+    from vis_core.system import exported
+
     network = exported.read(path, device)
     options = check_options(system.options, network.options(system.name, precision, given), f"{system.name}: ")
     metadata = network.about["weights_metadata"]
-    segmenter = system.build(network.weights(), metadata, torch.device("cpu"), "fp32", **options)
-    exported.use(segmenter, network)
+    if system.build_exported is not None:
+        segmenter = system.build_exported(network.runs, tuple(network.about["class_names"]), **options)
+    else:
+        segmenter = _built_around(system, network, options)
+    segmenter.runs_on = network.runs_on
     segmenter.options, segmenter.shown_score = system.options, _shown_score(metadata)
     return segmenter
+
+
+def _built_around(system: System, network: ExportedNetwork, options: Mapping[str, Any]) -> Segmenter:
+    """What of a system is not exported, on PyTorch, around exported graphs."""
+    _import_torch(f"{system.name}: {network.path}, of which a part was not exported")
+    import torch
+
+    from vis_core.system.exported_tensors import use, zero_weights
+
+    metadata = network.about["weights_metadata"]
+    segmenter = system.build(zero_weights(network), metadata, torch.device("cpu"), "fp32", **options)
+    use(segmenter, network)
+    return segmenter
+
+
+def _import_torch(what: str) -> None:
+    """Import PyTorch, with the threads that were chosen before.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    from vis_core.nn.concurrency import load_torch
+
+    try:
+        load_torch()
+    except ImportError as error:
+        without = " and ".join(name for name, system in SYSTEMS.items() if system.build_exported is not None)
+        raise MissingDependencyError(
+            f"{what}: PyTorch is needed and not installed: pip install torch; without it, what 'vis export' made of "
+            f"{without} can be run"
+        ) from error
 
 
 def _shown_score(metadata: Mapping[str, str]) -> float:
@@ -120,12 +162,17 @@ def convert(name: str, source: str | Path, target: str | Path, half: bool = Fals
     system = find(name)
     if Path(target).suffix != ".safetensors":
         raise CheckpointError(f"{target}: weights are written as .safetensors")
+    _import_torch(str(source))
+    import torch
+
+    from vis_core import checkpoints
+
     tensors, metadata = read_weights(system, Path(source))
     if half:
         tensors = {key: x.half() if x.dtype == torch.float32 else x for key, x in tensors.items()}
     defaults = {key: option.default for key, option in system.options.items()}
     system.build(tensors, metadata, torch.device("cpu"), "fp32", **defaults)
-    metadata = {"licence": system.checkpoints_licence, **metadata, "format": FORMAT, "system": system.name}
+    metadata = {"licence": system.checkpoints_licence, **metadata, "format": checkpoints.FORMAT, "system": system.name}
     checkpoints.write_tensors(target, tensors, metadata)
     return len(tensors)
 
@@ -136,11 +183,14 @@ def read_weights(system: System, path: Path) -> tuple[dict[str, Tensor], dict[st
     Raises:
         CheckpointError: the file is none of that system.
     """
+    from vis_core import checkpoints
+
     tensors, metadata = checkpoints.read_tensors(path)
     if "format" in metadata:
-        if metadata["format"] != FORMAT:
+        if metadata["format"] != checkpoints.FORMAT:
             raise CheckpointError(
-                f"{path}: format {printable(metadata['format'], 60)!r} is not {FORMAT!r}, which this version reads"
+                f"{path}: format {printable(metadata['format'], 60)!r} is not {checkpoints.FORMAT!r}, which this "
+                "version reads"
             )
         if metadata.get("system") != system.name:
             raise CheckpointError(
@@ -166,6 +216,8 @@ def read_weights(system: System, path: Path) -> tuple[dict[str, Tensor], dict[st
 
 
 def _device(device: str | torch.device) -> torch.device:
+    import torch
+
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

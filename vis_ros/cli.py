@@ -17,10 +17,10 @@ from rich.markup import escape
 
 from vis_core.commands.examples import examples
 from vis_core.commands.interrupts import end_undisturbed, ended_in_order, handled, interrupts
-from vis_core.commands.known_systems import find_known
 from vis_core.commands.progress import progress_bar
 from vis_core.commands.reading import Orientation, ValueRange, open_sources
 from vis_core.commands.running import Command, new_app, run_command_line
+from vis_core.commands.system_checks import find_system
 from vis_core.commands.terminal import Force, output, say, screen
 from vis_core.errors import InputError
 from vis_core.files.outputs import check_file
@@ -170,7 +170,7 @@ def run(
     For example: vis-ros run visolo --ros-args -r image:=/camera/image_raw -p weights:=visolo.safetensors
     """
     require_ros()
-    find_known(system)
+    find_system(system)
     from vis_ros.node import segmenter_node
     from vis_ros.node.transport import installed_file
 

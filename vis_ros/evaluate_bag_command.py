@@ -18,7 +18,6 @@ from vis_core.commands.fleet import Jobs, Ray, Resume, refuse_alone
 from vis_core.commands.fleet_records import tell_figures
 from vis_core.commands.inputs import expanded
 from vis_core.commands.interrupts import end_undisturbed, handled
-from vis_core.commands.known_systems import find_known
 from vis_core.commands.loading import (
     Device,
     Precision,
@@ -36,6 +35,7 @@ from vis_core.commands.loading import (
 )
 from vis_core.commands.progress import progress_bar
 from vis_core.commands.reading import ValueRange, tell_notes
+from vis_core.commands.system_checks import find_system
 from vis_core.commands.terminal import Force, check_inputs, output, say, screen
 from vis_core.data.class_matching import category_pairs
 from vis_core.errors import InputError, OptionError, printable
@@ -178,7 +178,7 @@ def evaluate_bag(
 
 def _check_choice(system: str, weights: Path | None, device: str, precision: str, texts: list[str], live: bool) -> None:
     """See before torch is loaded whether the system, its options and its weights can be right."""
-    known = find_known(system).options
+    known = find_system(system).options
     own = dict(options_given(texts))
     if live:
         from vis_core.files.yaml_files import read_yaml

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from vis_core.commands.known_systems import check_choice, find_known
 from vis_core.commands.loading import OptionTexts, Weights, option_value, options_given
+from vis_core.commands.system_checks import check_choice, find_system
 from vis_core.commands.terminal import Force, output, say
 from vis_core.errors import InputError, OptionError
 from vis_core.files.outputs import check_file
@@ -44,7 +44,7 @@ def export(
 
     What is written is taken wherever weights are: vis segment street.mp4 --weights lite.onnx
     """
-    known = find_known(system).options
+    known = find_system(system).options
     options = {
         key: option_value(text, known[key]) if key in known else text for key, text in options_given(option or [])
     }

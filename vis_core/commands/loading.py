@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from vis_core.commands.known_systems import check_choice, find_known, names_beginning_with
+from vis_core.commands.system_checks import check_choice, find_system, names_beginning_with
 from vis_core.commands.terminal import screen, urgent
 from vis_core.errors import InputError, OptionError, printable
 from vis_core.files.weights_folder import find_weights
@@ -72,7 +72,7 @@ def load_segmenter(
         name: of the system.
         weights: weight file; None: the system's own, else random ones.
         device, precision: as of ``vis_core.load``.
-        threads: of the network on a CPU; None: as many as PyTorch chooses.
+        threads: of the network on a CPU; None: as many as the machine has.
         texts: options, each ``name=value``.
         given: options already parsed; None is left out.
 
@@ -81,12 +81,11 @@ def load_segmenter(
         CheckpointError: the weights cannot be used.
     """
     options = check_segmenter(name, weights, device, precision, texts, given)
-    import torch
-
     from vis_core import catalog
+    from vis_core.nn.concurrency import set_thread_count
 
     if threads is not None:
-        torch.set_num_threads(threads)
+        set_thread_count(threads)
     with warnings.catch_warnings():
         if weights is None:
             warnings.simplefilter("ignore", UserWarning)
@@ -97,14 +96,14 @@ def load_segmenter(
 def check_segmenter(
     name: str, weights: Path | None, device: str, precision: str, texts: list[str], given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """See, before torch is loaded, whether what stands on a command line can be right; returns the options.
+    """See, before a network is loaded, whether what stands on a command line can be right; returns the options.
 
     Raises:
         OptionError: an unknown system, option, device or precision, or a value out of range.
         InputError: the weights are no file.
     """
     options = {key: value for key, value in given.items() if value is not None}
-    known = find_known(name).options
+    known = find_system(name).options
     for key, value in options_given(texts):
         options[key] = option_value(value, known[key]) if key in known else value
     check_choice(name, weights, device, precision, options)
@@ -118,7 +117,7 @@ def quality_options(name: str, texts: Iterable[str]) -> dict[str, Any]:
         OptionError: an unknown system.
     """
     given = dict(options_given(texts))
-    known = {key: option for key, option in find_known(name).options.items() if option.quality is not None}
+    known = {key: option for key, option in find_system(name).options.items() if option.quality is not None}
     changed = {key: option.quality for key, option in known.items() if key not in given}
     if not known:
         screen.print(f"[yellow]--quality[/] changes nothing: {escape(name)} has no slower way that is better")

@@ -21,8 +21,8 @@ from vis_core.commands import train as training_commands
 from vis_core.commands import weights as weights_commands
 from vis_core.commands.examples import VIS, examples
 from vis_core.commands.interrupts import ended_in_order
-from vis_core.commands.known_systems import check_weights, find_known
 from vis_core.commands.running import Command, new_app, run_command_line
+from vis_core.commands.system_checks import check_weights, find_system
 from vis_core.commands.tables import show
 from vis_core.commands.terminal import Force, output, say
 from vis_core.errors import OptionError
@@ -49,7 +49,7 @@ def convert(
     force: Force = False,
 ) -> None:
     """Convert a published checkpoint, or weights of ours, to .safetensors, checked against the network."""
-    find_known(system)
+    find_system(system)
     if target.suffix != ".safetensors":
         raise OptionError(f"{target}: weights are written as .safetensors")
     source = find_weights(source)
@@ -65,7 +65,7 @@ def convert(
 def systems(name: Annotated[str | None, typer.Argument(help="Show the options of this one.")] = None) -> None:
     """List the systems with their licences and published figures; of one, its options."""
     if name is not None:
-        find_known(name)
+        find_system(name)
 
     from vis_core import catalog
 

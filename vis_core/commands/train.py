@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from vis_core.commands.interrupts import interrupts
-from vis_core.commands.known_systems import check_weights, find_known, trainable_systems
+from vis_core.commands.system_checks import check_weights, find_system
 from vis_core.commands.terminal import check_inputs, output
 from vis_core.commands.training_display import Display
 from vis_core.errors import OptionError
@@ -77,9 +77,11 @@ def _check_before(config: Config) -> None:
     Raises:
         OptionError: an unknown system or option, or a value out of range.
     """
-    system = find_known(config.system)
+    from vis_core import catalog
+
+    system = catalog.find(config.system)
     if not system.trainable:
-        able = ", ".join(trainable_systems())
+        able = ", ".join(name for name, entry in catalog.SYSTEMS.items() if entry.trainable)
         raise OptionError(f"system: {config.system!r} cannot be trained here; these can: {able}")
     check_given(system.training_options, config.options, "options.")
     check_given(system.options, config.evaluation.options, "evaluation.options.")
@@ -92,7 +94,7 @@ def _check_places(config: Config) -> None:
         InputError: one is not.
     """
     weights = config.initial_weights
-    if weights is not None and weights.name not in find_known(config.system).starting_weights:
+    if weights is not None and weights.name not in find_system(config.system).starting_weights:
         check_weights(weights)
     check_inputs(*(path for entry in config.data for path in (entry.annotations, entry.images)))
     check_inputs(*(path for entry in config.evaluation.data for path in (entry.annotations, entry.images)))

@@ -116,7 +116,7 @@ def check(
     path = find_weights(path)
     file = _listed(path.name)
 
-    from vis_core.commands.known_systems import check_weights
+    from vis_core.commands.system_checks import check_weights
 
     check_weights(path)
 

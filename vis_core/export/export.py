@@ -24,7 +24,7 @@ from vis_core.export.quantisation import quantised
 from vis_core.nn.graphs import Graph
 from vis_core.nn.runtimes import PRECISIONS, SUFFIXES, is_exported
 from vis_core.structures import Frame, Instances
-from vis_core.system import exported
+from vis_core.system import exported, exported_tensors
 from vis_core.system.clip import ClipModel, TensorRun
 from vis_core.system.driver import StreamSegmenter
 from vis_core.system.segmenter import Segmenter
@@ -126,7 +126,7 @@ def export_segmenter(
         **(stated or {}),
         "class_names": list(segmenter.class_names),
         "precision": precision,
-        "weights": None if tensors is None else exported.stated_weights(tensors),
+        "weights": None if tensors is None else exported_tensors.stated_weights(tensors),
         "weights_metadata": dict(metadata or {}),
         "graphs": {
             name: {
@@ -150,7 +150,7 @@ def export_segmenter(
             raise ExportError(
                 "bf16: this CPU has none, and computes in float32; export where it has, for the proof's sake"
             )
-        with _running(model, {name: exported.on_tensors(run) for name, run in network.runs.items()}):
+        with _running(model, {name: exported_tensors.on_tensors(run) for name, run in network.runs.items()}):
             proof = prove(plain, _answers(segmenter, shown))
     if precision == "fp32":
         proof.check()

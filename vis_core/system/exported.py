@@ -1,4 +1,4 @@
-"""An exported network in place of a system's own: what its file states, and how a segmenter runs on it."""
+"""An exported network from its file: what that states, and its graphs, ready to run; nothing here needs PyTorch."""
 
 from __future__ import annotations
 
@@ -9,15 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from vis_core.errors import CheckpointError, OptionError, printable
+from vis_core.nn.concurrency import thread_count
 from vis_core.nn.runtimes import PRECISIONS, Run, onnx_session, openvino_model
-from vis_core.system.clip import TensorRun
-from vis_core.system.driver import StreamSegmenter
-from vis_core.system.segmenter import Segmenter
 
 FORMAT = "vis-export-1"
 ABOUT, GRAPH_KEY = "vis_export", "vis_graph:"
@@ -32,7 +26,6 @@ _STATED: Mapping[str, Callable[[Any], bool]] = {
     "weights_metadata": lambda x: isinstance(x, dict),
     "graphs": lambda x: isinstance(x, dict) and len(x) > 0 and all(_is_graph(*row) for row in x.items()),
 }
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int64": torch.int64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +41,12 @@ class ExportedNetwork:
     path: Path
     about: Mapping[str, Any]
     runs: Mapping[str, Run]
+
+    @property
+    def runs_on(self) -> dict[str, str]:
+        """Device and precision, for diagnostics."""
+        devices = {run.device for run in self.runs.values()}
+        return {"device": ", ".join(sorted(devices)), "precision": self.about["precision"]}
 
     def options(self, system: str, precision: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """The options that are given and those that are part of the graphs.
@@ -74,15 +73,6 @@ class ExportedNetwork:
         fixed = {name: tuple(x) if isinstance(x, list) else x for name, x in self.about["options"].items()}
         return {**given, **fixed}
 
-    def weights(self) -> dict[str, Tensor] | None:
-        """Tensors of the shapes of the weights, which are zeros: what a network is built by. None: there were none."""
-        if self.about["weights"] is None:
-            return None
-        try:
-            return {key: _tensor(*stated) for key, stated in self.about["weights"].items()}
-        except (TypeError, ValueError, KeyError, RuntimeError, OverflowError) as error:
-            raise CheckpointError(f"{self.path}: what it states of its weights: {printable(error)}") from error
-
 
 def read(path: str | Path, device: str) -> ExportedNetwork:
     """An exported network from its file.
@@ -96,7 +86,7 @@ def read(path: str | Path, device: str) -> ExportedNetwork:
         MissingDependencyError: the runtime is not installed.
         OptionError: the runtime has no such device.
     """
-    path, threads = Path(path), torch.get_num_threads()
+    path, threads = Path(path), thread_count()
     if path.suffix == ".onnx":
         session = onnx_session(path, device, threads)
         about = _about(path, session.metadata.get(ABOUT))
@@ -126,50 +116,6 @@ def read(path: str | Path, device: str) -> ExportedNetwork:
             if (found := list(getattr(runs[name], what))) != graph[what]:
                 raise CheckpointError(f"{path}: graph {name!r} has {what} {found}, and states {graph[what]}")
     return ExportedNetwork(path, about, runs)
-
-
-def use(segmenter: Segmenter, exported: ExportedNetwork) -> None:
-    """Let a segmenter of the same system and options run on an exported network; its own loses its weights.
-
-    Raises:
-        CheckpointError: class names are others.
-    """
-    stated = tuple(exported.about["class_names"])
-    if segmenter.class_names != stated:
-        raise CheckpointError(
-            f"{exported.path}: states classes {printable(stated, 200)}, and its system has "
-            f"{printable(segmenter.class_names, 200)}"
-        )
-    assert isinstance(segmenter, StreamSegmenter)
-    segmenter.model.use_exported({name: on_tensors(run) for name, run in exported.runs.items()})
-    devices = {run.device for run in exported.runs.values()}
-    segmenter.runs_on = {"device": ", ".join(sorted(devices)), "precision": exported.about["precision"]}
-    for module in segmenter.network.modules():
-        for held in (module._parameters, module._buffers):
-            held.update(dict.fromkeys(held))
-
-
-def on_tensors(run: Run) -> TensorRun:
-    """What runs a graph on arrays, for tensors on the host."""
-
-    def run_tensors(*inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(map(torch.from_numpy, run(*(np.ascontiguousarray(x.numpy()) for x in inputs))))
-
-    return run_tensors
-
-
-def stated_weights(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What `ExportedNetwork.weights` makes tensors from: type, shape, and of a few whole numbers the values."""
-    return {
-        key: [str(x.dtype).removeprefix("torch."), list(x.shape), None if x.is_floating_point() else x.tolist()]
-        for key, x in tensors.items()
-    }
-
-
-def _tensor(dtype: str, shape: list[int], values: list[Any] | None) -> Tensor:
-    if values is not None:
-        return torch.tensor(values, dtype=_DTYPES[dtype]).reshape(shape)
-    return torch.zeros((), dtype=_DTYPES[dtype]).expand(shape)
 
 
 def _is_graph(name: str, stated: Any) -> bool:

@@ -26,7 +26,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vis_core.commands.interrupts import ended_in_order
-from vis_core.commands.known_systems import check_choice
+from vis_core.commands.system_checks import check_choice
 from vis_core.commands.tables import show
 from vis_core.commands.terminal import Force, check_inputs, output, say
 from vis_core.data.file_time import dated

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vis_core.errors import OptionError, printable
+from vis_core.nn.concurrency import set_thread_count
 from vis_core.structures import Frame
 from vis_ros.node.parameters import system_parameters
 from vis_ros.node.stream import Log
@@ -39,12 +40,10 @@ def make_segmenter(values: Mapping[str, Any], load: Callable[..., Segmenter], lo
         VisError: the weights or an option cannot be used, or the network's input needs more memory than is free.
     """
     if values["threads"]:
-        import torch
-
         threads = min(values["threads"], os.cpu_count() or 1)
         if threads < values["threads"]:
             log.warning(f"threads: {values['threads']} are more than this machine has; {threads} are used")
-        torch.set_num_threads(threads)
+        set_thread_count(threads)
     _check_memory(values)
     system, weights = values["system"], values["weights"]
     with warnings.catch_warnings(record=True) as caught:
@@ -92,7 +91,7 @@ def running_on(segmenter: Segmenter) -> dict[str, str]:
     """Device and arithmetic of the network, for diagnostics."""
     if segmenter.runs_on is not None:
         return dict(segmenter.runs_on)
-    weights = list(segmenter.network.parameters())
+    weights = [] if segmenter.network is None else list(segmenter.network.parameters())
     return {
         "device": ", ".join(sorted({str(weight.device) for weight in weights})),
         "precision": ", ".join(sorted({str(weight.dtype).removeprefix("torch.") for weight in weights})),

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from tests.vis_core.commands.command_line import write_frames
-from vis_core.commands import known_systems
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -139,22 +138,3 @@ def test_what_the_user_got_wrong_is_told_before_torch_is_loaded(answers, number)
     (code, loaded, told), message = answers[number], CASES[number][1]
     assert message in re.sub(r"\s+", " ", told)
     assert (code, loaded) == (2, False) and "Traceback" not in told
-
-
-def test_the_list_of_systems_is_that_of_the_catalogue():
-    """Write it anew by ``python -m vis_core.commands.known_systems > vis_core/commands/known_systems.json``."""
-    stated = json.loads(known_systems.stated_systems())
-    assert json.loads(known_systems._FILE.read_text("utf-8")) == stated
-
-
-def test_what_is_read_of_the_list_are_the_options_themselves():
-    from dataclasses import replace
-
-    from vis_core import catalog
-
-    for name, entry in catalog.SYSTEMS.items():
-        read = known_systems._known()[name]
-        for given, stated in ((read.options, entry.options), (read.training_options, entry.training_options)):
-            assert given == {
-                key: replace(option, description="", live=False, streamed=None) for key, option in stated.items()
-            }

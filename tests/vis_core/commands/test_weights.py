@@ -14,8 +14,8 @@ import torch
 import vis_core
 from tests.vis_core.files.file_server import serving
 from vis_core import catalog
-from vis_core.commands import known_systems, published_files, terminal, weights
 from vis_core.commands import main as cli
+from vis_core.commands import published_files, system_checks, terminal, weights
 from vis_core.commands.published_files import PublishedFile, PublishedFiles
 from vis_core.errors import CheckpointError
 from vis_core.models.tevit import published
@@ -59,7 +59,7 @@ def tiny(tmp_path, monkeypatch):
             listed["tevit"] = PublishedFiles("https://example.org/page", (file,))
 
         lists()
-        for module in (published_files, weights, known_systems):
+        for module in (published_files, weights, system_checks):
             monkeypatch.setattr(module, "published_files", lambda: listed)
         server.lists = lists
         server.folder = tmp_path / "folder"

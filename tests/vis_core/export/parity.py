@@ -1,9 +1,12 @@
 """Whether an exported network answers as the system that it was made from does."""
 
+from torch import Tensor
+
 from vis_core.data.synthetic import synthetic_video
 from vis_core.export import export_segmenter
 from vis_core.export.proof import prove
-from vis_core.system.exported import read, use
+from vis_core.system.exported import read
+from vis_core.system.exported_tensors import use
 
 
 def video(seed=0, length=6, size=(64, 96)):
@@ -24,3 +27,18 @@ def exported_beside(make, path):
     export_segmenter(plain, path)
     use(other, read(path, "cpu"))
     return plain, other
+
+
+def on_its_pieces(segmenter):
+    """A segmenter that runs the pieces that an export of it holds, as they are before they are traced."""
+
+    def run_of(module):
+        def run(*inputs):
+            found = module(*inputs)
+            return (found,) if isinstance(found, Tensor) else found
+
+        return run
+
+    graphs = segmenter.model.graphs()
+    segmenter.model.use_exported({name: run_of(graph.module) for name, graph in graphs.items()})
+    return segmenter

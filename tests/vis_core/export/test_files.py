@@ -12,7 +12,7 @@ from vis_core.errors import CheckpointError, ExportError, InputError, OptionErro
 from vis_core.export.proof import prove
 from vis_core.nn.graphs import Graph
 from vis_core.nn.runtimes import exported_path, is_exported, onnx_providers
-from vis_core.system import exported
+from vis_core.system import exported, exported_tensors
 from vis_core.system.clip import ClipModel
 
 ABOUT = {
@@ -68,9 +68,9 @@ def test_one_onnx_file_holds_every_graph_and_what_is_stated(traced, graph, tmp_p
     for size in (8, 20):
         image = torch.rand(1, 3, size, 12)
         for name in ("frame", "window"):
-            (found,) = exported.on_tensors(network.runs[name])(image)
+            (found,) = exported_tensors.on_tensors(network.runs[name])(image)
             torch.testing.assert_close(found, graph.module(image), rtol=1e-5, atol=1e-5)
-    weights = network.weights()
+    weights = exported_tensors.zero_weights(network)
     assert weights["a"].shape == (2, 3) and weights["grid"].tolist() == [4, 5]
     assert network.options("visolo", "auto", {"max_instances": 3}) == {"max_instances": 3, "input_size": (8, 12)}
 
@@ -96,7 +96,7 @@ def test_a_file_that_is_none_of_ours_or_states_what_cannot_be_is_refused(traced,
     for stated in (3, ["float99", [1], None], ["float32", [-1], None], ["int64", [9], [1]]):
         network = exported.read(written(traced, tmp_path / "odd.onnx", weights={"a": stated}), "cpu")
         with pytest.raises(CheckpointError, match=r"odd\.onnx: what it states of its weights"):
-            network.weights()
+            exported_tensors.zero_weights(network)
     (tmp_path / "empty_openvino_model").mkdir()
     with pytest.raises(CheckpointError, match=r"about\.json: No such file"):
         exported.read(tmp_path / "empty_openvino_model", "cpu")
@@ -132,7 +132,7 @@ def test_openvino_runs_the_same_graph(traced, graph, tmp_path):
     network = exported.read(folder, "cpu")
     assert network.runs["frame"].device.startswith("OpenVINO CPU")
     image = torch.rand(1, 3, 16, 12)
-    (found,) = exported.on_tensors(network.runs["frame"])(image)
+    (found,) = exported_tensors.on_tensors(network.runs["frame"])(image)
     torch.testing.assert_close(found, graph.module(image), rtol=1e-5, atol=1e-5)
     with pytest.raises(OptionError, match="device 'npu': OpenVINO finds CPU"):
         exported.read(folder, "npu")
