@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vis_core.errors import CheckpointError, MissingDependencyError, OptionError, nearest, printable
 from vis_core.files.weights_folder import find_weights
 from vis_core.models import efficientvis, gmp_vis, mask2former_vis, tevit, video_knet, visolo
+from vis_core.nn.runtimes import is_exported
 from vis_core.system.entry import System
 from vis_core.system.option import check_options
 
@@ -59,8 +60,6 @@ def load(
         CheckpointError: the weights do not fit, or are unsafe to load.
         MissingDependencyError: PyTorch, or what runs an exported network, is needed and not installed.
     """
-    from vis_core.nn.runtimes import is_exported
-
     system = find(name)
     weights = system.default_weights() if weights is None else find_weights(weights)
     if weights is not None and is_exported(weights):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vis_core.commands.published_files import published_files
 from vis_core.errors import InputError, OptionError
 from vis_core.files.weights_folder import weights_folder
+from vis_core.nn.runtimes import is_exported
 from vis_core.system.option import check_given
 
 if TYPE_CHECKING:
@@ -52,8 +53,6 @@ def check_choice(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the catalogue gives it
         check_given(entry.options, options or {}, f"{name}: ")
-    from vis_core.nn.runtimes import is_exported  # loads NumPy, which --help does without
-
     exported = weights is not None and is_exported(weights)
     precisions = (*_PRECISIONS, "int8") if exported else _PRECISIONS
     if precision not in precisions:
@@ -66,8 +65,6 @@ def check_choice(
 
 def check_weights(weights: Path) -> None:
     """Raises `InputError` where there is no such file, or folder of an exported network."""
-    from vis_core.nn.runtimes import is_exported  # loads NumPy, which --help does without
-
     if not weights.is_file() and not (weights.is_dir() and is_exported(weights)):
         what = "is a folder, not a weight file" if weights.is_dir() else f"no such weight file{_where(weights)}"
         raise InputError(f"{weights}: {what}")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
-from scipy.optimize import linear_sum_assignment
 
 from vis_core.data.spatial_truth import SpatialTruth
 from vis_core.evaluation.inputs.tracks import Track
 from vis_core.masks import to_coco
+from vis_core.nn.matching import linear_sum_assignment
 from vis_core.structures import Instances
 
 if TYPE_CHECKING:

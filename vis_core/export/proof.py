@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_masks
-from scipy.optimize import linear_sum_assignment
 
 from vis_core.errors import ExportError
 from vis_core.masks import to_coco
+from vis_core.nn.matching import linear_sum_assignment
 from vis_core.structures import Instances
 
 SCORE_BOUND, IOU_BOUND = 1e-4, 0.999

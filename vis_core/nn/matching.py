@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vis_core.errors import MissingDependencyError
+
 Indices = npt.NDArray[np.intp]
 
 
@@ -18,8 +20,13 @@ def linear_sum_assignment(cost: Any, maximize: bool = False) -> tuple[Indices, I
 
     Args:
         cost: ``[N, M]``.
-    """
-    from scipy.optimize import linear_sum_assignment
 
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError as error:
+        raise MissingDependencyError("SciPy is needed for this and not installed: pip install scipy") from error
     rows, columns = linear_sum_assignment(cost, maximize)
     return rows, columns

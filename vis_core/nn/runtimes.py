@@ -1,4 +1,4 @@
-"""Graphs that were exported, run by ONNX Runtime or OpenVINO on NumPy arrays; nothing here needs PyTorch."""
+"""Graphs that were exported, run by ONNX Runtime or OpenVINO on NumPy arrays; nothing here loads PyTorch or NumPy."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vis_core.errors import CheckpointError, MissingDependencyError, OptionError, printable
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
 
 
 class Run(Protocol):
@@ -171,7 +171,7 @@ class OpenVINOModel:
     def __call__(self, *inputs: Array) -> list[Array]:
         with self._lock:
             found = self._request.infer(dict(zip(self.inputs, inputs, strict=True)))
-            return [np.array(found[i]) for i in range(len(self.outputs))]
+            return [found[i].copy() for i in range(len(self.outputs))]
 
 
 def _package(name: str) -> Any:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from vis_core.evaluation.metrics.video_frames import VideoFrames
+from vis_core.nn.matching import linear_sum_assignment
 
 COUNTS = ("IDTP", "IDFN", "IDFP")
 THRESHOLD = 0.5

@@ -8,10 +8,10 @@ from itertools import chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from vis_core.evaluation.inputs.tracks import Groups, Result, Track
 from vis_core.evaluation.metrics.overlaps import Overlaps
+from vis_core.nn.matching import linear_sum_assignment
 
 EPSILON = float(np.finfo(np.float64).eps)
 
