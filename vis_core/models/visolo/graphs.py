@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from vis_core.models.visolo.network import GridFeatures, VISOLONetwork
+from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.graphs import Graph
 
 _FLOAT32 = ("network.category_", *(f"network.backbone.body.{x}." for x in ("stem", *(f"blocks.{i}" for i in range(4)))))
-"""What stays in float32 where the rest has 8 bits: what decides on thresholds, and visolo-lite's first, narrow layers.
+_RESNET_FLOAT32 = ("network.backbone.", "network.category_", "network.kernel_", "network.tracking.", "network.memory.")
+"""What stays in float32 where the rest has 8 bits: of visolo-lite what decides on thresholds, and the first, narrow
+layers; of a ResNet all that the dynamic kernels are made from, whose rounding they amplify.
 
 Measured part by part: docs/deploy.md.
 """
@@ -21,6 +24,7 @@ def graphs(network: VISOLONetwork, size: tuple[int, int]) -> Mapping[str, Graph]
     """``frame``: mask features and `GridFeatures` of an input of one size; ``window``: the answers, from a memory."""
     image = torch.zeros((1, 3, *size))
     names = GridFeatures._fields
+    float32 = _RESNET_FLOAT32 if isinstance(network.backbone, ResNet) else _FLOAT32
     with torch.inference_mode():
         _, *grid = _Frame(network)(image)
     present = dict(zip(names, grid))
@@ -29,13 +33,13 @@ def graphs(network: VISOLONetwork, size: tuple[int, int]) -> Mapping[str, Graph]
         asked[name] = torch.cat((present[of], present[of]), 1)
     memory = {1: "remembered_cells"}
     return {
-        "frame": Graph(_Frame(network), {"image": image}, ("mask_features", *names), float32=_FLOAT32),
+        "frame": Graph(_Frame(network), {"image": image}, ("mask_features", *names), float32=float32),
         "window": Graph(
             _Window(network),
             asked,
             ("category_scores", "mask_kernels"),
             {"references": memory, "categories": memory, "kernels": memory},
-            _FLOAT32,
+            float32,
         ),
     }
 
