@@ -84,11 +84,7 @@ def onnx_session(source: Path | bytes, device: str, threads: int) -> OnnxSession
 
 
 class OnnxSession:
-    """Runs a graph; may be called in several threads at once.
-
-    Attributes:
-        metadata: of the file.
-    """
+    """Runs a graph; may be called in several threads at once."""
 
     precision = "f32"
 
@@ -97,7 +93,10 @@ class OnnxSession:
         self.device = f"ONNX Runtime {session.get_providers()[0]}"
         self.inputs = tuple(x.name for x in session.get_inputs())
         self.outputs = tuple(x.name for x in session.get_outputs())
-        self.metadata: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
+
+    def metadata(self) -> Mapping[str, str]:
+        """Of the file, a copy each time, which may hold megabytes."""
+        return self._session.get_modelmeta().custom_metadata_map  # type: ignore[no-any-return]
 
     def __call__(self, *inputs: Array) -> list[Array]:
         return self._session.run(None, dict(zip(self.inputs, inputs, strict=True)))  # type: ignore[no-any-return]

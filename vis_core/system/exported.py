@@ -89,11 +89,12 @@ def read(path: str | Path, device: str) -> ExportedNetwork:
     path, threads = Path(path), thread_count()
     if path.suffix == ".onnx":
         session = onnx_session(path, device, threads)
-        about = _about(path, session.metadata.get(ABOUT))
+        metadata = session.metadata()
+        about = _about(path, metadata.get(ABOUT))
         first, *others = about["graphs"]
         runs: dict[str, Run] = {first: session}
         for name in others:
-            if (content := session.metadata.get(GRAPH_KEY + name)) is None:
+            if (content := metadata.get(GRAPH_KEY + name)) is None:
                 raise CheckpointError(f"{path}: graph {name!r} is missing; export it anew")
             try:
                 graph = base64.b64decode(content, validate=True)
