@@ -49,7 +49,12 @@ def node_parameters() -> dict[str, Option]:
             choices=PRECISIONS,
             default="auto",
         ),
-        "threads": Option("threads of the network on a CPU; 0: as many as PyTorch chooses", 0, 1024, default=0),
+        "threads": Option(
+            "threads of the network on a CPU; 0: as many as PyTorch chooses, without it those of the machine",
+            0,
+            1024,
+            default=0,
+        ),
         "cameras": Option(
             "names of cameras with commas between them, which share the network: NAME/image in, NAME/instances and all "
             "else out; empty: one, whose topics have no name before them",
