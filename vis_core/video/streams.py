@@ -6,8 +6,6 @@ import base64
 import socket
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Generator, Iterator
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -206,10 +204,14 @@ def _name(address: str) -> str:
 
 def _why_not(address: str) -> str:
     """What can be found out about an address that gives no picture."""
+    import urllib.error  # with TLS a fiftieth of a second, and few programs ask
+    import urllib.request
+
     parts = urlsplit(address)
     try:
         if parts.scheme in ("http", "https"):
-            with urllib.request.urlopen(_request(address), timeout=_READ_SECONDS) as answer:  # noqa: S310 it is http
+            request = urllib.request.Request(*_request(address))  # noqa: S310 it is http
+            with urllib.request.urlopen(request, timeout=_READ_SECONDS) as answer:  # noqa: S310
                 kind = answer.headers.get_content_type()
             if kind.startswith("text/"):
                 return f"is a page ({kind}), not a video; give the address of the video itself"
@@ -226,9 +228,9 @@ def _why_not(address: str) -> str:
     return "does not open or gives no picture; is the address right, and does something send there?"
 
 
-def _request(address: str) -> urllib.request.Request:
-    """A request whose name and password stand where a server looks for them."""
+def _request(address: str) -> tuple[str, None, dict[str, str]]:
+    """Address, data and headers of a request: name and password stand where a server looks for them."""
     parts = urlsplit(address)
     user, _, host = parts.netloc.rpartition("@")
     headers = {"Authorization": "Basic " + base64.b64encode(unquote(user).encode()).decode()} if user else {}
-    return urllib.request.Request(parts._replace(netloc=host).geturl(), headers=headers)  # noqa: S310 it is http
+    return parts._replace(netloc=host).geturl(), None, headers

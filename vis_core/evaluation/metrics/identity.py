@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from vis_core.evaluation.metrics.video_frames import VideoFrames
 from vis_core.nn.matching import linear_sum_assignment
@@ -29,10 +30,18 @@ def identity(frames: VideoFrames) -> list[dict[str, float]]:
         together = np.zeros((tracks[1] - tracks[0], results[1] - results[0]), np.int64)
         here = near.classes == k
         np.add.at(together, (near.tracks[here] - tracks[0], near.results[here] - results[0]), 1)
-        right[k] = int(together[linear_sum_assignment(together, maximize=True)].sum())
+        right[k] = _most(together)
     return [
         _scores(right[k], tracks, results) for k, (tracks, results) in enumerate(zip(*frames.detections(), strict=True))
     ]
+
+
+def _most(together: npt.NDArray[np.int64]) -> int:
+    """The greatest sum of an assignment of rows to columns."""
+    for axis in (0, 1):
+        if (np.count_nonzero(together, axis) <= 1).all():  # nobody else wants what the others' best is
+            return int(together.max(1 - axis).sum())
+    return int(together[linear_sum_assignment(together, maximize=True)].sum())
 
 
 def unmatched(tracks: int, results: int) -> dict[str, float]:
