@@ -2,8 +2,8 @@
 
     python benchmarks/lite_speed.py [VIDEO] [--blocks 5] [--threads 2]
 
-Plain: convolutions as PyTorch runs them, Pillow's resize to the bit, candidates compared at the network's size, one
-branch of the network after the other. It and the system as it ships take turns, block of frames by block, each a stream
+Plain: convolutions as PyTorch runs them, candidates compared at the network's size, one branch of the network after the
+other. It and the system as it ships take turns, block of frames by block, each a stream
 of its own: each frame when the one before is done; as on a recording or with a busy camera, the next one begun beside
 it; and so with two and four views of each frame.
 """
@@ -28,6 +28,7 @@ from rich.table import Table
 
 import vis_core
 from vis_core.models.visolo.lite import VISOLOLiteModel
+from vis_core.models.visolo.torch_grid import TorchGrid
 from vis_core.nn.backbones.efficientnet_lite import Conv
 from vis_core.nn.prepacked_convolution import PackableConv2d
 from vis_core.system.driver import StreamSegmenter
@@ -41,9 +42,9 @@ def plain() -> Segmenter:
     segmenter = vis_core.load("visolo-lite", device="cpu")
     assert isinstance(segmenter, StreamSegmenter) and isinstance(segmenter.model, VISOLOLiteModel)
     segmenter.model.quick = False
-    segmenter.model.transform.exact = True
-    segmenter.model._side_by_side = lambda first, second: (first(), second())  # type: ignore[assignment]
-    for module in segmenter.network.modules():
+    assert isinstance(segmenter.model.grid, TorchGrid)
+    segmenter.model.grid._side_by_side = lambda first, second: (first(), second())  # type: ignore[assignment]
+    for module in segmenter.model.grid.network.modules():
         if isinstance(module, PackableConv2d):
             module._packed = None
         if isinstance(module, Conv):

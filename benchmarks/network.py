@@ -34,9 +34,9 @@ from torch.nn import functional as F
 import vis_core
 from vis_core.checkpoints import load_tensors
 from vis_core.models.visolo import published
-from vis_core.models.visolo.detection import mask_probabilities
 from vis_core.models.visolo.model import VISOLOModel
 from vis_core.models.visolo.network import CoordinateConv, NormedConv, VISOLONetwork, coordinates, read_memory
+from vis_core.models.visolo.torch_grid import TorchGrid
 from vis_core.structures import Frame
 from vis_core.system.driver import StreamSegmenter
 
@@ -61,7 +61,7 @@ class Outputs:
     def masks(self, cells: Tensor) -> Tensor:
         """Masks of some cells at network size, bool ``[N, h, w]``."""
         logits = (self.kernels[:, cells].T @ self.features.flatten(1)).unflatten(1, self.features.shape[1:])
-        return mask_probabilities(logits) > 0.5
+        return F.interpolate(logits[None], scale_factor=4, mode="bilinear", align_corners=False)[0] > 0
 
 
 def recorded(network: VISOLONetwork, run: Callable[[], None]) -> Outputs:
@@ -80,6 +80,12 @@ def overlap(a: Tensor, b: Tensor) -> list[float]:
     """IoU of masks ``[N, h, w]`` with their counterparts; of two empty ones 1."""
     union = (a | b).sum((1, 2))
     return torch.where(union == 0, 1.0, (a & b).sum((1, 2)) / union.clamp(min=1)).tolist()
+
+
+def grid_of(model: VISOLOModel) -> TorchGrid:
+    """The network of a model that PyTorch runs."""
+    assert isinstance(model.grid, TorchGrid)
+    return model.grid
 
 
 class PlainVISOLO:
@@ -129,10 +135,10 @@ class Stopwatch:
         self.best: dict[str, float] = {}
         self._inner = [0.0]
         for owner, method, part in (
-            (model.transform, "forward", "preprocess"),
-            (model, "extract", "backbone"),
-            (model, "read_grid", "branches"),
-            (model, "mask_features", "branches"),
+            (grid_of(model).transform, "forward", "preprocess"),
+            (model.grid, "extract", "backbone"),
+            (model.grid, "read", "branches"),
+            (model.grid, "mask_features", "branches"),
             (model, "detect", "post-process"),
             (segmenter.associator, "associate", "tracking"),
             (segmenter.associator, "remember", "tracking"),
@@ -202,7 +208,7 @@ def main(
             watch.segmenter.reset()
         plain.stored.clear()
         for i, frame in enumerate(frames):
-            image = reference.transform(frame.image).contiguous()
+            image = grid_of(reference).transform(frame.image).contiguous()
             start = time.perf_counter()
             expected = plain(image, [entry.frame for entry in reference.memory.readable])
             if i >= 7:
@@ -211,7 +217,7 @@ def main(
             expected_masks = expected.masks(best_cells)
             for name, watch in watches.items():
                 step = watch.segmenter.step if i < 7 else watch.step
-                found = recorded(watch.model.network, lambda step=step, frame=frame: step(frame))  # type: ignore[misc]
+                found = recorded(grid_of(watch.model).network, lambda step=step, frame=frame: step(frame))  # type: ignore[misc]
                 difference[name] = max(difference[name], float((found.scores - expected.scores).abs().max()))
                 overlaps[name] += overlap(found.masks(best_cells), expected_masks)
             tell(f"round {number} of {rounds}: frame {i + 1} of {len(frames)}")
@@ -264,7 +270,7 @@ def set_threshold(watches: dict[str, Stopwatch], frame: Frame, candidates: int) 
     """Choose the score threshold so that about the wanted number of cells passes, whatever the weights."""
     seen: list[Tensor] = []
     watch = watches["fp32"]
-    hook = watch.model.network.category_post.register_forward_hook(lambda _m, _i, out: seen.append(out))
+    hook = grid_of(watch.model).network.category_post.register_forward_hook(lambda _m, _i, out: seen.append(out))
     watch.segmenter.step(frame)
     hook.remove()
     best = seen[0][0].flatten(1).amax(0).sigmoid()

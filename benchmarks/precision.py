@@ -82,14 +82,12 @@ class Grid(Tapped):
 
     def scores(self) -> Tensor:
         reading = self.seen[1]
-        best: Tensor = reading.categories.amax(0)
-        return best if reading.weight is None else best * reading.weight
+        best = reading.categories.max(0)
+        return torch.from_numpy(best if reading.weight is None else best * reading.weight)
 
     def masks(self, chosen: Tensor) -> Tensor:
-        maps, reading, _ = self.seen
-        features = self.model.mask_features(maps)
-        logits = (reading.kernels[:, chosen].T @ features.flatten(1)).unflatten(1, features.shape[1:])
-        return detection.mask_probabilities(logits) > 0.5
+        logits = self.model.grid.mask_logits(*self.seen, chosen.numpy())
+        return torch.from_numpy(detection.mask_probabilities(logits) > 0.5)
 
 
 class Queries(Tapped):

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-IMAGENET_MEAN = (123.675, 116.280, 103.530)
-IMAGENET_STD = (58.395, 57.120, 57.375)
+from vis_core.nn.image_resize import IMAGENET_MEAN as IMAGENET_MEAN
+from vis_core.nn.image_resize import IMAGENET_STD as IMAGENET_STD
+from vis_core.nn.image_resize import pillow_resized
+
 _FRACTION_BITS = 22
 
 
@@ -27,8 +28,6 @@ class InputTransform(nn.Module):
         size: height and width of the result; the aspect ratio is not kept.
         mean: of each channel, in 0..255.
         std: of each channel, in 0..255.
-        exact: False: on a CPU take PyTorch's resize on uint8, which differs from Pillow's by one level at most
-            and is several times as quick.
     """
 
     mean: Tensor
@@ -39,20 +38,15 @@ class InputTransform(nn.Module):
         size: tuple[int, int],
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
-        exact: bool = True,
     ) -> None:
         super().__init__()
         self.size = size
-        self.exact = exact
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
     def resize(self, image: npt.NDArray[np.uint8]) -> Tensor:
         """uint8 ``[h, w, 3]`` on the device of this module from uint8 ``[H, W, 3]``."""
-        if self.exact or self.mean.device.type != "cpu":
-            return _resize(image, self.size, self.mean.device)
-        pixels = torch.from_numpy(_readable(image)).permute(2, 0, 1)[None]
-        return F.interpolate(pixels, self.size, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+        return _resize(image, self.size, self.mean.device)
 
     def forward(self, image: npt.NDArray[np.uint8]) -> Tensor:
         """float32 ``[1, 3, h, w]``, channels-last, on the device of this module from uint8 ``[H, W, 3]``."""
@@ -177,9 +171,15 @@ def _padded(pixels: Tensor, multiple_of: int, mean: Tensor, std: Tensor) -> Tens
 
 def _resize(image: npt.NDArray[np.uint8], size: tuple[int, int], device: torch.device) -> Tensor:
     """uint8 ``[h, w, 3]`` of that size on the device."""
-    pixels = torch.from_numpy(_readable(image)).to(device)
+    if device.type == "cpu":
+        return torch.from_numpy(_readable(pillow_resized(image, size)))
+    return resized_on_device(torch.from_numpy(_readable(image)).to(device), size)
+
+
+def resized_on_device(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """`pillow_resized` of uint8 ``[H, W, 3]`` on any device, to the last bit."""
     if pixels.shape[1] != size[1]:
-        pixels = _transposed(_resize_rows(_transposed(pixels), size[1]))
+        pixels = _resize_rows(pixels.transpose(0, 1).contiguous(), size[1]).transpose(0, 1).contiguous()
     return pixels if pixels.shape[0] == size[0] else _resize_rows(pixels, size[0])
 
 
@@ -188,13 +188,6 @@ def _readable(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if image.flags.writeable and image.flags.c_contiguous and min(image.strides) > 0:
         return image
     return np.array(image, order="C")
-
-
-def _transposed(pixels: Tensor) -> Tensor:
-    """Columns as rows, so that what is weighed together lies together; uint8 ``[W, H, 3]``."""
-    if pixels.device.type == "cpu":
-        return torch.from_numpy(cv2.transpose(pixels.numpy()))
-    return pixels.transpose(0, 1).contiguous()
 
 
 def _resize_rows(pixels: Tensor, size: int) -> Tensor:

@@ -134,13 +134,11 @@ def test_a_frame_without_a_kept_cell_skips_the_mask_branch_and_changes_nothing_e
 
 
 def test_at_most_max_instances_are_answered_the_best_ones():
-    dense = torch.zeros(6, 8, 12, dtype=torch.bool)
+    dense = np.zeros((6, 8, 12), np.bool_)
     for i in range(6):
         dense[i, :, 2 * i : 2 * i + 2] = True
-    scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5, 0.04])
-    found = detection.Detections(
-        torch.arange(6), torch.arange(6), scores, torch.zeros(6, 7), dense, torch.zeros(6, 2, 3)
-    )
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.04], np.float32)
+    found = detection.Detections(np.arange(6), np.arange(6), scores, np.zeros((6, 7)), dense, np.zeros((6, 2, 3)))
     assert detection.suppress(found, 0.05, max_instances=3).cells.tolist() == [0, 1, 2]
     assert detection.suppress(found, 0.05, max_instances=100).cells.tolist() == [0, 1, 2, 3, 4]
 
@@ -183,10 +181,10 @@ def test_auto_rounds_only_what_does_not_show(load, monkeypatch):
         read, frame = [], picture(i)
         for segmenter in (full, auto):
             segmenter.step(frame)
-        (maps, wanted, _), (_, found, _) = read
+        (seen, wanted), (_, found) = read
         for a, b in zip(wanted[:2], found[:2]):  # category scores and kernels
             np.testing.assert_array_equal(a, b)
-        features, rounded = full.model.mask_features(maps), auto.model.mask_features(maps)
+        features, rounded = (segmenter.model.grid.mask_features(seen) for segmenter in (full, auto))
         assert rounded.dtype == torch.float32
         assert 0 < float((features - rounded).norm() / features.norm()) < 0.01
 
@@ -363,7 +361,7 @@ def test_the_options_are_the_published_ones():
 
 
 def test_a_mask_that_lies_in_a_better_one_goes_and_then_covers_nothing():
-    dense = torch.zeros(4, 8, 8, dtype=torch.bool)
+    dense = np.zeros((4, 8, 8), np.bool_)
     dense[0, :, :4] = True  # best
     dense[1, :, 2:5] = True  # two thirds of it under the best: goes
     dense[2, :, 4:6] = True  # half of it under the one that went, none under the best: stays

@@ -22,25 +22,25 @@ def blobs(count, size, generator):
     logits[2, 0, 0] = logits[3, -1, -1] = 5
     logits[4:6, : height // 3] = -5
     logits[4:6, :, width // 2 :] = -5
-    return logits
+    return logits.numpy()
 
 
 def detections(logits):
     count = len(logits)
     found = detection.mask_probabilities(logits) > THRESHOLD
-    return Detections(torch.arange(count), *[torch.zeros(count)] * 2, torch.zeros(count, 3), found, logits)
+    return Detections(np.arange(count), *[np.zeros(count)] * 2, np.zeros((count, 3), np.float32), found, logits)
 
 
 @pytest.mark.parametrize("mask_resize", ["published", "logits"])
 @pytest.mark.parametrize("size", [(32, 48), (64, 96), (36, 60), (1, 1), (7, 500), (333, 3), (53, 47), (240, 330)])
 def test_encoded_masks_are_those_of_resizing_whole_maps(size, mask_resize):
     found = detections(blobs(8, (8, 12), torch.Generator().manual_seed(0)))
-    maps = found.masks.float() if mask_resize == "published" else detection.mask_probabilities(found.logits)
-    whole = F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
-    expected = (whole >= 0.5 if mask_resize == "published" else whole > THRESHOLD).numpy()
+    maps = found.masks if mask_resize == "published" else detection.mask_probabilities(found.logits)
+    whole = F.interpolate(torch.from_numpy(maps)[None].float(), size, mode="bilinear", align_corners=False)[0].numpy()
+    expected = whole >= 0.5 if mask_resize == "published" else whole > THRESHOLD
     encoded = detection.encode_masks(found, size, mask_resize, THRESHOLD)
     assert [mask.size for mask in encoded] == [size] * len(encoded)
-    for mask, dense, values in zip(encoded, expected, whole.numpy(), strict=True):
+    for mask, dense, values in zip(encoded, expected, whole, strict=True):
         differs = mask.dense() != dense
         assert not (differs & (np.abs(values - 0.5) > 1e-5)).any()  # a tie may round either way, nothing else
         assert masks.encode(mask.dense()) == mask
@@ -48,7 +48,7 @@ def test_encoded_masks_are_those_of_resizing_whole_maps(size, mask_resize):
 
 @pytest.mark.parametrize("mask_resize", ["published", "logits"])
 def test_parts_that_were_left_out_of_a_mask_do_not_come_back_when_it_is_resized(mask_resize):
-    logits = torch.full((1, 16, 24), -5.0)
+    logits = np.full((1, 16, 24), -5, np.float32)
     logits[0, 2:10, 2:3] = logits[0, 2:3, 2:20] = logits[0, 7:9, 10:12] = 5
     found = detections(logits)
     found.masks[0, 24:40, 36:56] = False  # an island, within the box of the rest
@@ -58,7 +58,7 @@ def test_parts_that_were_left_out_of_a_mask_do_not_come_back_when_it_is_resized(
 
 
 def test_no_detections_encode_to_no_masks():
-    found = detections(blobs(6, (8, 12), torch.Generator().manual_seed(0))).chosen(torch.zeros(0, dtype=torch.int64))
+    found = detections(blobs(6, (8, 12), torch.Generator().manual_seed(0))).chosen(np.zeros(0, np.intp))
     assert detection.encode_masks(found, (20, 30), "published", THRESHOLD) == []
 
 
@@ -68,50 +68,55 @@ def test_no_detections_encode_to_no_masks():
 def test_intersections_are_exact_counts_with_every_numpy(count, size, numpy_counts_bits, monkeypatch):
     if not numpy_counts_bits:
         monkeypatch.setattr(detection, "_BIT_COUNT", None)  # before NumPy 2
-    dense = torch.rand(count, *size, generator=torch.Generator().manual_seed(count)) > 0.4
-    expected = torch.einsum("ihw,jhw->ij", dense.double(), dense.double())
+    dense = np.random.default_rng(count).random((count, *size)) > 0.4
+    expected = np.einsum("ihw,jhw->ij", *[dense.astype(np.float64)] * 2)
     found = detection.intersections(dense)
-    assert found.dtype == torch.float32
-    assert torch.equal(found.double(), expected)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.9, 1.0])
 def test_masks_made_within_their_boxes_are_those_of_whole_maps(threshold):
     random = torch.Generator().manual_seed(3)
-    logits = torch.cat((blobs(8, (8, 12), random), torch.full((1, 8, 12), float(torch.tensor(0.3).logit()))))
-    kept = torch.arange(9), torch.zeros(9, dtype=torch.int64), torch.ones(9)
-    found = detection.candidates(logits, torch.eye(9), torch.ones(1, 9), kept, threshold, published_quirks=True)
-    whole = detection.mask_probabilities(logits)
+    logits = np.concatenate((blobs(8, (8, 12), random), np.full((1, 8, 12), -0.8, np.float32)))
+    kept = np.arange(9), np.zeros(9, np.intp), np.ones(9, np.float32)
+    found = detection.candidates(logits, np.ones((1, 9), np.float32), kept, threshold, published_quirks=True)
+    whole = F.interpolate(torch.from_numpy(logits)[None], scale_factor=4, mode="bilinear")[0].double().sigmoid().numpy()
     masks = whole > threshold
-    means = (whole * masks).sum((1, 2)) / masks.sum((1, 2))
+    with np.errstate(invalid="ignore"):
+        means = (whole * masks).sum((1, 2)) / masks.sum((1, 2))
     assert sorted(found.cells.tolist()) == list(range(9))
-    assert torch.equal(found.masks, masks[found.cells])
-    torch.testing.assert_close(found.scores, means[found.cells], equal_nan=True)
+    np.testing.assert_array_equal(found.masks, masks[found.cells])
+    np.testing.assert_allclose(found.scores, means[found.cells], rtol=1e-5)
+
+
+def test_probabilities_at_network_size_are_the_logits_interpolated():
+    logits = blobs(8, (8, 12), torch.Generator().manual_seed(3))
+    whole = F.interpolate(torch.from_numpy(logits)[None], scale_factor=4, mode="bilinear", align_corners=False)[0]
+    np.testing.assert_allclose(detection.mask_probabilities(logits), whole.sigmoid(), atol=1e-6)
 
 
 def test_scores_are_multiplied_by_the_mean_probability_inside_the_mask():
-    random = torch.Generator().manual_seed(0)
-    cells = torch.arange(20)
-    features, kernels = torch.randn(8, 9, 11, generator=random), torch.randn(8, 252, generator=random)
-    categories = torch.rand(5, 252, generator=random)
-    scores, labels = categories[:, :20].max(0)
-    found = detection.candidates(features, kernels, categories, (cells, labels, scores), 0.6, False)
+    random = np.random.default_rng(0)
+    logits = random.standard_normal((20, 9, 11), np.float32) * 3
+    categories = random.random((5, 252), np.float32)
+    kept = np.arange(20), categories[:, :20].argmax(0), categories[:, :20].max(0)
+    found = detection.candidates(logits, categories, kept, 0.6, False)
     for row, cell in enumerate(found.cells.tolist()):
-        logits = (kernels[:, cell, None, None] * features).sum(0)
-        probabilities = F.interpolate(logits[None, None], scale_factor=4, mode="bilinear")[0, 0].sigmoid()
+        (probabilities,) = detection.mask_probabilities(logits[cell : cell + 1])
         inside = probabilities > 0.6
         assert (found.masks[row] ^ inside).sum() <= 1
-        torch.testing.assert_close(found.scores[row], scores[cell] * probabilities[inside].mean(), rtol=1e-3, atol=1e-4)
-        assert torch.equal(found.vectors[row], categories[:, cell])
-    assert (found.scores.diff() <= 0).all()
-    assert len(found) == len(cells)
+        wanted = kept[2][cell] * probabilities[inside].mean()
+        np.testing.assert_allclose(found.scores[row], wanted, rtol=1e-3, atol=1e-4)
+        np.testing.assert_array_equal(found.vectors[row], categories[:, cell])
+    assert (np.diff(found.scores) <= 0).all()
+    assert len(found) == 20
 
 
 def test_equal_scores_are_ordered_by_cell():
-    features, kernels = torch.ones(8, 4, 4), torch.ones(8, 252)
-    cells = torch.tensor([3, 40, 41, 200])
-    kept = cells, torch.zeros(4, dtype=torch.int64), torch.full((4,), 0.5)
-    found = detection.candidates(features, kernels, torch.full((1, 252), 0.5), kept, 0.5, False)
+    cells = np.array([3, 40, 41, 200])
+    kept = cells, np.zeros(4, np.intp), np.full(4, 0.5, np.float32)
+    found = detection.candidates(np.ones((4, 4, 4), np.float32), np.full((1, 252), 0.5, np.float32), kept, 0.5, False)
     assert found.cells.tolist() == cells.tolist()
 
 
@@ -121,26 +126,26 @@ def test_coarse_candidates_are_refined_to_the_masks_that_whole_ones_have():
     logits[3] = -1  # nowhere
     logits[4] = -5
     logits[4, 8, 8] = 0.01  # one pixel, of which nothing is left at network size
-    kept = torch.arange(12), torch.zeros(12, dtype=torch.int64), torch.ones(12)
-    given = logits, torch.eye(12), torch.ones(1, 12), kept, 0.5, False
+    kept = np.arange(12), np.zeros(12, np.intp), np.ones(12, np.float32)
+    given = logits, np.ones((1, 12), np.float32), kept, 0.5, False
     whole, coarse = detection.candidates(*given), detection.candidates(*given, coarse=True)
     assert coarse.masks.shape == (len(coarse), 16, 20)
     assert 3 not in coarse.cells and 4 in coarse.cells
     by_cell = dict(zip(whole.cells.tolist(), range(len(whole))))
     found = detection.refined(coarse, 0.5)
     assert sorted(found.cells.tolist()) == sorted(by_cell)
-    assert (found.scores.diff() <= 0).all()
+    assert (np.diff(found.scores) <= 0).all()
     for row, cell in enumerate(found.cells.tolist()):
-        assert torch.equal(found.masks[row], whole.masks[by_cell[cell]])
-        probabilities = logits[cell].sigmoid()
-        torch.testing.assert_close(found.scores[row], probabilities[probabilities > 0.5].mean())
-    empty = detection.refined(coarse.chosen(torch.zeros(0, dtype=torch.int64)), 0.5)
+        np.testing.assert_array_equal(found.masks[row], whole.masks[by_cell[cell]])
+        probabilities = 1 / (1 + np.exp(-logits[cell]))
+        np.testing.assert_allclose(found.scores[row], probabilities[probabilities > 0.5].mean(), rtol=1e-5)
+    empty = detection.refined(coarse.chosen(np.zeros(0, np.intp)), 0.5)
     assert empty.masks.shape == (0, 64, 80)
 
 
 def overlap_free_by_loop(dense):
     """Rows that stay by the published rule: mask after mask, each removes those that lie by more than half in it."""
-    dense = dense.clone()
+    dense = dense.copy()
     for i in range(len(dense)):
         for j in range(i + 1, len(dense)):
             if dense[i].any() and dense[j].any() and (dense[i] & dense[j]).sum() / dense[j].sum() > 0.5:
@@ -150,20 +155,20 @@ def overlap_free_by_loop(dense):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_overlaps_are_removed_as_the_loop_over_masks_removes_them(seed):
-    random = torch.Generator().manual_seed(seed)
-    dense = torch.zeros(30, 40, 40, dtype=torch.bool)
+    random = np.random.default_rng(seed)
+    dense = np.zeros((30, 40, 40), np.bool_)
     for mask in dense:
-        y, x, height, width = (int(torch.randint(low, 25, (), generator=random)) for low in (0, 0, 4, 4))
+        y, x, height, width = (int(random.integers(low, 25)) for low in (0, 0, 4, 4))
         mask[y : y + height, x : x + width] = True
     assert detection.without_overlaps(detection.intersections(dense)) == overlap_free_by_loop(dense)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_matrix_nms_is_the_double_loop_of_its_formula(seed):
-    random = torch.Generator().manual_seed(seed)
-    dense = torch.rand(12, 6, 6, generator=random) > 0.4
-    labels = torch.randint(0, 3, (12,), generator=random)
-    scores = torch.rand(12, generator=random).sort(descending=True).values
+    random = np.random.default_rng(seed)
+    dense = random.random((12, 6, 6)) > 0.4
+    labels = random.integers(0, 3, 12)
+    scores = np.sort(random.random(12, np.float32))[::-1]
     common = detection.intersections(dense)
     iou = np.zeros((12, 12))
     for i in range(12):
@@ -172,4 +177,4 @@ def test_matrix_nms_is_the_double_loop_of_its_formula(seed):
                 iou[i, j] = (dense[i] & dense[j]).sum() / (dense[i] | dense[j]).sum()
     compensation = iou.max(0)
     decay = [min(np.exp(-2 * iou[i, j] ** 2) / np.exp(-2 * compensation[i] ** 2) for i in range(12)) for j in range(12)]
-    np.testing.assert_allclose(detection.matrix_nms(scores, labels, common), scores.numpy() * decay, rtol=1e-5)
+    np.testing.assert_allclose(detection.matrix_nms(scores, labels, common), scores * decay, rtol=1e-5)

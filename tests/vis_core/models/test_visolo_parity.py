@@ -14,6 +14,7 @@ from vis_core.models.visolo.association import GridAssociator
 from vis_core.models.visolo.detection import Detections
 from vis_core.models.visolo.instances import VISOLOInstances
 from vis_core.nn import winograd
+from vis_core.nn.arrays import product, sigmoid
 from vis_core.nn.input_transform import InputTransform
 from vis_core.structures import Frame
 from vis_core.tracking.associator import Window
@@ -79,7 +80,6 @@ class Recorder:
     """Intermediates of a segmenter's steps, by the names of the recorded arrays."""
 
     def __init__(self, segmenter):
-        self.model = segmenter.model
         self.seen = {}
         net = segmenter.network
         for module, name, pick in (
@@ -91,21 +91,18 @@ class Recorder:
             module.register_forward_hook(lambda _m, _i, out, n=name, p=pick: self.seen.update(zip(n, p(out))))
         for module, name in ((net.category_post, "category_aggregated"), (net.kernel_post, "kernel_aggregated")):
             module.register_forward_pre_hook(lambda _m, inputs, n=name: self.seen.update({n: inputs[0]}))
-        self.wrap(
-            "read_grid",
-            lambda out: {"category_scores": out[0], "reweighting": out[2], "query": out[3], "entry": out[4]},
-        )
-        self.wrap("detect", lambda out: {"found": out})
+        self.wrap(segmenter.model.grid, "read", lambda out: {"reading": out})
+        self.wrap(segmenter.model, "detect", lambda out: {"found": out})
 
-    def wrap(self, name, pick):
-        method = getattr(self.model, name)
+    def wrap(self, owner, name, pick):
+        method = getattr(owner, name)
 
         def wrapped(*arguments):
             out = method(*arguments)
             self.seen.update(pick(out))
             return out
 
-        setattr(self.model, name, wrapped)
+        setattr(owner, name, wrapped)
 
 
 FEATURES = (
@@ -126,13 +123,13 @@ def check_intermediates(case, at, seen, previous_query):
     if at + "mask_features" in case.expected:
         case.check(at + "mask_features", seen["mask_features"][0][:: 256 // len(case.expected[at + "mask_features"])])
     if at + "category_scores" in case.expected:
-        case.check(at + "category_scores", seen["category_scores"].unflatten(1, (12, 21)))
+        case.check(at + "category_scores", seen["reading"].categories.reshape(-1, 12, 21))
     if at + "similarity" in case.expected:
         rows, columns = case.expected[at + "similarity"].shape
-        similarity = (previous_query.T @ seen["entry"].reference).sigmoid()
+        similarity = sigmoid(previous_query.T @ seen["reading"].reference)
         case.check(at + "similarity", similarity[:: 252 // rows, :: -(-252 // columns)])
     if at + "reweighting" in case.expected:
-        case.check(at + "reweighting", seen["reweighting"])
+        case.check(at + "reweighting", seen["reading"].weight)
 
 
 def check_detections(case, at, found, instances):
@@ -140,7 +137,7 @@ def check_detections(case, at, found, instances):
     for name in ("cells", "labels"):
         case.check_equal(at + name, getattr(found, name))
     case.check(at + "scores", found.scores)
-    case.check_masks(at + "masks", found.masks.numpy())
+    case.check_masks(at + "masks", found.masks)
     case.check_equal(at + "tracks", instances.track_ids[: len(found)] - 1)
 
 
@@ -189,7 +186,7 @@ def test_a_video_gives_the_published_intermediates_identities_and_masks(
     images = case.inputs["frames"]
     if images.shape[1:3] != size:  # recorded at network size: only the answer is asked for at the original one
         encode = segmenter.model.encode_masks
-        segmenter.model.encode_masks = lambda found, image, size: encode(found, image, shown)
+        segmenter.model.encode_masks = lambda found, seen, size: encode(found, seen, shown)
     masks = np.zeros((100, len(images), *size), bool)
     scores, labels, memory_frames, query = {}, {}, [], None
     for t, image in enumerate(images):
@@ -201,7 +198,7 @@ def test_a_video_gives_the_published_intermediates_identities_and_masks(
         if not ours:
             check_intermediates(case, f"frame{t}/", seen, query)
         check_detections(case, f"{'default/' if ours else ''}frame{t}/", seen["found"], instances)
-        query = seen["query"]
+        query = seen["reading"].query
         visible = instances[instances.visible]
         masks[visible.track_ids - 1, t] = np.array([m.dense() for m in visible.masks]).reshape(-1, *size)
         scores |= dict(zip(visible.track_ids.tolist(), visible.track_scores.tolist(), strict=True))
@@ -225,23 +222,24 @@ def test_the_resize_to_the_published_size_is_pillows():
 @pytest.mark.parametrize("quirks", [True, False])
 def test_network_outputs_give_the_published_detections(problem, quirks):
     case, at = Case("case_7_detections"), f"{problem}/"
-    given = {name: torch.from_numpy(case.inputs[at + name]) for name in ("mask_features", "kernels", "category_scores")}
-    weight = torch.from_numpy(case.inputs[at + "weight"]) if at + "weight" in case.inputs else None
-    kept = detection.kept_cells(given["category_scores"], weight, 0.1, quirks)
-    found = detection.candidates(*given.values(), kept, 0.5, quirks)
+    features, kernels, categories = (case.inputs[at + name] for name in ("mask_features", "kernels", "category_scores"))
+    weight = case.inputs.get(at + "weight")
+    kept = detection.kept_cells(categories, weight, 0.1, quirks)
+    logits = product(kernels[:, kept[0]].T, features.reshape(len(features), -1)).reshape(-1, *features.shape[1:])
+    found = detection.candidates(logits, categories, kept, 0.5, quirks)
     if quirks and at + "sorted_scores" in case.expected:
         by_cell = found.chosen(found.cells.argsort())
         case.check(at + "probabilities", detection.mask_probabilities(by_cell.logits)[:, ::12, ::12])
         # The published code sorts NaN first and ours last or first, which nothing that follows depends on.
         sound = ~np.isnan(case.expected[at + "sorted_scores"])
-        ours = ~found.scores.isnan().numpy()
+        ours = ~np.isnan(found.scores)
         assert ours.sum() == sound.sum()
         for name, values in (("sorted_scores", found.scores), ("sorted_areas", found.masks.sum((1, 2)))):
-            np.testing.assert_allclose(values.numpy()[ours], case.expected[at + name][sound], rtol=1e-3, atol=1e-4)
-        np.testing.assert_array_equal(found.labels.numpy()[ours], case.expected[at + "sorted_labels"][sound])
+            np.testing.assert_allclose(values[ours], case.expected[at + name][sound], rtol=1e-3, atol=1e-4)
+        np.testing.assert_array_equal(found.labels[ours], case.expected[at + "sorted_labels"][sound])
         suppressed = detection.matrix_nms(found.scores, found.labels, detection.intersections(found.masks))
         np.testing.assert_allclose(
-            suppressed.numpy()[ours], case.expected[at + "suppressed_scores"][sound], rtol=1e-3, atol=1e-4
+            suppressed[ours], case.expected[at + "suppressed_scores"][sound], rtol=1e-3, atol=1e-4
         )
     result = detection.suppress(found, 0.05, 100)
     prefix = at + "default/" if not quirks and at + "default/cells" in case.expected else at
@@ -249,7 +247,7 @@ def test_network_outputs_give_the_published_detections(problem, quirks):
         if prefix + name in case.expected:
             check = case.check if name in ("scores", "vectors") else case.check_equal
             check(prefix + name, getattr(result, name))
-    case.check_masks(prefix + "masks", result.masks.numpy())
+    case.check_masks(prefix + "masks", result.masks)
 
 
 @pytest.mark.parametrize("rule", ["tracks", "tracks_max_lost"])
@@ -261,12 +259,12 @@ def test_detections_get_the_published_identities(rule):
     scores, labels = {}, {}
     image = np.zeros((4, 4, 3), np.uint8)
     for t in range(case.config["frames"]):
-        query, reference = (torch.from_numpy(case.inputs[f"{t}/{name}"]).T for name in ("query", "reference"))
+        query, reference = (case.inputs[f"{t}/{name}"].T for name in ("query", "reference"))
         vectors = case.inputs[f"{t}/vectors"]
         count = len(vectors)
         associator.forget(lifecycle.expire())
-        none = torch.zeros(count, 0)
-        detections = Detections(none[:, 0:0].sum(1), none, torch.ones(count), torch.from_numpy(vectors), none, none)
+        none = np.zeros((count, 0))
+        detections = Detections(np.arange(count), none, np.ones(count), vectors, none, none)
         found, window = VISOLOInstances(t, detections, query, reference, lambda chosen: []), Window(t, 1, (4, 4))
         rows, continues = associator.associate(found, window, lifecycle)
         assert list(rows) == list(range(count))

@@ -9,14 +9,13 @@ from vis_core.data.vocabularies import class_names_of, numbered, stated_names
 from vis_core.models.visolo import shipped
 from vis_core.models.visolo.trainables import trainable, trainable_lite
 from vis_core.system.entry import PublishedFormat, System, deferred
-from vis_core.system.option import GRAPH, EdgeWeight, MaxLostFrames, MaxLostTracks, Option, Vocabulary, linkage
+from vis_core.system.option import EdgeWeight, MaxLostFrames, MaxLostTracks, Option, Vocabulary, linkage
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from vis_core.system.segmenter import Segmenter
-    from vis_core.tracking.lifecycle import TrackLifecycle
 
 _InputSize = Annotated[
     tuple[int, int], Option("height and width of the network's input, pixels", 16, 4096, multiple_of=16)
@@ -69,29 +68,30 @@ def build(
     edge_weight: EdgeWeight = 1.0,
 ) -> Segmenter:
     """VISOLO; depth, class count and width are the tensors', without any ResNet-50's, 40 and 256."""
-    from vis_core.models.visolo.association import GridAssociator, graph_associator
+    from vis_core.models.visolo import segmenters
     from vis_core.models.visolo.building import visolo_network
-    from vis_core.models.visolo.model import VISOLOModel
-    from vis_core.system.driver import StreamSegmenter
+    from vis_core.models.visolo.torch_grid import TorchGrid
+    from vis_core.nn.input_transform import InputTransform
 
     network, dtype = visolo_network(tensors, device, precision, convolution)
-    model = VISOLOModel(
-        network,
+    return segmenters.visolo(
+        TorchGrid(network, dtype, InputTransform(input_size).to(device)),
         class_names_of(metadata, network.classes, vocabulary),
-        dtype,
-        input_size=input_size,
         memory_frames=memory_frames,
         memory_interval=memory_interval,
+        max_lost_frames=max_lost_frames,
+        max_lost_tracks=max_lost_tracks,
         score_threshold=score_threshold,
         mask_threshold=mask_threshold,
         update_threshold=update_threshold,
+        tracking_threshold=tracking_threshold,
         max_instances=max_instances,
         mask_resize=mask_resize,
-        published_quirks=published_quirks,
         reweighting=reweighting,
+        published_quirks=published_quirks,
+        association=association,
+        edge_weight=edge_weight,
     )
-    associator = graph_associator(edge_weight, 0) if association == GRAPH else GridAssociator(tracking_threshold)
-    return StreamSegmenter(model, associator, _lifecycle(max_lost_frames, max_lost_tracks))
 
 
 def build_lite(
@@ -140,12 +140,9 @@ def build_lite(
     edge_weight: EdgeWeight = 1.0,
 ) -> Segmenter:
     """visolo-lite; class count and widths are the tensors'."""
-    from vis_core.models.visolo.association import GridAssociator, graph_associator
+    from vis_core.models.visolo import segmenters
     from vis_core.models.visolo.building import visolo_lite_network
-    from vis_core.models.visolo.lite import VISOLOLiteModel
-    from vis_core.nn.backbones.efficientnet_lite import INPUT_MEAN, INPUT_STD
-    from vis_core.system.driver import StreamSegmenter
-    from vis_core.tracking.motion import MotionAssociator
+    from vis_core.models.visolo.views import network_of_views
 
     network, dtype = visolo_lite_network(tensors, device, precision)
     classes = network.classes
@@ -153,34 +150,25 @@ def build_lite(
         names = stated_names(metadata["class_names"], classes)
     else:
         names = shipped.CLASS_NAMES if classes == len(shipped.CLASS_NAMES) else numbered(classes)
-    model = VISOLOLiteModel(
-        network,
+    return segmenters.visolo_lite(
+        network_of_views(network, dtype, device, input_size, views, memory_interval, memory_frames),
         names,
-        dtype,
-        input_size=input_size,
         memory_frames=memory_frames,
         memory_interval=memory_interval,
+        max_lost_frames=max_lost_frames,
+        max_lost_tracks=max_lost_tracks,
         score_threshold=score_threshold,
         mask_threshold=mask_threshold,
         update_threshold=update_threshold,
         max_instances=max_instances,
         mask_resize=mask_resize,
         reweighting=reweighting,
+        birth_threshold=birth_threshold,
+        first_birth_threshold=first_birth_threshold,
         min_part=min_part,
-        views=views,
-        mean=INPUT_MEAN,
-        std=INPUT_STD,
+        association=association,
+        edge_weight=edge_weight,
     )
-    own = MotionAssociator(GridAssociator(0), birth_threshold, first_birth_threshold)
-    associator = graph_associator(edge_weight, birth_threshold) if association == GRAPH else own
-    return StreamSegmenter(model, associator, _lifecycle(max_lost_frames, max_lost_tracks))
-
-
-def _lifecycle(max_lost_frames: int | None, max_lost_tracks: int | None) -> TrackLifecycle:
-    """Without an age limit no track ends, as published, whatever their number."""
-    from vis_core.tracking.lifecycle import TrackLifecycle
-
-    return TrackLifecycle(max_lost_frames, None if max_lost_frames is None else max_lost_tracks)
 
 
 _PUBLISHED = f"{__name__}.published"
@@ -191,6 +179,7 @@ SYSTEM = System(
     paper="Han et al., VISOLO: Grid-Based Space-Time Aggregation for Efficient Online Video Instance Segmentation, "
     "CVPR 2022, arXiv 2112.04177",
     build=build,
+    build_exported=deferred(f"{__name__}.segmenters", "exported_visolo"),
     published=PublishedFormat(deferred(_PUBLISHED, "recognise"), deferred(_PUBLISHED, "convert")),
     checkpoints_licence="non-commercial use only (the repository states Apache-2.0 and, beside it, non-commercial use)",
     checkpoints_source="github.com/SuHoHan95/VISOLO, linked from its README",
@@ -206,6 +195,7 @@ LITE = System(
     title="VISOLO-Lite",
     paper="this project: VISOLO with EfficientNet-Lite0 (Tan and Le, ICML 2019) and narrow branches",
     build=build_lite,
+    build_exported=deferred(f"{__name__}.segmenters", "exported_visolo_lite"),
     published=None,
     checkpoints_licence="Apache-2.0; what the training images allow is in the model card",
     checkpoints_source="part of this package",

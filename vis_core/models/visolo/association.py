@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from vis_core.models.visolo.instances import VISOLOInstances
+from vis_core.nn.arrays import product, sigmoid
 from vis_core.tracking.associator import Window, shown_rows
-from vis_core.tracking.graph_association import Detections, GraphAssociator
 from vis_core.tracking.lifecycle import TrackLifecycle
 from vis_core.tracking.motion import Appearance
+
+if TYPE_CHECKING:
+    from vis_core.tracking.graph_association import Detections, GraphAssociator
 
 
 class GridAssociator(Appearance[VISOLOInstances]):
@@ -57,21 +60,26 @@ class GridAssociator(Appearance[VISOLOInstances]):
     def similarity(self, found: VISOLOInstances, lifecycle: TrackLifecycle) -> npt.NDArray[np.float32]:
         if not lifecycle.alive:
             return np.zeros((0, len(found)), np.float32)
-        queries = torch.stack([self.remembered[i] for i in lifecycle.alive])
-        return np.asarray((queries @ found.reference).sigmoid().cpu().numpy())
+        return sigmoid(product(np.stack([self.remembered[i] for i in lifecycle.alive]), found.reference))
 
     def remember(self, track_ids: Sequence[int | None], found: VISOLOInstances, window: Window) -> None:
         for row, track_id in shown_rows(track_ids):
-            self.remembered[track_id] = found.query[:, row].clone()  # a view would keep the whole frame's features
+            self.remembered[track_id] = found.query[:, row].copy()  # a view would keep the whole frame's features
 
 
 def graph_associator(edge_weight: float, birth_score: float) -> GraphAssociator[VISOLOInstances]:
     """Matching of graphs, by the reference features of cells, and with the scores that VISOLO shows."""
+    from vis_core.tracking.graph_association import GraphAssociator
+
     return GraphAssociator(edge_weight, birth_score=birth_score, memory_features=0, describe=_embedded)
 
 
 def _embedded(found: VISOLOInstances, window: Window) -> Detections:
+    import torch
+
+    from vis_core.tracking.graph_association import Detections
+
     height, width = found.detections.masks.shape[1:]
     scale = np.tile((window.size[1] / width, window.size[0] / height), 2)
     classes = found.class_scores * (found.scores / found.class_scores.max(1, initial=1e-12))[:, None]
-    return Detections(found.boxes * scale, classes, found.reference.T)
+    return Detections(found.boxes * scale, classes, torch.from_numpy(found.reference.T.copy()))

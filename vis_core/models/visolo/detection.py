@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from math import gcd
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from vis_core import masks as run_lengths
 from vis_core.masks import RunLengths
+from vis_core.nn.arrays import logit, sigmoid
 
 NMS_PRE = 500
 NMS_SIGMA = 2.0
 OVERLAP = 0.5
 _BIT_COUNT: Any = getattr(np, "bitwise_count", None)  # NumPy 2
+
+Floats = npt.NDArray[np.float32]
+Masks = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,32 +31,32 @@ class Detections:
     """The instances of one frame before identity, by descending score.
 
     Attributes:
-        cells: int64 ``[N]``, grid cell, row by row.
-        labels: int64 ``[N]``.
-        scores: float32 ``[N]``.
-        vectors: float32 ``[N, C]``, category scores of the cells, not reweighted.
-        masks: bool ``[N, h, w]`` at network size, where they are not coarse.
-        logits: float32 ``[N, h/4, w/4]``, mask logits.
+        cells: ``[N]``, grid cell, row by row.
+        labels: ``[N]``.
+        scores: ``[N]``.
+        vectors: ``[N, C]``, category scores of the cells, not reweighted.
+        masks: ``[N, h, w]`` at network size, where they are not coarse.
+        logits: ``[N, h/4, w/4]``, mask logits.
     """
 
-    cells: Tensor
-    labels: Tensor
-    scores: Tensor
-    vectors: Tensor
-    masks: Tensor
-    logits: Tensor
+    cells: Rows
+    labels: Rows
+    scores: Floats
+    vectors: Floats
+    masks: Masks
+    logits: Floats
 
     def __len__(self) -> int:
         return len(self.cells)
 
-    def chosen(self, rows: Tensor) -> Detections:
-        """The rows of an index or boolean tensor."""
+    def chosen(self, rows: Rows | Masks) -> Detections:
+        """The rows of an array of indices or booleans."""
         return Detections(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
 def kept_cells(
-    categories: Tensor, weight: Tensor | None, score_threshold: float, published_quirks: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+    categories: Floats, weight: Floats | None, score_threshold: float, published_quirks: bool
+) -> tuple[Rows, Rows, Floats]:
     """Cells whose best, reweighted category score reaches the threshold.
 
     Args:
@@ -65,25 +68,28 @@ def kept_cells(
     Returns:
         Cells ``[N]``, their labels ``[N]`` and reweighted scores ``[N]``.
     """
-    scores, labels = categories.max(0)
+    scores, labels = categories.max(0), categories.argmax(0)
     if weight is not None:
         scores = scores * weight
-    cells = torch.nonzero((scores >= score_threshold) & (scores > 0))[:, 0]
-    if published_quirks and len(cells) == 1 and int(cells[0]) == 0:
+    cells = np.flatnonzero((scores >= score_threshold) & (scores > 0))
+    if published_quirks and cells.tolist() == [0]:
         cells = cells[:0]
     return cells, labels[cells], scores[cells]
 
 
-def mask_probabilities(logits: Tensor) -> Tensor:
+def mask_probabilities(logits: Floats) -> Floats:
     """Probabilities at network size ``[N, h, w]`` from mask logits ``[N, h/4, w/4]``."""
-    return F.interpolate(logits[None], scale_factor=4, mode="bilinear", align_corners=False)[0].sigmoid_()
+    count, height, width = logits.shape
+    fine = np.empty((count, 4 * height, 4 * width), np.float32)
+    for row, out in zip(logits, fine):
+        cv2.resize(row, out.shape[::-1], dst=out, interpolation=cv2.INTER_LINEAR)
+    return sigmoid(fine)
 
 
 def candidates(
-    mask_features: Tensor,
-    kernels: Tensor,
-    categories: Tensor,
-    kept: tuple[Tensor, Tensor, Tensor],
+    logits: Floats,
+    categories: Floats,
+    kept: tuple[Rows, Rows, Floats],
     mask_threshold: float,
     published_quirks: bool,
     coarse: bool = False,
@@ -91,8 +97,7 @@ def candidates(
     """Masks of the kept cells, their scores times mask quality, by descending score, lower cell first.
 
     Args:
-        mask_features: ``[256, h/4, w/4]``.
-        kernels: ``[256, 252]``.
+        logits: of the masks of the kept cells, ``[N, h/4, w/4]``.
         categories: scores ``[C, 252]``.
         kept: result of `kept_cells`.
         mask_threshold: of a mask's probability.
@@ -101,100 +106,100 @@ def candidates(
             overlaps; `refined` makes those that stay whole.
     """
     cells, labels, scores = kept
-    logits = (kernels[:, cells].T @ mask_features.flatten(1)).unflatten(1, mask_features.shape[1:])
     if coarse:
-        probabilities = logits.sigmoid()
-        masks = probabilities > mask_threshold
-        inside = F.threshold(probabilities, mask_threshold, 0.0, inplace=True).sum((1, 2))
+        masks = logits > logit(mask_threshold)
+        quality = [_mean_inside(row, mask) for row, mask in zip(logits, masks)]
     else:
-        masks, inside = _masks(logits, mask_threshold)
-    scores = scores * (inside / masks.flatten(1).view(torch.uint8).sum(1, dtype=torch.int32))
-    order = scores.sort(descending=True, stable=True).indices
+        masks, quality = _masks(logits, mask_threshold)
+    scores = scores * np.array(quality, np.float32)
+    order = _descending(scores)
     if not published_quirks:
-        order = order[~scores[order].isnan()]
-    order = order[:NMS_PRE]
-    found = Detections(cells, labels, scores, categories.T[cells], masks, logits)
-    return found.chosen(order)
+        order = order[~np.isnan(scores[order])]
+    return Detections(cells, labels, scores, categories.T[cells], masks, logits).chosen(order[:NMS_PRE])
 
 
 def refined(found: Detections, mask_threshold: float) -> Detections:
-    """Coarse candidates on the host with masks at network size; those of which nothing is left there are left out."""
-    found = Detections(*(getattr(found, name).cpu() for name in found.__dataclass_fields__))
-    count, height, width = found.logits.shape
-    masks = np.zeros((count, 4 * height, 4 * width), np.bool_)
-    least = float(torch.logit(torch.tensor(mask_threshold)))
-    logits = found.logits.numpy()
-    for rows, y, x in occupied_parts(found.logits, mask_threshold):
-        # What is small is done by OpenCV: a call of PyTorch costs more than the work.
-        fine = cv2.resize(logits[rows.start, y, x], None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
-        masks[rows.start, 4 * y.start : 4 * y.stop, 4 * x.start : 4 * x.stop] = fine > least
-    whole = replace(found, masks=torch.from_numpy(masks))
-    return whole.chosen(torch.from_numpy(masks.any((1, 2))))
+    """Coarse candidates with masks at network size; those of which nothing is left there are left out."""
+    masks, _ = _masks(found.logits, mask_threshold, quality=False)
+    return replace(found, masks=masks).chosen(np.asarray(masks.any((1, 2))))
 
 
-def _masks(logits: Tensor, mask_threshold: float) -> tuple[Tensor, Tensor]:
-    """Masks bool ``[N, h, w]`` at network size of logits ``[N, h/4, w/4]``, and each one's sum of probabilities."""
+def _masks(logits: Floats, mask_threshold: float, quality: bool = True) -> tuple[Masks, list[float]]:
+    """Masks ``[N, h, w]`` at network size of logits ``[N, h/4, w/4]``, and each one's mean probability if asked for."""
     count, height, width = logits.shape
-    masks = torch.zeros((count, 4 * height, 4 * width), dtype=torch.bool, device=logits.device)
-    inside = logits.new_zeros(count)
-    for rows, y, x in occupied_parts(logits, mask_threshold):
-        probabilities = mask_probabilities(logits[rows, y, x])
-        masks[rows, 4 * y.start : 4 * y.stop, 4 * x.start : 4 * x.stop] = probabilities > mask_threshold
-        inside[rows] = F.threshold(probabilities, mask_threshold, 0.0, inplace=True).sum((1, 2))
-    return masks, inside
+    masks, means = np.zeros((count, 4 * height, 4 * width), np.bool_), [np.nan] * count
+    least = logit(mask_threshold)
+    for row, y, x in occupied_parts(logits, mask_threshold):
+        part = cv2.resize(logits[row, y, x], None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
+        mask = masks[row, 4 * y.start : 4 * y.stop, 4 * x.start : 4 * x.stop]
+        np.greater(part, least, out=mask)
+        if quality:
+            means[row] = _mean_inside(part, mask)
+    return masks, means
 
 
-def occupied_parts(logits: Tensor, mask_threshold: float, margin: int = 1) -> Iterator[tuple[slice, slice, slice]]:
-    """Parts of mask logits ``[N, h, w]`` (masks, rows, columns) outside which no pixel passes the threshold.
+def _mean_inside(logits: npt.NDArray[Any], mask: Masks) -> float:
+    """Mean probability inside a mask; of an empty one NaN."""
+    inside = logits[mask]
+    return float(sigmoid(inside).mean()) if inside.size else np.nan
 
-    Where it does, so does one of the logits that it is interpolated from: on a CPU what a mask costs follows its
-    box. Elsewhere the boxes would have to be waited for: eight whole masks are a part.
+
+def _descending(scores: Floats) -> Rows:
+    """The order of descending scores, first come first; those that are NaN before all."""
+    return np.argsort(np.where(np.isnan(scores), -np.inf, -scores), kind="stable")
+
+
+def occupied(masks: Masks) -> tuple[Masks, Masks]:
+    """Which rows ``[N, h]`` and which columns ``[N, w]`` of masks ``[N, h, w]`` hold a pixel."""
+    words: Any = masks.view(next(f"u{size}" for size in (8, 4, 2, 1) if masks.shape[2] % size == 0))
+    return (words != 0).any(2), np.bitwise_or.reduce(words, axis=1).view(np.bool_)
+
+
+def occupied_parts(logits: Floats, mask_threshold: float, margin: int = 1) -> Iterator[tuple[int, slice, slice]]:
+    """Parts of mask logits ``[N, h, w]`` (mask, rows, columns) outside which no pixel passes the threshold.
+
+    Where it does, so does one of the logits that it is interpolated from: what a mask costs follows its box.
 
     Args:
         logits: of the masks.
         mask_threshold: of a pixel's probability.
         margin: places about a box that belong to its part.
     """
-    count, height, width = logits.shape
-    if logits.device.type != "cpu":
-        for start in range(0, count, 8):
-            yield slice(start, start + 8), slice(0, height), slice(0, width)
-        return
-    rounding = 1e-3  # what the rounding of a probability may hide
-    passes = (logits > torch.logit(torch.tensor(mask_threshold)) - rounding).view(torch.uint8)
-    for row, marks in enumerate(zip(passes.amax(2).numpy(), passes.amax(1).numpy())):
-        if marks[0].any():
-            y, x = (_with_margin(along, margin) for along in marks)
-            yield slice(row, row + 1), y, x
+    rounding = 1e-3  # what the rounding of a pixel may hide
+    for row, (rows, columns) in enumerate(zip(*occupied(logits > logit(mask_threshold) - rounding))):
+        if rows.any():
+            yield row, _with_margin(rows, margin), _with_margin(columns, margin)
 
 
-def _with_margin(occupied: npt.NDArray[np.uint8], margin: int) -> slice:
-    """The part of an axis ``[n]`` that is not 0, and a margin on either side."""
-    places = np.flatnonzero(occupied)
-    return slice(max(int(places[0]) - margin, 0), min(int(places[-1]) + 1 + margin, len(occupied)))
+def _with_margin(marks: Masks, margin: int) -> slice:
+    """The part of an axis ``[n]`` that is marked, and a margin on either side."""
+    places = np.flatnonzero(marks)
+    return slice(max(int(places[0]) - margin, 0), min(int(places[-1]) + 1 + margin, len(marks)))
 
 
-def intersections(masks: Tensor) -> Tensor:
-    """Common pixels of each pair of masks ``[N, h, w]``: exact counts as float32 ``[N, N]``."""
-    flat = masks.flatten(1)
-    if flat.device.type == "cpu" and _BIT_COUNT is not None:
-        return torch.from_numpy(_common_bits(flat.numpy()))
-    return flat.float() @ flat.float().T
+def intersections(masks: Masks) -> Floats:
+    """Common pixels of each pair of masks ``[N, h, w]``: exact counts as float32 ``[N, N]``.
 
-
-def _common_bits(masks: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """`intersections` of masks ``[N, P]`` by counting bits, which a CPU does quicker than products of numbers."""
-    count, pixels = masks.shape
+    By counting bits, which a CPU does quicker than products of numbers.
+    """
+    count, pixels = len(masks), masks[0].size if len(masks) else 0
     words = np.zeros((count, -(-pixels // 64) * 8), np.uint8)
-    words[:, : -(-pixels // 8)] = np.packbits(masks, axis=1)
-    words = words.view(np.uint64)
+    words[:, : -(-pixels // 8)] = np.packbits(masks.reshape(count, pixels), axis=1)
+    words = words.view(np.uint64 if _BIT_COUNT is not None else np.uint16)
+    count_bits = _BIT_COUNT if _BIT_COUNT is not None else _bits_of_words().take
     common = np.empty((count, count), np.float32)
     for i in range(count):
-        common[i, i:] = common[i:, i] = _BIT_COUNT(words[i] & words[i:]).sum(1, dtype=np.int64)
+        common[i, i:] = common[i:, i] = count_bits(words[i] & words[i:]).sum(1, dtype=np.int64)
     return common
 
 
-def matrix_nms(scores: Tensor, labels: Tensor, common: Tensor, sigma: float = NMS_SIGMA) -> Tensor:
+@cache
+def _bits_of_words() -> npt.NDArray[np.uint8]:
+    """How many bits each number of 16 bits has."""
+    return np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshape(-1, 16).sum(1, dtype=np.uint8)
+
+
+def matrix_nms(scores: Floats, labels: Rows, common: Floats, sigma: float = NMS_SIGMA) -> Floats:
     """Scores decayed by the overlap with better masks of the same label (SOLOv2, NeurIPS 2020, section 3.3).
 
     Args:
@@ -203,27 +208,26 @@ def matrix_nms(scores: Tensor, labels: Tensor, common: Tensor, sigma: float = NM
         common: ``[N, N]``, `intersections` in the same order.
     """
     areas = common.diagonal()
-    iou = common / (areas[:, None] + areas[None] - common)
-    iou = (iou * (labels[:, None] == labels[None])).triu(1)
-    compensation = iou.max(0).values
-    decay = torch.exp(-sigma * iou**2) / torch.exp(-sigma * compensation**2)[:, None]
-    return scores * decay.min(0).values
+    with np.errstate(invalid="ignore"):  # two empty masks
+        iou = common / (areas[:, None] + areas[None] - common)
+    iou = np.triu(iou * (labels[:, None] == labels[None]), 1)
+    compensation = iou.max(0)
+    decay = np.exp(-sigma * iou**2) / np.exp(-sigma * compensation**2)[:, None]
+    return np.asarray(scores * decay.min(0), np.float32)
 
 
-def without_overlaps(common: Tensor) -> list[int]:
+def without_overlaps(common: Floats) -> list[int]:
     """Rows that stay when a mask that lies by more than half in a better one that stays is removed.
 
     Args:
-        common: ``[N, N]``, `intersections` by descending score; on the host.
+        common: ``[N, N]``, `intersections` by descending score.
     """
-    covered = common / common.diagonal()[None] > OVERLAP
-    stays = [True] * len(common)
-    for i, row in enumerate(covered.tolist()):
+    covered = common > OVERLAP * common.diagonal()[None]
+    stays = np.ones(len(common), np.bool_)
+    for i, row in enumerate(covered):
         if stays[i]:
-            for j in range(i + 1, len(row)):
-                if row[j]:
-                    stays[j] = False
-    return [i for i, stay in enumerate(stays) if stay]
+            stays[i + 1 :] &= ~row[i + 1 :]
+    return np.flatnonzero(stays).tolist()
 
 
 def suppress(found: Detections, update_threshold: float, max_instances: int) -> Detections:
@@ -232,42 +236,37 @@ def suppress(found: Detections, update_threshold: float, max_instances: int) -> 
         return found
     common = intersections(found.masks)
     scores = matrix_nms(found.scores, found.labels, common)
-    order = scores.sort(descending=True, stable=True).indices
+    order = _descending(scores)
     order = order[scores[order] >= update_threshold][:max_instances]
-    rows = order[torch.tensor(without_overlaps(common[order][:, order].cpu()), dtype=torch.int64, device=order.device)]
-    stay = found.chosen(rows)
-    return Detections(stay.cells, stay.labels, scores[rows], stay.vectors, stay.masks, stay.logits)
+    rows = order[without_overlaps(common[np.ix_(order, order)])]
+    return replace(found.chosen(rows), scores=scores[rows])
 
 
 def encode_masks(found: Detections, size: tuple[int, int], mask_resize: str, mask_threshold: float) -> list[RunLengths]:
     """Masks at the image's size, resized bilinearly; what a mask costs follows its box, not the image.
 
     Args:
+        found: the instances.
         size: height and width of the image.
         mask_resize: ``logits``: probabilities resized, which gives smoother edges; else, as published, the binary
             masks at network size.
         mask_threshold: of a mask's probability, for ``logits``.
     """
-    # Rows and columns that each mask touches, brought to the host at once.
-    pixels = found.masks.view(torch.uint8)
-    occupied = torch.cat((pixels.amax(2), pixels.amax(1)), 1).cpu().numpy()
     out = []
-    for row, marks in enumerate(occupied):
-        if not marks.any():
+    for row, marks in enumerate(zip(*occupied(found.masks))):
+        if not marks[0].any():
             out.append(RunLengths(size))
             continue
-        (rows, y, height), (columns, x, width) = (
-            _meeting(part, n) for part, n in zip(np.split(marks, pixels.shape[1:2]), size)
-        )
+        (rows, y, height), (columns, x, width) = (_meeting(part, n) for part, n in zip(marks, size))
         if mask_resize != "logits":
             dense = found.masks[row, rows, columns]
             if dense.shape != (height, width):
-                dense = _resized(dense.float(), (height, width)) >= 0.5
+                dense = _resized(dense.astype(np.float32), (height, width)) >= 0.5
         else:
-            probabilities = mask_probabilities(found.logits[row : row + 1])[0]
+            (probabilities,) = mask_probabilities(found.logits[row : row + 1])
             probabilities[(probabilities > mask_threshold) & ~found.masks[row]] = 0  # parts that were left out
             dense = _resized(probabilities[rows, columns], (height, width)) > mask_threshold
-        part = run_lengths.encode(dense.cpu().numpy())
+        part = run_lengths.encode(dense)
         if part.area:
             left, top, width, height = part.box
             part = RunLengths(size, (x + left, y + top, width, height), part.runs)
@@ -275,25 +274,25 @@ def encode_masks(found: Detections, size: tuple[int, int], mask_resize: str, mas
     return out
 
 
-def _meeting(occupied: npt.NDArray[np.uint8], target: int) -> tuple[slice, int, int]:
+def _meeting(marks: Masks, target: int) -> tuple[slice, int, int]:
     """Part of an axis that holds all of a mask, one pixel of margin, and ends where pixels of both sizes meet.
 
     Resizing that part alone gives the pixels that resizing the whole axis gives, but for rounding of positions.
 
     Args:
-        occupied: ``[n]``, not 0 where the mask has a pixel.
+        marks: ``[n]``, where the mask has a pixel.
         target: pixels of the axis after the resize.
 
     Returns:
         The part before the resize, and start and length of the part after it.
     """
-    meetings = gcd(len(occupied), target)
-    before, after = len(occupied) // meetings, target // meetings
-    marks = np.flatnonzero(occupied)
-    first = max(int(marks[0]) - 1, 0) // before
-    last = min(-(-(int(marks[-1]) + 2) // before), meetings)
+    meetings = gcd(len(marks), target)
+    before, after = len(marks) // meetings, target // meetings
+    places = np.flatnonzero(marks)
+    first = max(int(places[0]) - 1, 0) // before
+    last = min(-(-(int(places[-1]) + 2) // before), meetings)
     return slice(first * before, last * before), first * after, (last - first) * after
 
 
-def _resized(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(mask[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+def _resized(mask: Floats, size: tuple[int, int]) -> Floats:
+    return np.asarray(cv2.resize(mask, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from vis_core.models.visolo.network import GridFeatures, VISOLONetwork
+from vis_core.models.visolo.grid import GridFeatures
+from vis_core.models.visolo.network import VISOLONetwork
 from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.graphs import Graph
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from vis_core.models.visolo.detection import Detections, occupied_parts
+from vis_core.models.visolo.detection import Detections, Masks, occupied_parts
 from vis_core.models.visolo.instances import tight_boxes
+from vis_core.nn.arrays import sigmoid
 
 _Map = npt.NDArray[np.float32]
 _STRIDE = 4  # of the mask logits
@@ -19,7 +18,7 @@ _SMOOTHNESS = 1e-3  # variance of a normalised image from which on a mask's edge
 _REACH = 3  # cells of the logits beyond a mask, as far as the filter sees
 
 
-def guided(found: Detections, image: Tensor, mask_threshold: float) -> Detections:
+def guided(found: Detections, image: _Map, mask_threshold: float) -> Detections:
     """Detections whose masks' edges follow the image's.
 
     Around each logit, over 3x3 of them, the mask's probability is taken for a linear function of the image's colours,
@@ -27,24 +26,23 @@ def guided(found: Detections, image: Tensor, mask_threshold: float) -> Detection
     colour. Where the colours say nothing, what remains is the probability, smoothed.
 
     Args:
-        found: on the host, with masks ``[N, h, w]`` and logits ``[N, h/4, w/4]``; a mask of which nothing would be left
+        found: with masks ``[N, h, w]`` and logits ``[N, h/4, w/4]``; a mask of which nothing would be left
             stays.
-        image: the network's input, float ``[1, 3, h, w]``.
+        image: the network's input ``[3, h, w]``.
         mask_threshold: of a mask's probability.
     """
     if not len(found):
         return found
-    guide = _Guide.of(image[0].float().cpu().numpy())
-    masks = found.masks.numpy().copy()
-    probabilities = found.logits.sigmoid().numpy()
-    for rows, y, x in occupied_parts(found.logits, mask_threshold, _REACH):
-        lines = guide.lines(probabilities[rows.start, y, x], y, x)
+    guide = _Guide.of(image)
+    masks = found.masks.copy()
+    for row, y, x in occupied_parts(found.logits, mask_threshold, _REACH):
+        lines = guide.lines(sigmoid(found.logits[row, y, x]), y, x)
         fine_lines = cv2.resize(lines, None, fx=_STRIDE, fy=_STRIDE, interpolation=cv2.INTER_LINEAR)
         fine = tuple(slice(_STRIDE * along.start, _STRIDE * along.stop) for along in (y, x))
         part = np.einsum("ijk,ijk->ij", fine_lines, guide.image[fine]) > mask_threshold
         if part.any():
-            masks[rows.start][fine] = part
-    return replace(found, masks=torch.from_numpy(masks))
+            masks[row][fine] = part
+    return replace(found, masks=masks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,12 +99,12 @@ def _mean(x: _Map) -> _Map:
     return cv2.blur(x, (3, 3), borderType=cv2.BORDER_REPLICATE)  # type: ignore[return-value]
 
 
-def without_specks(masks: Tensor, min_part: float) -> Tensor:
-    """Masks bool ``[N, h, w]`` without parts that have less than the share `min_part` of the largest part's pixels.
+def without_specks(masks: Masks, min_part: float) -> Masks:
+    """Masks ``[N, h, w]`` without parts that have less than the share `min_part` of the largest part's pixels.
 
     A speck elsewhere in the picture stretches the box, and with it the place where a track is looked for next.
     """
-    dense = masks.cpu().numpy().copy()
+    dense = masks.copy()
     for mask, (left, top, right, bottom) in zip(dense, tight_boxes(masks).astype(int)):
         inside = mask[top:bottom, left:right]
         if not inside.size:
@@ -115,4 +113,4 @@ def without_specks(masks: Tensor, min_part: float) -> Tensor:
         areas = about[1:, cv2.CC_STAT_AREA]
         if count > 2 and areas.min() < min_part * areas.max():
             inside &= np.concatenate(([False], areas >= min_part * areas.max()))[parts]
-    return torch.from_numpy(dense).to(masks.device)
+    return dense

@@ -8,11 +8,9 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from vis_core.masks import RunLengths
-from vis_core.models.visolo.detection import Detections
+from vis_core.models.visolo.detection import Detections, Floats, Masks, occupied
 from vis_core.system.clip import ClipInstances
 
 
@@ -32,45 +30,42 @@ class VISOLOInstances(ClipInstances):
 
     stamp: int
     detections: Detections
-    query: Tensor
-    reference: Tensor
+    query: Floats
+    reference: Floats
     encode_masks: Callable[[Detections], list[RunLengths]]
 
-    @cached_property
-    def class_scores(self) -> npt.NDArray[np.float32]:  # type: ignore[override]
-        return np.asarray(self.detections.vectors.cpu().numpy())
+    @property
+    def class_scores(self) -> Floats:  # type: ignore[override]
+        return self.detections.vectors
 
-    @cached_property
-    def scores(self) -> npt.NDArray[np.float32]:
-        """Float32 ``[N]``."""
-        return np.asarray(self.detections.scores.cpu().numpy())
+    @property
+    def scores(self) -> Floats:
+        """``[N]``."""
+        return self.detections.scores
 
     @cached_property
     def boxes(self) -> npt.NDArray[np.float64]:
         """Tight boxes of the masks, x1, y1, x2, y2, pixels of the network's input: ``[N, 4]``."""
         return tight_boxes(self.detections.masks)
 
-    def frame_scores(self, t: int, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def frame_scores(self, t: int, labels: npt.NDArray[np.int64]) -> Floats:
         return self.scores
 
     def masks(self, t: int, rows: Sequence[int]) -> list[RunLengths]:
         chosen = self.detections
         if list(rows) != list(range(len(chosen))):
-            chosen = chosen.chosen(torch.tensor(rows, dtype=torch.int64, device=chosen.cells.device))
+            chosen = chosen.chosen(np.array(rows, np.intp))
         return self.encode_masks(chosen)
 
     def __len__(self) -> int:
         return len(self.detections)
 
 
-def tight_boxes(masks: Tensor) -> npt.NDArray[np.float64]:
-    """Tight boxes x1, y1, x2, y2 ``[N, 4]`` of masks bool ``[N, h, w]`` that are not empty, w a multiple of 8."""
+def tight_boxes(masks: Masks) -> npt.NDArray[np.float64]:
+    """Tight boxes x1, y1, x2, y2 ``[N, 4]`` of masks ``[N, h, w]`` that are not empty."""
     out = np.zeros((len(masks), 4))
-    if not len(masks):
-        return out
-    words = masks.cpu().numpy().view(np.uint64)  # eight pixels at a time
-    columns, rows = np.bitwise_or.reduce(words, axis=1).view(np.bool_), (words != 0).any(axis=2)
-    for occupied, low, high in ((columns, 0, 2), (rows, 1, 3)):
-        out[:, low] = occupied.argmax(1)
-        out[:, high] = occupied.shape[1] - occupied[:, ::-1].argmax(1)
+    if len(masks):
+        for marks, low, high in zip(occupied(masks), (1, 0), (3, 2)):
+            out[:, low] = marks.argmax(1)
+            out[:, high] = marks.shape[1] - marks[:, ::-1].argmax(1)
     return out

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
+from vis_core.system.clip import size_of
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """Features of one past frame, already converted for reading.
+    """Features of one past frame, already converted for reading, arrays of the network's own kind.
 
     Attributes:
         frame: its number in the stream.
@@ -19,13 +20,13 @@ class Entry:
     """
 
     frame: int
-    reference: Tensor
-    category: Tensor
-    kernel: Tensor
+    reference: Any
+    category: Any
+    kernel: Any
 
     def nbytes(self) -> int:
         """Size of the features."""
-        return sum(x.element_size() * x.nelement() for x in (self.reference, self.category, self.kernel))
+        return size_of(self.reference, self.category, self.kernel)
 
 
 class FrameMemory:

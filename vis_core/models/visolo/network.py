@@ -8,12 +8,13 @@ one through `Memory` and the similarity of `Tracking`; neither holds any state.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vis_core.models.visolo.grid import GridFeatures
 from vis_core.nn.backbones.resnet import ResNet
 from vis_core.nn.prepacked_convolution import SIZES, packed, run_packed
 from vis_core.nn.winograd import WinogradConv2d
@@ -265,26 +266,6 @@ class Mask(nn.Module):
 def _as_weights(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """A map in the type of the weights that it meets; in training that is autocast's choice."""
     return x if torch.is_grad_enabled() else x.to(conv.weight.dtype)
-
-
-class GridFeatures(NamedTuple):
-    """What of a frame's grid depends on it alone.
-
-    Attributes:
-        query: query side of the similarity ``[d/2, 252]``.
-        reference: reference side ``[d/2, 252]``.
-        category: category feature ``[d, 252]``.
-        kernel: kernel feature ``[d, 252]``.
-        stored_category: the category feature as the memory keeps it ``[d, 252]``.
-        stored_kernel: the kernel feature as the memory keeps it ``[d, 252]``.
-    """
-
-    query: Tensor
-    reference: Tensor
-    category: Tensor
-    kernel: Tensor
-    stored_category: Tensor
-    stored_kernel: Tensor
 
 
 class VISOLONetwork(nn.Module):

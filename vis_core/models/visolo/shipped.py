@@ -10,6 +10,7 @@ from vis_core.errors import CheckpointError
 NAME = "visolo-lite"
 CLASS_NAMES = ("person", "vehicle", "animal")
 INPUT_SIZE = (256, 448)
+INPUT_MEAN = INPUT_STD = (127.5, 127.5, 127.5)
 WIDTH, MASK_WIDTH = 128, 64
 GRID = (16, 28)  # denser than in the paper: one cell, one object
 GRID_KEY = "grid"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from vis_core.errors import OptionError
-from vis_core.models.visolo.shipped import GRID, GRID_KEY, MASK_WIDTH, NAME, WIDTH
+from vis_core.models.visolo.shipped import GRID, GRID_KEY, INPUT_MEAN, INPUT_STD, MASK_WIDTH, NAME, WIDTH
 from vis_core.system.option import Option
 
 if TYPE_CHECKING:
@@ -142,8 +142,8 @@ def trainable_lite(
             load_fitting(network, {key: x for key, x in tensors.items() if key != GRID_KEY}, NAME)
     return LiteTraining(
         network,
-        efficientnet_lite.INPUT_MEAN,
-        efficientnet_lite.INPUT_STD,
+        INPUT_MEAN,
+        INPUT_STD,
         network.backbone.body.below(frozen_stride) if frozen_stride else [],
         published_extents=False,
         max_mask_cells=max_mask_cells,

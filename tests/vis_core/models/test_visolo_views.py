@@ -6,10 +6,10 @@ import torch
 
 import vis_core
 from tests.vis_core.models.small_lite import small, write
-from vis_core.models.visolo import lite
+from vis_core.models.visolo import views as views_module
+from vis_core.models.visolo.grid import GridReading
 from vis_core.models.visolo.memory import FrameMemory
-from vis_core.models.visolo.model import GridReading
-from vis_core.models.visolo.test_time_augmentation import View, averaged
+from vis_core.models.visolo.views import View, averaged
 from vis_core.nn.input_transform import InputTransform
 from vis_core.structures import Frame
 
@@ -32,23 +32,25 @@ def images(count):
 
 def readings(system, stream):
     """What is read of each frame of a stream: category scores and mask logits of the cells, as maps of the grid."""
-    out, read = [], system.model.read
+    grid = system.model.grid
+    out, read = [], grid.read
 
-    def kept(seen, number):
-        (categories, kernels, *_), features = found = read(seen, number)
+    def kept(seen, *given):
+        reading = read(seen, *given)
         rows, columns = system.network.grid
-        logits = (kernels.T @ features.flatten(1)).unflatten(1, features.shape[1:]).unflatten(0, (rows, columns))
-        out.append((categories.unflatten(1, (rows, columns)), logits))
-        return found
+        logits = grid.mask_logits(seen, reading, np.arange(rows * columns))
+        categories = torch.from_numpy(reading.categories).unflatten(1, (rows, columns))
+        out.append((categories, torch.from_numpy(logits).unflatten(0, (rows, columns))))
+        return reading
 
-    system.model.read = kept
+    grid.read = kept
     for index, image in enumerate(stream):
         system.step(Frame(image, index * 10**8, index))
     return out
 
 
 def test_with_a_mirrored_view_a_mirrored_stream_is_read_as_the_mirror_of_the_stream(monkeypatch, segmenter):
-    monkeypatch.setattr(lite, "OTHER_VIEWS", ((1.0, True), (1.25, True), (1.25, False)))
+    monkeypatch.setattr(views_module, "OTHER_VIEWS", ((1.0, True), (1.25, True), (1.25, False)))
     stream = images(3)
     straight = readings(segmenter(4), stream)
     mirrored = readings(segmenter(4), [np.ascontiguousarray(image[:, ::-1]) for image in stream])
@@ -61,30 +63,26 @@ def test_with_a_mirrored_view_a_mirrored_stream_is_read_as_the_mirror_of_the_str
 
 def test_the_average_is_that_of_scores_and_logits():
     generator = torch.Generator().manual_seed(0)
-    parts = [
-        (
-            GridReading(torch.rand(3, 6, generator=generator), torch.rand(4, 6, generator=generator), None, "q", "e"),
-            torch.rand(4, 5, 7, generator=generator),
-        )
-        for _ in range(3)
-    ]
-    (categories, kernels, *others), features = averaged(parts)
-    torch.testing.assert_close(categories, sum(reading[0] for reading, _ in parts) / 3)
-    logits = [reading[1].T @ part.flatten(1) for reading, part in parts]
+    sizes = (3, 6), (4, 6), (4, 5, 7)
+    made = [[torch.rand(size, generator=generator) for size in sizes] for _ in range(3)]
+    parts = [GridReading(scores.numpy(), kernels, None, "q", "r", "e", maps) for scores, kernels, maps in made]
+    categories, kernels, *others, features = averaged(parts)
+    np.testing.assert_allclose(categories, sum(reading.categories for reading in parts) / 3, rtol=1e-6)
+    logits = [reading.kernels.T @ reading.mask_features.flatten(1) for reading in parts]
     torch.testing.assert_close(kernels.T @ features.flatten(1), sum(logits) / 3)
-    assert others == [None, "q", "e"]
+    assert others == [None, "q", "r", "e"]
 
 
 @pytest.mark.parametrize(("scale", "size"), [(1.25, (80, 128)), (1.0, (64, 96)), (0.1, (16, 16))])
 def test_sizes_of_views_are_multiples_of_16(scale, size):
     view = View(InputTransform(SIZE), scale, False, FrameMemory(5, 3))
-    assert view.image(Frame(images(1)[0])).shape == (1, 3, *size)
+    assert view.image(images(1)[0]).shape == (1, 3, *size)
 
 
 def test_a_mirrored_view_shows_the_frame_mirrored():
-    first = InputTransform(SIZE, exact=False)
+    first = InputTransform(SIZE)
     image = images(1)[0]
-    straight, mirrored = (View(first, 1.0, turned, FrameMemory(5, 3)).image(Frame(image)) for turned in (False, True))
+    straight, mirrored = (View(first, 1.0, turned, FrameMemory(5, 3)).image(image) for turned in (False, True))
     assert torch.equal(mirrored, straight.flip(3)) and torch.equal(straight, first(image))
 
 
@@ -94,12 +92,12 @@ def test_each_view_remembers_and_forgets(segmenter):
     for index, image in enumerate(images(8)):
         for system in (one, four):
             system.step(Frame(image, index * 10**8, index))
-        sizes.append(sum(view.memory.nbytes() for view in four.model._views))
+        sizes.append(sum(view.memory.nbytes() for view in four.model.grid.views))
     assert sizes[-1] == sizes[-2] == 3 * one.model.memory.nbytes() == 3 * four.model.memory.nbytes()
-    first = [view.memory.readable[0].category for view in four.model._views]
+    first = [view.memory.readable[0].category for view in four.model.grid.views]
     assert not torch.equal(first[0], first[1])
     four.reset()
-    assert all(view.memory.nbytes() == 0 for view in four.model._views)
+    assert all(view.memory.nbytes() == 0 for view in four.model.grid.views)
 
 
 def test_after_a_reset_the_answers_are_those_of_a_new_stream(segmenter):
