@@ -96,9 +96,9 @@ class Option:
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:
-    """The options that a function takes: its keyword arguments that are annotated with an `Option`, in order.
+    """The options that a function takes: its arguments that are annotated with an `Option`, in order.
 
-    The types of its other arguments may be known to a type checker alone, as PyTorch's are.
+    What comes by position without a default is none, and its type may be a type checker's alone, as PyTorch's are.
 
     Raises:
         TypeError: one of them has no default.
@@ -106,8 +106,9 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
     parameters = inspect.signature(function).parameters
     typed: Any = function.func if isinstance(function, partial) else function
     typed = typed.__init__ if inspect.isclass(typed) else typed  # type: ignore[misc]
-    keywords = {name for name, parameter in parameters.items() if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
-    stated = SimpleNamespace(__annotations__={k: x for k, x in typed.__annotations__.items() if k in keywords})
+    empty, keyword = inspect.Parameter.empty, inspect.Parameter.KEYWORD_ONLY
+    may_be = {name for name, one in parameters.items() if one.kind is keyword or one.default is not empty}
+    stated = SimpleNamespace(__annotations__={k: x for k, x in typed.__annotations__.items() if k in may_be})
     found = {}
     for name, hint in get_type_hints(stated, typed.__globals__, include_extras=True).items():
         if get_origin(hint) is not Annotated:
@@ -117,7 +118,7 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
         if option is None:
             continue
         default = parameters[name].default
-        if default is inspect.Parameter.empty:
+        if default is empty:
             raise TypeError(f"option {name} of {function} has no default")
         members = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
         (only,) = [get_origin(member) or member for member in members if member is not type(None)]
