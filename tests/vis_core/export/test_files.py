@@ -120,6 +120,32 @@ def test_a_network_in_8_bits_keeps_the_parts_in_float32_that_it_is_told_to(trace
     assert 0 < np.abs(found - wanted).max() < 0.05
 
 
+def test_what_stays_in_float32_reads_what_was_not_rounded_for_its_neighbour():
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from vis_core.export.onnx_graphs import nodes_within, traced
+    from vis_core.export.quantisation import quantised
+    from vis_core.nn.runtimes import onnx_session
+
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.narrow, self.wide = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+
+        def forward(self, image):
+            shared = image.relu()
+            return self.narrow(shared), self.wide(shared)
+
+    image = torch.randn(1, 3, 8, 12)
+    graph = Graph(Both(), {"image": image}, ("narrow", "wide"), float32=("wide.",))
+    model = traced("frame", graph)
+    excluded = {"frame": nodes_within(model, graph.float32)}
+    (model,) = quantised({"frame": model}, {"frame": graph}, excluded, lambda: {"frame": [(image,)]}).values()
+    found = onnx_session(model.SerializeToString(), "cpu", 1)(image.numpy())
+    apart = [np.abs(x - y.detach().numpy()).max() for x, y in zip(found, graph.module(image))]
+    assert apart[0] > 1e-4 and apart[1] < 1e-6
+
+
 def test_openvino_runs_the_same_graph(traced, graph, tmp_path):
     pytest.importorskip("openvino")
     from vis_core.export.openvino_graphs import converted, write_openvino
