@@ -84,7 +84,10 @@ def _load_exported(system: System, path: Path, device: str, precision: str, give
     options = check_options(system.options, network.options(system.name, precision, given), f"{system.name}: ")
     metadata = network.about["weights_metadata"]
     if system.build_exported is not None:
-        segmenter = system.build_exported(network.runs, tuple(network.about["class_names"]), **options)
+        try:
+            segmenter = system.build_exported(network.runs, tuple(network.about["class_names"]), **options)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
     else:
         segmenter = _built_around(system, network, options)
     segmenter.runs_on = network.runs_on
@@ -127,7 +130,7 @@ def _shown_score(metadata: Mapping[str, str]) -> float:
     """The running score that weights state for what is shown; 0 where they state none that can be."""
     try:
         score = float(metadata.get("shown_score", 0))
-    except ValueError:
+    except (TypeError, ValueError):
         return 0.0
     return score if 0 <= score <= 1 else 0.0
 

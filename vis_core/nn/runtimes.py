@@ -22,17 +22,23 @@ class Run(Protocol):
     Attributes:
         inputs: names of what it takes, in order.
         outputs: names of what it gives.
+        shapes: of both, by name; None: a size that may change.
         device: the runtime, and what of it works.
         precision: in which it computes what is not quantised, ``f32`` or ``bf16``: a CPU may have none but the first.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    shapes: Mapping[str, tuple[int | None, ...]]
     device: str
     precision: str
 
     def __call__(self, *inputs: Array) -> list[Array]:
-        """What it makes of its inputs."""
+        """What it makes of its inputs.
+
+        Raises:
+            CheckpointError: they do not fit it.
+        """
 
 
 SUFFIXES: Mapping[str, str] = {"onnx": ".onnx", "openvino": "_openvino_model"}
@@ -93,13 +99,20 @@ class OnnxSession:
         self.device = f"ONNX Runtime {session.get_providers()[0]}"
         self.inputs = tuple(x.name for x in session.get_inputs())
         self.outputs = tuple(x.name for x in session.get_outputs())
+        self.shapes: Mapping[str, tuple[int | None, ...]] = {
+            x.name: tuple(size if isinstance(size, int) else None for size in x.shape)
+            for x in (*session.get_inputs(), *session.get_outputs())
+        }
 
     def metadata(self) -> Mapping[str, str]:
         """Of the file, a copy each time, which may hold megabytes."""
         return self._session.get_modelmeta().custom_metadata_map  # type: ignore[no-any-return]
 
     def __call__(self, *inputs: Array) -> list[Array]:
-        return self._session.run(None, dict(zip(self.inputs, inputs, strict=True)))  # type: ignore[no-any-return]
+        try:
+            return self._session.run(None, dict(zip(self.inputs, inputs, strict=True)))  # type: ignore[no-any-return]
+        except Exception as error:  # its own kinds have no common base
+            raise CheckpointError(f"the exported network does not run: ONNX Runtime: {printable(error)}") from error
 
 
 def onnx_providers(device: str, available: Sequence[str]) -> list[Any]:
@@ -164,12 +177,19 @@ class OpenVINOModel:
         self.device = f"OpenVINO {', '.join(compiled.get_property('EXECUTION_DEVICES'))}"
         self.inputs = tuple(x.get_any_name() for x in compiled.inputs)
         self.outputs = tuple(x.get_any_name() for x in compiled.outputs)
+        self.shapes: Mapping[str, tuple[int | None, ...]] = {
+            x.get_any_name(): tuple(None if size.is_dynamic else size.get_length() for size in x.get_partial_shape())
+            for x in (*compiled.inputs, *compiled.outputs)
+        }
         self.precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
         self._request, self._lock = compiled.create_infer_request(), Lock()
 
     def __call__(self, *inputs: Array) -> list[Array]:
         with self._lock:
-            found = self._request.infer(dict(zip(self.inputs, inputs, strict=True)))
+            try:
+                found = self._request.infer(dict(zip(self.inputs, inputs, strict=True)))
+            except Exception as error:  # as above
+                raise CheckpointError(f"the exported network does not run: OpenVINO: {printable(error)}") from error
             return [found[i].copy() for i in range(len(self.outputs))]
 
 

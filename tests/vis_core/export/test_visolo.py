@@ -1,11 +1,15 @@
 """VISOLO and visolo-lite, exported: the same answers, and what a file refuses."""
 
+import json
+
+import numpy as np
 import pytest
 
 import vis_core
 from tests.vis_core.export.parity import assert_same_answers, video
 from vis_core.errors import CheckpointError, OptionError
 from vis_core.export import export
+from vis_core.system.exported import read
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -41,6 +45,26 @@ def test_a_file_refuses_what_contradicts_it(onnx):
         vis_core.load("visolo-lite", onnx)
     with pytest.raises(OptionError, match=r"device 'cuda'.*vis_ros\[gpu\]"):
         vis_core.load("visolo", onnx, device="cuda")
+
+
+def test_a_file_whose_graphs_are_not_what_it_states_is_refused_when_it_is_loaded(onnx, tmp_path):
+    from onnx import load, save
+
+    model = load(onnx)
+    (entry,) = (x for x in model.metadata_props if x.key == "vis_export")
+    about = json.loads(entry.value)
+    graphs = {"frame": about["graphs"]["frame"]}
+    for changes, words in (
+        ({"class_names": ["cup"]}, r"gives scores \(5, \d+\), and states 1 classes"),
+        ({"options": {"input_size": [96, 96]}}, r"takes images \(1, 3, 64, 96\), and states input_size \(96, 96\)"),
+        ({"graphs": graphs}, "graph 'window', which is to give category_scores, mask_kernels, is missing"),
+    ):
+        entry.value = json.dumps({**about, **changes})
+        save(model, tmp_path / "odd.onnx")
+        with pytest.raises(CheckpointError, match=f"odd.onnx: {words}"):
+            vis_core.load("visolo", tmp_path / "odd.onnx")
+    with pytest.raises(CheckpointError, match="does not run: ONNX Runtime"):
+        read(onnx, "cpu").runs["frame"](np.zeros((1, 3, 8, 8), np.float32))
 
 
 def test_streams_over_one_exported_network_are_independent(onnx):

@@ -13,6 +13,7 @@ from vis_core.models.visolo.memory import Entry
 from vis_core.nn.arrays import product, sigmoid
 
 ArrayRun = Callable[..., Sequence[npt.NDArray[Any]]]
+OUTPUTS = {"frame": ("mask_features", *GridFeatures._fields), "window": ("category_scores", "mask_kernels")}
 
 
 class ExportedGrid(GridNetwork):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from vis_core.models.visolo.exported_grid import OUTPUTS
 from vis_core.models.visolo.grid import GridFeatures
 from vis_core.models.visolo.network import VISOLONetwork
 from vis_core.nn.backbones.resnet import ResNet
@@ -34,11 +35,11 @@ def graphs(network: VISOLONetwork, size: tuple[int, int]) -> Mapping[str, Graph]
         asked[name] = torch.cat((present[of], present[of]), 1)
     memory = {1: "remembered_cells"}
     return {
-        "frame": Graph(_Frame(network), {"image": image}, ("mask_features", *names), float32=float32),
+        "frame": Graph(_Frame(network), {"image": image}, OUTPUTS["frame"], float32=float32),
         "window": Graph(
             _Window(network),
             asked,
-            ("category_scores", "mask_kernels"),
+            OUTPUTS["window"],
             {"references": memory, "categories": memory, "kernels": memory},
             float32,
         ),
