@@ -47,7 +47,7 @@ def traced(name: str, graph: Graph) -> Any:
                 output_names=list(graph.outputs),
                 dynamic_shapes=_sizes(graph),
                 dynamo=True,
-                opset_version=OPSET,
+                opset_version=graph.opset or OPSET,
                 external_data=False,
                 verbose=False,
             )

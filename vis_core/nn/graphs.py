@@ -23,6 +23,7 @@ class Graph:
             one name are equal, and ``32*height`` is a multiple of what ``height`` is elsewhere.
         float32: what the names of submodules, with a dot at their end, begin with that stay in float32 where the rest
             is quantised, for rounding shows there; an empty name: all.
+        opset: of ONNX's operators, where the runtimes lack some of them in the newest one; None: the exporter's own.
     """
 
     module: nn.Module
@@ -30,3 +31,4 @@ class Graph:
     outputs: tuple[str, ...]
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     float32: tuple[str, ...] = ()
+    opset: int | None = None

@@ -257,7 +257,7 @@ def pooled(
 ) -> Tensor:
     """What maps of T frames hold in the boxes ``[T, N, 4]``: ``[T, N, size * size, C]``."""
     frames, count = boxes.shape[:2]
-    index = torch.arange(frames, device=boxes.device).repeat_interleave(count)
+    index = torch.arange(frames, device=boxes.device)[:, None].expand(-1, count).flatten()
     flat = boxes.flatten(0, 1)
     return pyramid_roi_align(levels, flat, index, size, level=levels_of(flat)).unflatten(0, (frames, count))
 
@@ -317,7 +317,10 @@ class Proposals(nn.Module):
     def learned(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Queries ``[N, C]`` and boxes ``[N, 4]`` for images of that height and width without padding."""
         height, width = size
-        sides = self.init_proposal_boxes.weight.new_tensor([width, height, width, height])
+        return self.proposals(self.init_proposal_boxes.weight.new_tensor([width, height, width, height]))
+
+    def proposals(self, sides: Tensor) -> tuple[Tensor, Tensor]:
+        """As `learned`, of a tensor that holds width, height, width, height."""
         return self.init_proposal_features.weight, corners_from_centres(self.init_proposal_boxes.weight) * sides
 
     def fitted_proposals(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

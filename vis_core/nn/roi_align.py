@@ -16,8 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vis_core.nn.tracing import is_tracing
+
 Size = int | tuple[int, int]
 Level = Tensor | Sequence[Tensor]
+
+OPSET = 21
+"""Of ONNX, the newest whose RoiAlign its runtimes have; to be that of a graph in which boxes are pooled."""
 
 CANONICAL_SIDE, CANONICAL_LEVEL = 224, 4  # a box of this size is pooled where the stride is 2**4 (FPN, equation 1)
 _LARGEST_GATHER = 2**22  # numbers of maps that are multiplied with two matrices at a time
@@ -93,6 +98,10 @@ def pyramid_roi_align(
         raise ValueError(f"sampling_ratio is {sampling_ratio}: a pyramid is pooled with at least 1")
     parts = [[level] if isinstance(level, Tensor) else list(level) for level in levels]
     level = box_levels(boxes, strides) if level is None else level
+    bins = (size, size) if isinstance(size, int) else size
+    if is_tracing():
+        joined = [torch.cat(part) for part in parts]
+        return _pooled_by_operator(joined, boxes.detach().float(), batch_index, bins, strides, sampling_ratio, level)
     geometry = [(1 / stride, *part[0].shape[2:]) for stride, part in zip(strides, parts)]
     of_levels = torch.tensor(geometry, dtype=torch.float32).to(boxes.device, non_blocking=True)
     scale, height, width = of_levels[level].unbind(1)
@@ -102,7 +111,6 @@ def pyramid_roi_align(
     tables = [_table(maps) for part in parts for maps in part]
     if len(tables) > 1 and boxes.device.type != "cpu":  # sorting boxes by table would wait for the device
         tables, first_row = _joined(tables, which, first_row)
-    bins = (size, size) if isinstance(size, int) else size
     edges = _edges(boxes, scale[:, None])
     if len(tables) == 1:
         return _sums_of_rows(tables[0], *_rows(edges, height, width, first_row, bins, sampling_ratio))
@@ -133,6 +141,44 @@ def box_levels(boxes: Tensor, strides: Sequence[int] = (4, 8, 16, 32)) -> Tensor
     side = ((x2 - x1) * (y2 - y1)).sqrt()
     level = (CANONICAL_LEVEL + torch.log2(side / CANONICAL_SIDE + 1e-8)).floor() - first
     return level.nan_to_num(0).clamp(0, len(strides) - 1).long()
+
+
+def _pooled_by_operator(
+    levels: Sequence[Tensor],
+    boxes: Tensor,
+    batch_index: Tensor,
+    bins: tuple[int, int],
+    strides: Sequence[int],
+    sampling_ratio: int,
+    level: Tensor,
+) -> Tensor:
+    """`pyramid_roi_align` where it is traced: ONNX has an operator for it, and each level pools its own boxes, or none.
+
+    A table of rows takes three times as long there, and more memory: what graphs have of `embedding_bag` is loops.
+    """
+    channels, rows, found = levels[0].shape[1], [], []
+    for number, (maps, stride) in enumerate(zip(levels, strides)):
+        own = (level == number).nonzero()[:, 0]
+        rows.append(own)
+        found.append(
+            torch.onnx.ops.symbolic(
+                "RoiAlign",
+                (maps, boxes.index_select(0, own), batch_index.index_select(0, own)),
+                {
+                    "coordinate_transformation_mode": "half_pixel",
+                    "mode": "avg",
+                    "output_height": bins[0],
+                    "output_width": bins[1],
+                    "sampling_ratio": sampling_ratio,
+                    "spatial_scale": 1 / stride,
+                },
+                dtype=maps.dtype,
+                shape=(own.shape[0], channels, *bins),
+                version=16,
+            )
+        )
+    pooled = torch.cat(found).index_select(0, torch.cat(rows).argsort())
+    return pooled.flatten(2).transpose(1, 2)
 
 
 def _edges(boxes: Tensor, scale: float | Tensor, aligned: bool = True) -> list[Tensor]:

@@ -1,9 +1,13 @@
 """Whether an exported network answers as the system that it was made from does."""
 
+from importlib import import_module
+from unittest.mock import patch
+
 from torch import Tensor
 
 from vis_core.data.synthetic import synthetic_video
 from vis_core.export import export_segmenter
+from vis_core.export.onnx_graphs import traced
 from vis_core.export.proof import prove
 from vis_core.system.exported import read
 from vis_core.system.exported_tensors import use
@@ -21,12 +25,20 @@ def assert_same_answers(plain, exported, frames):
     assert proof.instances
 
 
-def exported_beside(make, path):
-    """Two segmenters of one make, the second of which runs on what the first was exported to."""
-    plain, other = make(), make()
-    export_segmenter(plain, path)
-    use(other, read(path, "cpu"))
-    return plain, other
+def exported_beside(make, *paths):
+    """A segmenter, and for each path another of its make, which runs on what the first was exported to; traced once."""
+    plain, others, models = make(), [make() for _ in paths], {}
+
+    def traced_once(name, graph):
+        if name not in models:
+            models[name] = traced(name, graph)
+        return models[name]
+
+    with patch.object(import_module("vis_core.export.export"), "traced", traced_once):
+        for other, path in zip(others, paths):
+            export_segmenter(plain, path, "onnx" if path.suffix == ".onnx" else "openvino")
+            use(other, read(path, "cpu"))
+    return plain, *others
 
 
 def on_its_pieces(segmenter):

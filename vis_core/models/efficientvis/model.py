@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from vis_core.models.efficientvis.graphs import graphs
 from vis_core.models.efficientvis.instances import EfficientVISInstances, sure_of
 from vis_core.models.efficientvis.network import EfficientVISNetwork
 from vis_core.models.efficientvis.slots import Slots
+from vis_core.nn.graphs import Graph
 from vis_core.nn.input_transform import ShortSideTransform
-from vis_core.nn.region_queries import StageOutputs
+from vis_core.nn.region_queries import MASK_REGION, StageOutputs
 from vis_core.structures import Frame
 from vis_core.system.clip import ClipModel, size_of
 from vis_core.tracking.associator import Window
@@ -48,9 +51,8 @@ class EfficientVISModel(ClipModel[FrameMaps, EfficientVISInstances]):
         presence_threshold: least score in a frame of an instance that is there.
     """
 
-    not_exported = "ONNX Runtime stops where boxes are pooled from a pyramid of features"
-
     network: EfficientVISNetwork
+    fixed_options = ("attention", "dynamic_convolution", "queries_over_time")
 
     def __init__(
         self,
@@ -68,15 +70,21 @@ class EfficientVISModel(ClipModel[FrameMaps, EfficientVISInstances]):
 
     def encode(self, frame: Frame) -> FrameMaps:
         image = self.transform(frame.image)
+        if self.exported:
+            return FrameMaps(self.exported["frame"](image), self.transform.size(*frame.size))
         levels = self.network.maps(image.to(next(self.network.backbone.parameters()).dtype))
         return FrameMaps(tuple(levels), self.transform.size(*frame.size))
 
     def segment(self, clip: Sequence[FrameMaps], window: Window) -> EfficientVISInstances:
         levels, size = [[maps.levels[i] for maps in clip] for i in range(4)], clip[0].size
-        queries, boxes = self.network.learned(size)
+        queries, boxes = self._learned(size)
         if self.slots is not None:
             queries, boxes = self.slots.start(queries, boxes)
-        out = self.network.head.last(levels, *(x.expand(len(clip), -1, -1) for x in (queries, boxes)))
+        if self.exported:
+            levels = [[torch.cat(level)] for level in levels]
+            out = StageOutputs(*self.exported["window"](*(level[0] for level in levels), queries, boxes))
+        else:
+            out = self.network.head.last(levels, *(x.expand(len(clip), -1, -1) for x in (queries, boxes)))
         probabilities = out.logits.sigmoid().transpose(0, 1)
         found = EfficientVISInstances(
             probabilities=probabilities,
@@ -90,12 +98,27 @@ class EfficientVISModel(ClipModel[FrameMaps, EfficientVISInstances]):
         )
         return found if self.slots is not None else found.chosen(np.flatnonzero(found.sure).tolist())
 
+    def graphs(self) -> Mapping[str, Graph]:
+        return graphs(self.network)
+
+    def _learned(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        if not self.exported:
+            return self.network.learned(size)
+        queries, boxes = self.exported["start"](torch.tensor(size[::-1] * 2, dtype=torch.float32))
+        return queries, boxes
+
     def _mask_logits(
         self, levels: Sequence[Sequence[Tensor]], out: StageOutputs, rows: Sequence[int], first: int
     ) -> Tensor:
         """Of some queries from a frame on ``[n, T - first, 28, 28]``; the frame before helps, if there is one."""
         before = max(first - 1, 0)
-        part = StageOutputs(*(x[before:] for x in (out.logits, out.boxes, out.queries, out.attended)))
-        stage = self.network.head.stages()[-1]
-        masks = stage.masks([level[before:] for level in levels], part, list(rows))
+        if self.exported:
+            if not rows:
+                return out.boxes.new_zeros((0, len(out.boxes) - first, 2 * MASK_REGION, 2 * MASK_REGION))
+            maps = (level[0][before:] for level in levels)
+            (masks,) = self.exported["masks"](*maps, out.boxes[before:, rows], out.attended[before:, rows])
+        else:
+            part = StageOutputs(*(x[before:] for x in (out.logits, out.boxes, out.queries, out.attended)))
+            stage = self.network.head.stages()[-1]
+            masks = stage.masks([level[before:] for level in levels], part, list(rows))
         return masks[first - before :].transpose(0, 1)

@@ -29,6 +29,7 @@ from vis_core.nn.region_queries import (
     StageOutputs,
 )
 from vis_core.nn.roi_align import Level
+from vis_core.nn.tracing import is_tracing
 
 _SMALLEST_NORM = 1e-6
 
@@ -45,7 +46,7 @@ class TemporalDynamicConvolution(DynamicConvolution):
             temporal: look at t-1 and t+1 too, as far as the clip has them.
         """
         first, second = self.filters(queries)
-        if not temporal or len(queries) == 1:
+        if not temporal or (queries.shape[0] == 1 and not is_tracing()):
             return self.convolve(regions, first, second)
         weights = neighbour_weights(regions)
         found = weights[1][..., None] * self.convolve(regions, first, second)
@@ -131,8 +132,12 @@ class Stage(QueryStage):
         self, levels: Sequence[Level], out: StageOutputs, rows: Sequence[int] | Tensor | slice = slice(None)
     ) -> Tensor:
         """Mask logits ``[T, n, 28, 28]`` of some queries in their new boxes; those of others do not change them."""
-        regions = self.pooled(levels, out.boxes[:, rows].detach(), MASK_REGION)
-        logits: Tensor = self.mask_head(self.mask_head.inst_interact(out.attended[:, rows], regions, self.temporal))
+        return self.masks_of(levels, out.boxes[:, rows].detach(), out.attended[:, rows])
+
+    def masks_of(self, levels: Sequence[Level], boxes: Tensor, attended: Tensor) -> Tensor:
+        """As `masks`, of queries by their boxes ``[T, n, 4]`` and after attention ``[T, n, C]``."""
+        regions = self.pooled(levels, boxes, MASK_REGION)
+        logits: Tensor = self.mask_head(self.mask_head.inst_interact(attended, regions, self.temporal))
         return logits[:, :, 0]
 
 

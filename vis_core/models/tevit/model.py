@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from vis_core.errors import ExportError
+from vis_core.models.tevit.graphs import graphs
 from vis_core.models.tevit.instances import TeViTInstances, best_labels, best_pairs
 from vis_core.models.tevit.msgshift import FirstBlock, MessengerMemory, MsgShifT
 from vis_core.models.tevit.network import TeViTNetwork
+from vis_core.nn.graphs import Graph
 from vis_core.nn.input_transform import WithinTransform
-from vis_core.nn.region_queries import StageOutputs
+from vis_core.nn.region_queries import MASK_REGION, StageOutputs
 from vis_core.structures import Frame
 from vis_core.system.clip import ClipModel, size_of
 from vis_core.tracking.associator import Window
@@ -24,7 +27,8 @@ class FrameFeatures:
 
     Attributes:
         size: height and width of the network's image without padding.
-        levels: maps ``[1, C, h, w]`` at strides 4, 8, 16 and 32, where they depend on no frame to come.
+        levels: maps ``[1, C, h, w]`` at strides 4, 8, 16 and 32, where they depend on no frame to come; of an exported
+            network what its first graph gives.
         first: with messengers, as far as the frame goes alone.
     """
 
@@ -53,9 +57,8 @@ class TeViTModel(ClipModel[FrameFeatures, TeViTInstances]):
         max_instances: pairs of query and class of a window at most.
     """
 
-    not_exported = "ONNX Runtime stops where boxes are pooled from a pyramid of features"
-
     network: TeViTNetwork
+    fixed_options = ("backbone", "shift", "query_interaction")
 
     def __init__(
         self,
@@ -77,18 +80,18 @@ class TeViTModel(ClipModel[FrameFeatures, TeViTInstances]):
         self._memory: MessengerMemory | None = None
 
     def encode(self, frame: Frame) -> FrameFeatures:
-        backbone = self.network.backbone
-        image = self.transform(frame.image).to(next(backbone.parameters()).dtype)
+        backbone, image = self.network.backbone, self.transform(frame.image)
         size = self.transform.size(*frame.size)
+        if self.exported:
+            return FrameFeatures(size, self.exported["frame"](image))
+        image = image.to(next(backbone.parameters()).dtype)
         if isinstance(backbone, MsgShifT):
             return FrameFeatures(size, first=backbone.first_block(image))
         return FrameFeatures(size, tuple(self.network.levels(self.network.backbone_maps(image, 1))))
 
     def segment(self, clip: Sequence[FrameFeatures], window: Window) -> TeViTInstances:
-        levels, size = self._levels(clip), clip[0].size
-        queries, boxes = self.network.learned(size)
-        # All frames have the same queries: their first look at one another is one frame's.
-        out = self.network.head.last(levels, queries[None], boxes.expand(len(clip), -1, -1))
+        size = clip[0].size
+        levels, out = self._exported_answers(clip) if self.exported else self._answers(clip)
         frame_scores = out.logits.float().sigmoid()
         scores = frame_scores.mean(0)
         rows, labels, values = best_pairs(scores, self.max_instances)
@@ -119,6 +122,28 @@ class TeViTModel(ClipModel[FrameFeatures, TeViTInstances]):
     def nbytes(self) -> int:
         return self._memory.nbytes() if self._memory is not None else 0
 
+    def graphs(self) -> Mapping[str, Graph]:
+        if self._streamed:
+            raise ExportError(
+                "backbone=stream: cannot be exported, since what it remembers of the stream is no part of graphs; use "
+                "backbone=window"
+            )
+        return graphs(self.network)
+
+    def _answers(self, clip: Sequence[FrameFeatures]) -> tuple[Sequence[Sequence[Tensor]], StageOutputs]:
+        """The maps of a clip's frames, of each level, and what the last stage says."""
+        levels = self._levels(clip)
+        queries, boxes = self.network.learned(clip[0].size)
+        # All frames have the same queries: their first look at one another is one frame's.
+        return levels, self.network.head.last(levels, queries[None], boxes.expand(len(clip), -1, -1))
+
+    def _exported_answers(self, clip: Sequence[FrameFeatures]) -> tuple[Sequence[Sequence[Tensor]], StageOutputs]:
+        """As `_answers`; the maps of a level are in one tensor."""
+        features = [torch.cat(x) for x in zip(*(frame.levels for frame in clip))]
+        sides = torch.tensor(clip[0].size[::-1] * 2, dtype=torch.float32)
+        logits, boxes, queries, attended, *levels = self.exported["window"](*features, sides)
+        return [[level] for level in levels or features], StageOutputs(logits, boxes, queries, attended)
+
     def _levels(self, clip: Sequence[FrameFeatures]) -> list[list[Tensor]]:
         """Of each level the maps of the frames."""
         backbone = self.network.backbone
@@ -137,7 +162,13 @@ class TeViTModel(ClipModel[FrameFeatures, TeViTInstances]):
         self, levels: Sequence[Sequence[Tensor]], out: StageOutputs, queries: Tensor, labels: Tensor, first: int
     ) -> Tensor:
         """Of pairs of query and label from a frame on, ``[n, T - first, 28, 28]``; a query's masks are made once."""
-        part = StageOutputs(*(x[first:] for x in (out.logits, out.boxes, out.queries, out.attended)))
         distinct, which = queries.unique(return_inverse=True)
+        if self.exported:
+            if not len(queries):
+                return out.boxes.new_zeros((0, len(out.boxes) - first, 2 * MASK_REGION, 2 * MASK_REGION))
+            maps = (level[0][first:] for level in levels)
+            (masks,) = self.exported["masks"](*maps, out.boxes[first:, distinct], out.attended[first:, distinct])
+            return masks[:, which, labels].transpose(0, 1)
+        part = StageOutputs(*(x[first:] for x in (out.logits, out.boxes, out.queries, out.attended)))
         masks = self.network.head.stages()[-1].masks([level[first:] for level in levels], part, distinct)
         return masks[:, which, labels].transpose(0, 1)

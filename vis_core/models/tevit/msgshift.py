@@ -203,8 +203,9 @@ class MsgShifT(nn.Module):
         Raises:
             ValueError: the frames are not whole clips.
         """
-        if len(first.patches) % frames:
-            raise ValueError(f"{len(first.patches)} frames are not clips of {frames}")
+        count = first.patches.shape[0]
+        if count % frames:
+            raise ValueError(f"{count} frames are not clips of {frames}")
         return self._rest(first, lambda tokens, i, j: self.exchanged(tokens, frames, i, j))
 
     def exchanged(self, tokens: Tensor, frames: int, stage: int, block: int) -> Tensor:

@@ -78,8 +78,12 @@ class Stage(QueryStage):
 
     def masks(self, levels: Sequence[Level], out: StageOutputs, rows: Sequence[int] | Tensor) -> Tensor:
         """Mask logits ``[T, n, K, 28, 28]`` of some queries in their new boxes."""
-        regions = self.pooled(levels, out.boxes[:, rows].detach(), MASK_REGION)
-        logits: Tensor = self.mask_head(self.mask_head.inst_interact(out.attended[:, rows], regions))
+        return self.masks_of(levels, out.boxes[:, rows].detach(), out.attended[:, rows])
+
+    def masks_of(self, levels: Sequence[Level], boxes: Tensor, attended: Tensor) -> Tensor:
+        """As `masks`, of queries by their boxes ``[T, n, 4]`` and after attention ``[T, n, C]``."""
+        regions = self.pooled(levels, boxes, MASK_REGION)
+        logits: Tensor = self.mask_head(self.mask_head.inst_interact(attended, regions))
         return logits
 
     def single_masks(self, levels: Sequence[Level], frames: Tensor, boxes: Tensor, attended: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ those of mmdetection's files.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -130,20 +130,17 @@ class FeedForward(nn.Module):
     def forward(self, patches: Tensor, tokens: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         first, depthwise, last = self._convolutions()
         told = last.of_tokens(F.gelu(depthwise.of_tokens(first.of_tokens(tokens))))
-        parts = [
-            patches_of(last(depthwise.with_gelu(first(map_of(part, size)))))
-            for part in patches.split(self._frames_at_once(patches))
-        ]
+        parts = [patches_of(last(depthwise.with_gelu(first(map_of(part, size))))) for part in self._parts(patches)]
         return parts[0] if len(parts) == 1 else torch.cat(parts), told
 
     def _convolutions(self) -> list[TokenConv2d]:
         return list(self.layers.values())  # type: ignore[arg-type]
 
-    def _frames_at_once(self, patches: Tensor) -> int:
+    def _parts(self, patches: Tensor) -> Sequence[Tensor]:
         """On a CPU what is wide, and large, stays small enough for its caches: twice as quick on the finest map."""
         if torch.is_grad_enabled() or patches.device.type != "cpu":
-            return len(patches)
-        return max(1, _AT_ONCE // (patches.shape[1] * self.hidden * patches.element_size()))
+            return (patches,)
+        return patches.split(max(1, _AT_ONCE // (patches.shape[1] * self.hidden * patches.element_size())))
 
 
 class Block(nn.Module):
