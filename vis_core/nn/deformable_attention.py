@@ -33,9 +33,10 @@ def sampled_by_grid(values: Tensor, sizes: Sizes, places: Tensor, weights: Tenso
     """
     batch, _, heads, channels = values.shape
     tokens, points = places.shape[1], places.shape[4]
-    sampled = []
-    for level, part in enumerate(values.split([h * w for h, w in sizes], 1)):
-        height, width = sizes[level]
+    sampled, start = [], 0
+    for level, (height, width) in enumerate(sizes):
+        part = values[:, start : start + height * width]
+        start += height * width
         maps = part.permute(0, 2, 3, 1).reshape(batch * heads, channels, height, width)
         scale = torch.tensor((width, height), dtype=places.dtype, device=places.device)  # new_tensor would fix a size
         grid = (2 * places[:, :, :, level] + 1) / scale - 1

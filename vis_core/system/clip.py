@@ -75,7 +75,6 @@ class ClipModel(ABC, Generic[Features, Found]):
         semantic_class_names: of the classes of `semantic_map`, things and stuff; empty: there is none.
         exported: where the network was exported, what to run in place of each of its pieces, which has no weights here.
         fixed_options: options of the system that are part of its graphs, and cannot be chosen when they are loaded.
-        not_exported: why its network cannot be exported, where it cannot.
     """
 
     network: nn.Module | None
@@ -83,7 +82,6 @@ class ClipModel(ABC, Generic[Features, Found]):
     semantic_class_names: tuple[str, ...] = ()
     exported: Mapping[str, TensorRun] = {}
     fixed_options: tuple[str, ...] = ()
-    not_exported: str = "it names no graphs"
 
     def use_exported(self, runs: Mapping[str, TensorRun]) -> None:
         """Run exported graphs, by the names of `graphs`, in place of the network's pieces."""
@@ -95,7 +93,7 @@ class ClipModel(ABC, Generic[Features, Found]):
         Raises:
             ExportError: it cannot be exported, or not with these options.
         """
-        raise ExportError(f"{type(self).__name__}: this system cannot be exported: {self.not_exported}")
+        raise ExportError(f"{type(self).__name__}: this system cannot be exported: it names no graphs")
 
     @abstractmethod
     def encode(self, frame: Frame) -> Features:

@@ -72,7 +72,7 @@ def reference_points(sizes: Sizes, device: torch.device, ratios: Tensor | None =
     for level, (height, width) in enumerate(sizes):
         y, x = (torch.arange(n, device=device, dtype=torch.float32) + 0.5 for n in (height, width))
         cells = torch.stack((x.expand(height, width), y[:, None].expand(height, width)), 2).flatten(0, 1)
-        whole = cells.new_tensor([width, height])
+        whole = torch.tensor([width, height], dtype=torch.float32, device=device)  # new_tensor would fix a traced size
         points.append(cells / whole if ratios is None else cells / (ratios[:, level, None] * whole))
     joined = torch.cat(points, -2)
     return joined if ratios is None else joined[:, :, None] * ratios[:, None]

@@ -67,23 +67,24 @@ class DeformableConvolution(nn.Module):
             x: the maps.
             offsets: down and right of each tap, row by row, pixels ``[B, 18, H, W]``.
         """
-        (batch, _, height, width), device = x.shape, x.device
+        (height, width), device = x.shape[2:], x.device
         y0, x0 = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
         taps = torch.arange(9, device=device)
         bases = torch.stack((x0[..., None] - 1 + taps % 3, y0[..., None] - 1 + taps // 3), -1).flatten(0, 1)
         kernels = self.weight.float().flatten(2).permute(2, 1, 0)  # [9, C, D]
         ones = offsets.new_ones((), dtype=torch.float32)
-        images = max(1, _PIXELS // (height * width)) if device.type == "cpu" and not is_tracing() else batch
+        parts = [(x.float(), offsets.float())]
+        if device.type == "cpu" and not is_tracing():
+            images = max(1, _PIXELS // (height * width))
+            parts = list(zip(*(whole.split(images) for whole in parts[0])))
         found = []
-        for part, moved in zip(x.float().split(images), offsets.float().split(images)):
+        for part, moved in parts:
             pixels = part.permute(0, 2, 3, 1).flatten(1, 2)
-            values = (pixels[:, None] @ kernels).flatten(1, 2)[
-                :, :, None
-            ]  # the taps' products, one map after the other
+            values = (pixels[:, None] @ kernels).flatten(1, 2)  # the taps' products, one map after the other
             places = moved.permute(0, 2, 3, 1).flatten(1, 2).unflatten(2, (9, 2)).flip(3) + bases
             places = places[:, :, None, :, None]  # one head, the taps as levels, of one point each
             weights = ones.expand(places.shape[:-1])
-            found.append(sampled_by_rows(values, [(height, width)] * 9, places, weights))
+            found.append(sampled_by_rows(values[:, :, None], [(height, width)] * 9, places, weights))
         return torch.cat(found).unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 

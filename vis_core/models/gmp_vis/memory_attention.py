@@ -5,6 +5,7 @@ The paper (GMP-VIS, CVPR 2023) names the module without what is needed to rebuil
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,18 +38,26 @@ class MemoryAttention(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Tensor, memory: Tensor | None = None, ages: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        features: Tensor,
+        memory: Tensor | None = None,
+        ages: Tensor | None = None,
+        remembers: Tensor | None = None,
+    ) -> Tensor:
         """Features ``[N, width]`` that know of the memory.
 
         Args:
             features: ``[N, width]``, of one frame.
             memory: ``[M, width]``, of earlier frames, as they were before this module; None: there is none.
             ages: ``[M]``, frames since each was stored.
+            remembers: bool ``[1]``: whether the memory holds anything; None: it does if it is there and not empty.
         """
         x = features
-        if memory is not None and ages is not None and len(memory):
+        if memory is not None and ages is not None and (remembers is not None or len(memory)):
             keys = memory + angle_code(ages.to(memory.dtype).clamp(max=OLDEST), self.width)
-            x = x + self.attention(x[None], keys[None], keys[None])[0]
+            seen = x + self.attention(x[None], keys[None], keys[None])[0]
+            x = seen if remembers is None else torch.where(remembers, seen, x)
         known: Tensor = self.feed_forward(self.norm(x))
         return known
 
@@ -78,8 +87,14 @@ class MatchingEmbedding(nn.Module):
         nn.init.xavier_uniform_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
-    def forward(self, features: Tensor, memory: Tensor | None = None, ages: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        features: Tensor,
+        memory: Tensor | None = None,
+        ages: Tensor | None = None,
+        remembers: Tensor | None = None,
+    ) -> Tensor:
         """As of `MemoryAttention`."""
         if self.aggregation is not None:
-            features = self.aggregation(features, memory, ages)
+            features = self.aggregation(features, memory, ages, remembers)
         return F.normalize(self.projection(features), dim=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from vis_core.masks import RunLengths
+from vis_core.models.gmp_vis.online_graphs import graphs
 from vis_core.models.gmp_vis.online_network import MaskParts, OnlineNetwork
 from vis_core.nn.boxes import corners_from_centres
+from vis_core.nn.graphs import Graph
 from vis_core.nn.input_transform import ShortSideTransform
 from vis_core.nn.mask_resize import MaskResize, without_duplicates
 from vis_core.structures import Frame
@@ -87,8 +89,6 @@ class GMPVISModel(ClipModel[EncodedFrame, FrameInstances]):
         max_instances: instances of a frame at most.
     """
 
-    not_exported = "PyTorch's exporter stops in the deformable convolutions of its mask branch"
-
     network: OnlineNetwork
 
     def __init__(
@@ -108,18 +108,22 @@ class GMPVISModel(ClipModel[EncodedFrame, FrameInstances]):
         self._resize: MaskResize | None = None
 
     def encode(self, frame: Frame) -> EncodedFrame:
-        network = self.network
-        maps = network.maps(self.transform(frame.image).to(next(network.backbone.parameters()).dtype))
-        out = network.frames(maps)
-        scores = out.logits[-1, 0].softmax(1)[:, :-1]
-        boxes = corners_from_centres(out.boxes[-1, 0])
-        return EncodedFrame(out.queries[-1, 0], scores, boxes, out.memory, network.mask_parts(out.memory, maps))
+        network, image = self.network, self.transform(frame.image)
+        if self.exported:
+            queries, logits, boxes, memory, common, coarse, fine, finest = self.exported["frame"](image)
+            parts = MaskParts(common, (coarse, fine, finest))
+        else:
+            maps = network.maps(image.to(next(network.backbone.parameters()).dtype))
+            out = network.frames(maps)
+            queries, logits, boxes, memory = out.queries[-1, 0], out.logits[-1, 0], out.boxes[-1, 0], out.memory
+            parts = network.mask_parts(memory, maps)
+        return EncodedFrame(queries, logits.softmax(1)[:, :-1], corners_from_centres(boxes), memory, parts)
 
     def segment(self, clip: Sequence[EncodedFrame], window: Window) -> FrameInstances:
         (frame,) = clip
         best, rows = frame.scores.amax(1).topk(min(self.max_instances, len(frame.scores)))
         rows = rows[best >= self.score_threshold]
-        logits = self.network.masks(frame.queries[None, rows], frame.memory, frame.parts)[0]
+        logits = self._masks(frame, rows)
         there = (logits > 0).flatten(1).any(1)
         rows, logits = rows[there], logits[there]
         kept = without_duplicates(logits > 0, DUPLICATE_OVERLAP)
@@ -131,11 +135,34 @@ class GMPVISModel(ClipModel[EncodedFrame, FrameInstances]):
         return FrameInstances(
             class_scores=frame.scores[rows].cpu().numpy(),
             boxes=boxes.cpu().numpy(),
-            embeddings=self.network.matching(features, memory, ages),
+            embeddings=self._embeddings(features, memory, ages),
             features=features,
             mask_logits=logits,
             resize=self._resized(logits.shape[1:], window.size),
         )
+
+    def _masks(self, frame: EncodedFrame, rows: Tensor) -> Tensor:
+        """Mask logits ``[n, h, w]`` of some of a frame's queries."""
+        if self.exported and len(rows):
+            asked = (frame.queries[None, rows], frame.memory, frame.parts.common, *frame.parts.adapted)
+            return self.exported["masks"](*asked)[0][0]
+        return self.network.masks(frame.queries[None, rows], frame.memory, frame.parts)[0]
+
+    def _embeddings(self, features: Tensor, memory: Tensor, ages: Tensor) -> Tensor:
+        """What instances are matched by ``[n, E]``, of their features and what is remembered."""
+        if not self.exported:
+            return self.network.matching(features, memory, ages)  # type: ignore[no-any-return]
+        if not len(features):
+            return features.new_zeros((0, self.network.sizes.embedding))
+        behind: tuple[Tensor, ...] = ()
+        if self.network.matching.aggregation is not None:
+            known = len(memory) > 0
+            something = (memory, ages.float()) if known else (features[:1], torch.zeros(1))  # a graph wants rows
+            behind = (*something, torch.tensor([known]))
+        return self.exported["embeddings"](features, *behind)[0]
+
+    def graphs(self) -> Mapping[str, Graph]:
+        return graphs(self.network)
 
     def _resized(self, mask_size: torch.Size, size: tuple[int, int]) -> MaskResize:
         """From mask logits of that size to images of that size, in one step."""

@@ -148,7 +148,8 @@ class OnlineNetwork(nn.Module):
         places, queries = self.query_embed.weight.expand(len(pixels), -1, -1).chunk(2, 2)
         references = self.reference_points(places).sigmoid()
         out = self.decoder(queries, places, references, pixels, sizes)
-        memory = pixels.split(counts, 1)[LEVELS - 2].transpose(1, 2).unflatten(2, sizes[LEVELS - 2])
+        before, count = sum(counts[: LEVELS - 2]), counts[LEVELS - 2]
+        memory = pixels[:, before : before + count].transpose(1, 2).unflatten(2, sizes[LEVELS - 2])
         return FrameOutputs(out.queries, self.class_embed(out.queries), out.boxes, memory)
 
     def mask_parts(self, memory: Tensor, maps: Sequence[Tensor]) -> MaskParts:
