@@ -1,4 +1,4 @@
-"""What imports what: each floor those below, vis_core no ROS, the evaluation no torch."""
+"""What imports what: each floor those below, vis_core no ROS, the evaluation and the catalogue no torch."""
 
 from __future__ import annotations
 
@@ -96,6 +96,15 @@ print(evaluate(truth, results).summary["AP"])
 
 def test_importing_vis_core_loads_neither_torch_nor_opencv():
     assert run("import vis_core\nprint({'torch', 'cv2'} & set(sys.modules))").strip() == "set()"
+
+
+def test_the_catalogue_is_read_without_torch_and_numpy():
+    program = """
+block("cv2, numpy, torch")
+from vis_core.catalog import SYSTEMS
+print(sum(len(system.options) > 3 and len(system.training_options) > 2 for system in SYSTEMS.values()))
+"""
+    assert int(run(program)) > 8
 
 
 def floor(module: str) -> int | None:
