@@ -154,7 +154,7 @@ def _pooled_by_operator(
 ) -> Tensor:
     """`pyramid_roi_align` where it is traced: ONNX has an operator for it, and each level pools its own boxes, or none.
 
-    A table of rows takes three times as long there, and more memory: what graphs have of `embedding_bag` is loops.
+    Under ONNX Runtime sums of table rows take three times as long, and more memory: graphs have no `embedding_bag`.
     """
     channels, rows, found = levels[0].shape[1], [], []
     for number, (maps, stride) in enumerate(zip(levels, strides)):
