@@ -108,10 +108,10 @@ def candidates(
     cells, labels, scores = kept
     if coarse:
         masks = logits > logit(mask_threshold)
-        quality = [_mean_inside(row, mask) for row, mask in zip(logits, masks)]
+        quality = _means_inside(logits, masks)
     else:
         masks, quality = _masks(logits, mask_threshold)
-    scores = scores * np.array(quality, np.float32)
+    scores = scores * quality
     order = _descending(scores)
     if not published_quirks:
         order = order[~np.isnan(scores[order])]
@@ -121,27 +121,33 @@ def candidates(
 def refined(found: Detections, mask_threshold: float) -> Detections:
     """Coarse candidates with masks at network size; those of which nothing is left there are left out."""
     masks, _ = _masks(found.logits, mask_threshold, quality=False)
-    return replace(found, masks=masks).chosen(np.asarray(masks.any((1, 2))))
+    whole, seen = replace(found, masks=masks), np.array([mask.any() for mask in masks], np.bool_)
+    return whole if seen.all() else whole.chosen(seen)
 
 
-def _masks(logits: Floats, mask_threshold: float, quality: bool = True) -> tuple[Masks, list[float]]:
-    """Masks ``[N, h, w]`` at network size of logits ``[N, h/4, w/4]``, and each one's mean probability if asked for."""
+def _masks(logits: Floats, mask_threshold: float, quality: bool = True) -> tuple[Masks, Floats]:
+    """Masks ``[N, h, w]`` at network size of logits ``[N, h/4, w/4]``, and if asked for mean probabilities inside."""
     count, height, width = logits.shape
-    masks, means = np.zeros((count, 4 * height, 4 * width), np.bool_), [np.nan] * count
+    masks, means = np.zeros((count, 4 * height, 4 * width), np.bool_), np.full(count, np.nan, np.float32)
     least = logit(mask_threshold)
     for row, y, x in occupied_parts(logits, mask_threshold):
-        part = cv2.resize(logits[row, y, x], None, fx=4, fy=4, interpolation=cv2.INTER_LINEAR)
+        part = _resized(logits[row, y, x], (4 * (y.stop - y.start), 4 * (x.stop - x.start)))
         mask = masks[row, 4 * y.start : 4 * y.stop, 4 * x.start : 4 * x.stop]
         np.greater(part, least, out=mask)
         if quality:
-            means[row] = _mean_inside(part, mask)
+            means[row] = _means_inside(part[None], mask[None])[0]
     return masks, means
 
 
-def _mean_inside(logits: npt.NDArray[Any], mask: Masks) -> float:
-    """Mean probability inside a mask; of an empty one NaN."""
-    inside = logits[mask]
-    return float(sigmoid(inside).mean()) if inside.size else np.nan
+def _means_inside(logits: Floats, masks: Masks) -> Floats:
+    """Mean probability inside each of N masks; of an empty one NaN."""
+    areas = np.array([np.count_nonzero(mask) for mask in masks], np.intp)
+    means, filled = np.full(len(masks), np.nan, np.float32), areas > 0
+    if filled.any():
+        inside = sigmoid(logits[masks])
+        sums = np.add.reduceat(inside, np.cumsum(areas[filled]) - areas[filled])
+        means[filled] = sums / areas[filled]
+    return means
 
 
 def _descending(scores: Floats) -> Rows:
@@ -173,8 +179,8 @@ def occupied_parts(logits: Floats, mask_threshold: float, margin: int = 1) -> It
 
 def _with_margin(marks: Masks, margin: int) -> slice:
     """The part of an axis ``[n]`` that is marked, and a margin on either side."""
-    places = np.flatnonzero(marks)
-    return slice(max(int(places[0]) - margin, 0), min(int(places[-1]) + 1 + margin, len(marks)))
+    first, end = int(marks.argmax()), len(marks) - int(marks[::-1].argmax())
+    return slice(max(first - margin, 0), min(end + margin, len(marks)))
 
 
 def intersections(masks: Masks) -> Floats:
