@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # PyTorch 2.13.0, torch.onnx.export: a query that may look at no key gets 0 in PyTorch, and in the exported graph the
-# mean of all values or NaN up to opset 22, and 0 from opset 23 on.
+# mean of all values or NaN at opset 20, and 0 at opset 23.
 #
 # scaled_dot_product_attention gives 0 for a row of the mask that allows nothing. At opset 20 the same call is written
 # out as a softmax. With a boolean mask its row gives equal weights, so the query, which was to see nothing, sees
