@@ -15,6 +15,9 @@ _FRAMES = 2
 _FEATURES = {"mask_features": 8, "level32": 1, "level16": 2, "level8": 4}
 """Of each map of `PixelFeatures`, how many of its pixels are one of stride 32."""
 
+_FLOAT32 = ("network.pixel_decoder.",)
+"""What stays in float32 where the rest has 8 bits; measured part by part: docs/deploy.md."""
+
 
 def graphs(network: Mask2FormerVISNetwork, space_time: bool) -> Mapping[str, Graph]:
     """``frame``: `PixelFeatures` of an image of any size; ``window``: `QueryOutputs` of the features.
@@ -32,8 +35,9 @@ def graphs(network: Mask2FormerVISNetwork, space_time: bool) -> Mapping[str, Gra
         for name, x in zip(_FEATURES, features)
     }
     sizes = {name: {2: f"{times}*height", 3: f"{times}*width"} for name, times in _FEATURES.items()}
+    size = {"image": {2: "32*height", 3: "32*width"}}
     return {
-        "frame": Graph(frame, {"image": image}, tuple(_FEATURES), {"image": {2: "32*height", 3: "32*width"}}),
+        "frame": Graph(frame, {"image": image}, tuple(_FEATURES), size, _FLOAT32),
         "window": Graph(
             _Window(network, space_time),
             clip,
