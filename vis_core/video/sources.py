@@ -21,6 +21,7 @@ from vis_core.errors import InputError
 from vis_core.files.names import natural_order
 from vis_core.structures import Frame
 from vis_core.video import images as image_files
+from vis_core.video.av1 import AV1Capture, is_av1
 from vis_core.video.containers import read_contents
 from vis_core.video.images import MAX_PIXELS, header_of, read_image, read_pixels
 from vis_core.video.levels import FIRST_IMAGES, Levelling
@@ -233,7 +234,7 @@ class ImageSequence(VideoSource):
 
 
 class VideoFile(VideoSource):
-    """A video file, in any container and codec that OpenCV reads; stamps are the container's presentation times.
+    """A video file, in any container and codec that OpenCV reads, or AV1; stamps are the container's.
 
     A packet that does not decode is a frame left out. What a decoder conceals by itself is not seen from here. The rate
     is the stated one where the frames' times bear it out.
@@ -269,8 +270,11 @@ class VideoFile(VideoSource):
         # The first frame tells the size, since a rotation stored in the file has been applied to it.
         super().__init__(path.stem, length, rate, image.shape[:2])
 
-    def _open(self) -> cv2.VideoCapture:
+    def _open(self) -> cv2.VideoCapture | AV1Capture:
         capture = cv2.VideoCapture(str(self.path))
+        if is_av1(capture):
+            capture.release()
+            return AV1Capture(self.path)
         if not capture.isOpened():
             capture.release()
             raise InputError(f"{self.path}: is no video that this OpenCV reads: damaged, cut off, or an unknown codec")
