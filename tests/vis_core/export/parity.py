@@ -25,7 +25,7 @@ def assert_same_answers(plain, exported, frames):
     assert proof.instances
 
 
-def exported_beside(make, *paths):
+def exported_beside(make, *paths, frames=()):
     """A segmenter, and for each path another of its make, which runs on what the first was exported to; traced once."""
     plain, others, models = make(), [make() for _ in paths], {}
 
@@ -36,7 +36,7 @@ def exported_beside(make, *paths):
 
     with patch.object(import_module("vis_core.export.export"), "traced", traced_once):
         for other, path in zip(others, paths):
-            export_segmenter(plain, path, "onnx" if path.suffix == ".onnx" else "openvino")
+            export_segmenter(plain, path, "onnx" if path.suffix == ".onnx" else "openvino", frames=frames)
             use(other, read(path, "cpu"))
     return plain, *others
 

@@ -28,7 +28,8 @@ from vis_core.tracking.overlap import OverlapAssociator
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
-VIDEOS = ((0, 6, (96, 160)), (1, 3, (128, 96)), (2, 1, (64, 96)))  # of other sizes, and of a single frame
+# Of other sizes, and of a single frame; so large that a pixel on the edge of a random mask is no thousandth of it.
+VIDEOS = ((0, 6, (384, 640)), (1, 3, (512, 384)), (2, 1, (256, 384)))
 
 
 def prepared(network):
@@ -52,6 +53,8 @@ def tevit_system(backbone=None, runs="window"):
         network = TeViTNetwork(backbone(), len(CLASS_NAMES), 5, tevit.DIMENSIONS)
         network.pyramid.initialise()
         network.head.initialise()
+        for stage in network.head.stages():  # else rounding alone moves boxes, and what PyTorch says of masks with them
+            stage.bboxes_delta.weight.data *= 0.1
     model = TeViTModel(prepared(network), CLASS_NAMES, SIZE, False, runs, 0.2, 0.1, max_instances=10)
     associator = OverlapAssociator(0.5, same_label=True, consecutive=True)
     return StreamSegmenter(model, associator, TrackLifecycle(30, 100), clip_length=3, stride=1)
@@ -129,7 +132,8 @@ def test_the_pieces_that_are_exported_answer_as_the_whole(make):
 @pytest.mark.parametrize("make", SYSTEMS)
 def test_it_answers_as_the_network_that_it_was_exported_from(make, tmp_path):
     pytest.importorskip("openvino")
-    plain, *exported = exported_beside(make, tmp_path / "e.onnx", tmp_path / "e_openvino_model")
+    paths = tmp_path / "e.onnx", tmp_path / "e_openvino_model"
+    plain, *exported = exported_beside(make, *paths, frames=video(*VIDEOS[0]))
     for other in exported:
         for arguments in VIDEOS:
             assert_same_answers(plain, other, video(*arguments))
