@@ -69,9 +69,21 @@ def load(
     checked = check_options(system.options, options, f"{name}: ")
     _import_torch(f"{name}: {weights or 'without weights'}")
     tensors, metadata = (None, {}) if weights is None else read_weights(system, weights)
+    return build(system, tensors, metadata, device, precision, checked)
+
+
+def build(
+    system: System,
+    tensors: Mapping[str, Tensor] | None,
+    metadata: Mapping[str, str],
+    device: str | torch.device,
+    precision: str,
+    options: Mapping[str, Any],
+) -> Segmenter:
+    """A system from what `read_weights` gave, None for random weights, and all its options, checked; see `load`."""
     if tensors is None:
-        warnings.warn(f"{name}: no weights given, so they are random and the masks mean nothing", stacklevel=2)
-    segmenter = system.build(tensors, metadata, _device(device), precision, **checked)
+        warnings.warn(f"{system.name}: no weights given, so they are random and the masks mean nothing", stacklevel=3)
+    segmenter = system.build(tensors, metadata, _device(device), precision, **options)
     segmenter.options, segmenter.shown_score = system.options, _shown_score(metadata)
     return segmenter
 

@@ -21,12 +21,14 @@ from vis_core.export.onnx_graphs import nodes_within, traced, write_onnx
 from vis_core.export.openvino_graphs import converted, write_openvino
 from vis_core.export.proof import Proof, prove
 from vis_core.export.quantisation import quantised
+from vis_core.files.weights_folder import find_weights
 from vis_core.nn.graphs import Graph
 from vis_core.nn.runtimes import PRECISIONS, SUFFIXES, is_exported
 from vis_core.structures import Frame, Instances
 from vis_core.system import exported, exported_tensors
 from vis_core.system.clip import ClipModel, TensorRun
 from vis_core.system.driver import StreamSegmenter
+from vis_core.system.option import check_options
 from vis_core.system.segmenter import Segmenter
 
 PROOF_FRAMES = 8
@@ -60,24 +62,24 @@ def export(
     """
     options = dict(options or {})
     system = catalog.find(name)
-    path = system.default_weights() if weights is None else Path(weights)
+    path = system.default_weights() if weights is None else find_weights(weights)
     if path is not None and is_exported(path):
         raise CheckpointError(f"{path}: is exported already; give the weights that it was made from")
-    segmenter = catalog.load(name, path, "cpu", "fp32", **options)
+    checked = check_options(system.options, options, f"{name}: ")
     stated: dict[str, Any] = {"system": name, "source": None}
     tensors: Mapping[str, Tensor] | None = None
     metadata: Mapping[str, str] = {}
     if path is not None:
         tensors, metadata = catalog.read_weights(system, path)
         stated["source"] = {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    segmenter = catalog.build(system, tensors, metadata, "cpu", "fp32", checked)
     fixed = _model(segmenter).fixed_options
     if free := sorted(options.keys() - set(fixed)):
         raise OptionError(
             f"{name}: {', '.join(free)}: not part of the graphs ({', '.join(fixed) or 'no option is'}); give it where "
             "the exported network is loaded"
         )
-    values = {key: options.get(key, system.options[key].default) for key in fixed}
-    stated["options"] = values
+    stated["options"] = {key: checked[key] for key in fixed}
     return export_segmenter(segmenter, target, form, precision, frames, stated, tensors, metadata)
 
 

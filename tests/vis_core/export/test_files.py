@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from vis_core import catalog
 from vis_core.data.synthetic import synthetic_video
 from vis_core.errors import CheckpointError, ExportError, InputError, OptionError
+from vis_core.export import export
 from vis_core.export.proof import prove
 from vis_core.nn.graphs import Graph
 from vis_core.nn.runtimes import exported_path, is_exported, onnx_providers
@@ -223,6 +225,16 @@ def vis(*arguments):
     from vis_core.commands.main import app
 
     app([str(x) for x in arguments], standalone_mode=False)
+
+
+def test_weights_are_found_by_their_name_and_read_once(narrow_visolo, tmp_path, monkeypatch):
+    monkeypatch.setenv("VIS_WEIGHTS", str(tmp_path))
+    (tmp_path / "mine.safetensors").write_bytes(narrow_visolo.read_bytes())
+    read, read_weights = [], catalog.read_weights
+    monkeypatch.setattr(catalog, "read_weights", lambda system, path: read.append(path) or read_weights(system, path))
+    with pytest.raises(OptionError, match="score_threshold: not part of the graphs"):
+        export("visolo", "mine", tmp_path / "mine.onnx", "onnx", options={"score_threshold": 0.5})
+    assert read == [tmp_path / "mine.safetensors"]
 
 
 def test_the_command_refuses_at_once_what_cannot_be(tmp_path):
