@@ -258,6 +258,7 @@ def test_without_system_and_weights_those_that_ship_run(tmp_path):
     assert isinstance(read_results(tmp_path / "out"), list)
 
 
+@pytest.mark.slow
 def test_visolo_runs_on_a_video_with_random_weights(tmp_path):
     pytest.importorskip("vis_core.models.visolo", reason="VISOLO is not built in")
     source = SHARED / "clips" / "person_and_dog.mp4"

@@ -104,6 +104,7 @@ def test_matches_losses_and_gradients_of_two_clips_are_those_recorded(rule, shar
     assert case.compared == case.keys(f"{rule}/")
 
 
+@pytest.mark.slow
 def test_without_tracklets_losses_and_gradients_are_those_of_sparse_rcnn(shared, fill, one_thread):
     case = Case(shared / "parity" / "sparse_rcnn" / "case_2_losses")
     network = EfficientVISNetwork(50, 80, 100, tracklets=False, attention="spatial", dynamic_convolution="still")

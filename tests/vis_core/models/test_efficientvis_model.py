@@ -148,6 +148,7 @@ def test_a_video_gives_the_recorded_results(shared, checkpoint):
     check_video(case, list(segmenter.run(Frame(original, t, t) for t in range(6))), 10)
 
 
+@pytest.mark.slow
 def test_images_that_are_resized_and_padded_give_the_recorded_results(shared, checkpoint):
     case = Case(shared, "case_11_padded_video")
     record = case.record

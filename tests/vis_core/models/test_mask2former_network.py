@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.costs import by_cost
 from vis_core.errors import CheckpointError
 from vis_core.models.mask2former_vis import published
 from vis_core.models.mask2former_vis.network import Mask2FormerVISNetwork, PixelFeatures
@@ -75,7 +76,7 @@ def network(fill):
     return make
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", by_cost(CASES, "mask2former/case_swinb_t2"))
 @torch.inference_mode()
 def test_every_intermediate_is_the_published_one(shared, network, name):
     case = Recorded(shared / "parity" / name)

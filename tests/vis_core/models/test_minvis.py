@@ -106,6 +106,7 @@ def test_at_most_max_instances_are_answered():
     assert len(instances) == 4
 
 
+@pytest.mark.slow
 def test_the_state_is_as_large_after_a_thousand_frames_as_after_a_few():
     segmenter = online(max_lost_frames=5)
     sizes = []

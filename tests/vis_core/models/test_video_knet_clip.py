@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.costs import by_cost
 from tests.vis_core.models.recorded_video_knet import Case, FilledWeights, SmallBackbone
 from vis_core.models.video_knet import build_clip, published
 from vis_core.models.video_knet.clip import VideoKNetModel
@@ -56,7 +57,7 @@ def check_results(case, network, model):
     return masks
 
 
-@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("name", by_cost(RESULTS, "clip_swinb"))
 def test_a_whole_video_gives_the_recorded_results(name, shared, weights):
     case = Case(shared, name)
     long, short = case.config["test_scale"]
@@ -73,7 +74,11 @@ OTHERWISE = "on one thread of PyTorch 2.4 the masks are not within the recorded 
 
 
 @pytest.mark.parametrize(
-    "threads", [pytest.param(1, marks=pytest.mark.skipif(torch.__version__.startswith("2.4."), reason=OTHERWISE)), 2]
+    "threads",
+    [
+        pytest.param(1, marks=pytest.mark.skipif(torch.__version__.startswith("2.4."), reason=OTHERWISE)),
+        pytest.param(2, marks=pytest.mark.slow),
+    ],
 )
 def test_a_video_of_the_published_size_gives_the_recorded_results(threads, shared, weights, one_thread):
     # Of so many pixels, some of the hard pooling masks turn by rounding: that of PyTorch's group norm was too much.

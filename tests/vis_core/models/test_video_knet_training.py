@@ -88,6 +88,7 @@ def clips_of(case):
     return clips
 
 
+@pytest.mark.slow
 def test_a_step_of_the_clip_system_is_as_recorded(shared, weights):
     case, tensors = Case(shared, "clip_train"), weights.tensors("clip_r50")
     training = ClipTraining(weights.clip_network("clip_r50"))

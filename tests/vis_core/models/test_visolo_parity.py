@@ -149,7 +149,7 @@ VIDEOS = [
     "case_5_bounded_memory",
     "case_9_resnet101",
 ]
-SLOW = ("case_3_long", "case_4_published_size", "case_9_resnet101")
+SLOW = ("case_3_long", "case_4_published_size", "case_5_bounded_memory", "case_9_resnet101")
 
 
 def asked(name, quirks=False, convolution="direct"):

@@ -10,7 +10,9 @@ import yaml
 from vis_core.commands import main as cli
 
 
-@pytest.mark.parametrize(("system", "frames"), [("minvis", 1), ("mask2former-vis", 2)])
+@pytest.mark.parametrize(
+    ("system", "frames"), [pytest.param("minvis", 1, marks=pytest.mark.slow), ("mask2former-vis", 2)]
+)
 @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_a_step_of_the_trainer_works(system, frames, precision, content, tmp_path, monkeypatch, capsys):
     pytest.importorskip("lightning_fabric", reason="needs the extra 'train'")

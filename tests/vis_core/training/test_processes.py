@@ -57,7 +57,7 @@ def test_a_run_killed_at_any_moment_goes_on_as_if_it_had_not_been_bit_for_bit(co
         assert same(*(read_tensors(tmp_path / run / "last.safetensors") for run in (name, "unbroken")))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_a_signal_lets_the_step_end_saves_it_and_says_how_to_go_on(vis, written, tmp_path, number):
     process = vis("train", written("run", steps=1000000, workers=1, log_every=1, save_every=1000000))
     assert process.stderr.readline().startswith("step 1/1000000")
@@ -69,6 +69,7 @@ def test_a_signal_lets_the_step_end_saves_it_and_says_how_to_go_on(vis, written,
     assert int(log(tmp_path / "run")[-1]["step"]) == step
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_the_whole_batch(config, trained, vis, written, tmp_path):
     options = {"dropout": 0.0}
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")

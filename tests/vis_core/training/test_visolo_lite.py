@@ -54,6 +54,7 @@ def test_visolo_lite_trains_from_a_config_file_and_runs_on_a_stream(run, tmp_pat
         assert all(len(segmenter.step(frame)) == 1 for frame in video)
 
 
+@pytest.mark.slow
 def test_a_check_leaves_nothing_and_bfloat16_works(run, tmp_path, capsys):
     assert run("precision=bf16", "--check") == 0
     assert "Checked" in capsys.readouterr().out

@@ -249,6 +249,7 @@ def test_live_answers_are_those_of_the_same_frames_stepped_directly(scene, tmp_p
     assert children() == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*stamps do not grow")
 def test_live_answers_of_a_camera_that_stamps_nothing_are_of_the_same_frames(scene, tmp_path):
     import vis_core
