@@ -115,6 +115,17 @@ def fill_manifest(manifest: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """PyTorch in one thread, as training steps were recorded: with two, single sums round otherwise on some CPUs."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def narrow_visolo(tmp_path_factory) -> Path:
     """Weights of a VISOLO a quarter as wide as the published one: quick, and it finds several instances in noise."""

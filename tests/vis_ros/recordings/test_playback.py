@@ -194,7 +194,7 @@ def test_answers_find_their_frames_though_stamps_repeat_or_go_back(scene, tmp_pa
 # The whole
 
 
-def test_live_answers_are_those_of_the_same_frames_stepped_directly(scene, tmp_path):
+def test_live_answers_are_those_of_the_same_frames_stepped_directly(scene, tmp_path, one_thread):
     import vis_core
 
     options = {**TINY, "input_size": (64, 96), "device": "cpu"}
@@ -251,7 +251,7 @@ def test_live_answers_are_those_of_the_same_frames_stepped_directly(scene, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*stamps do not grow")
-def test_live_answers_of_a_camera_that_stamps_nothing_are_of_the_same_frames(scene, tmp_path):
+def test_live_answers_of_a_camera_that_stamps_nothing_are_of_the_same_frames(scene, tmp_path, one_thread):
     import vis_core
 
     options = {name: value for name, value in TINY.items() if name not in ("input_size", "threads")}
