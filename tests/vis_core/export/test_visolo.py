@@ -7,7 +7,7 @@ import pytest
 
 import vis_core
 from tests.vis_core.export.parity import assert_same_answers, video
-from vis_core.errors import CheckpointError, OptionError
+from vis_core.errors import CheckpointError, ExportError, OptionError
 from vis_core.export import export
 from vis_core.system.exported import read
 
@@ -39,6 +39,8 @@ def test_options_that_are_no_part_of_the_graphs_are_chosen_when_a_file_is_loaded
 def test_a_file_refuses_what_contradicts_it(onnx):
     with pytest.raises(OptionError, match=r"input_size=\(96, 96\).*narrow.onnx was exported with input_size"):
         vis_core.load("visolo", onnx, input_size=(96, 96))
+    with pytest.raises(ExportError, match="exported already"):
+        vis_core.load("visolo", onnx).model.graphs()
     with pytest.raises(OptionError, match="exported with fp32"):
         vis_core.load("visolo", onnx, precision="bf16")
     with pytest.raises(CheckpointError, match="exported 'visolo', not 'visolo-lite'"):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vis_core.errors import ExportError
 from vis_core.models.visolo.memory import Entry, FrameMemory
 from vis_core.system.clip import HasSize, TensorRun, size_of
 
@@ -158,11 +159,15 @@ class GridNetwork(ABC):
         Raises:
             ExportError: it cannot be exported.
         """
-        raise NotImplementedError
+        raise ExportError("this network is exported already")
 
     def on_exported(self, runs: Mapping[str, TensorRun]) -> GridNetwork:
-        """The same network with exported graphs in place of its pieces."""
-        raise NotImplementedError
+        """The same network with exported graphs in place of its pieces.
+
+        Raises:
+            ExportError: it has been exported itself.
+        """
+        raise ExportError("this network is exported already")
 
     def reset(self) -> None:  # noqa: B027 most remember nothing
         """Forget the stream."""
